@@ -1,0 +1,53 @@
+# Everything a newcomer needs. `make` alone lists it.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+FOLDER ?=
+QUERY ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fuzz coverage clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## run a real job on signed tasks, then attack it (FOLDER=... QUERY="...")
+	$(BIN)/python demo/run.py $(if $(FOLDER),--folder "$(FOLDER)") $(if $(QUERY),--query "$(QUERY)")
+
+test: $(VENV)/.installed-test ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-check ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers (takes minutes)
+	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.installed-test ## throw a million broken messages at the gate
+	$(BIN)/python tests/fuzz/gate_fuzz.py --count 1000000
+
+coverage: $(VENV)/.installed-test ## run the tests with branch coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) demo/out benchmarks/out .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardoon needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+# What is tested is what is installed: a wheel, not the source tree.
+$(VENV)/.installed: $(BIN)/python pyproject.toml $(shell find src -name '*.py' -o -name '*.sql')
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[$*]"
+	@touch $@
