@@ -1,0 +1,327 @@
+"""Settings: read once, validated, frozen.
+
+`Conf` is what users write into (`app.conf.update(...)`, `app.conf.task_serializer = ...`); `Settings`
+is the frozen value that everything else is built from. Names are Celery's wherever Celery has one.
+
+Environment variables are read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.option import (
+    Parser,
+    boolean,
+    choice,
+    integer,
+    mapping,
+    names,
+    optional,
+    paths,
+    priority,
+    publish_policy,
+    seconds,
+    text,
+    timezone,
+    url,
+)
+
+ENVIRONMENT_PREFIX = "CARDOON_"
+ROLE_VARIABLE = "CARDOON_PROCESS"
+"""Set by the supervisor to "task" in processes that run task code and must hold no secret."""
+WITHHELD = "withheld:"
+"""What a variable that holds a secret reads as in a task process; the variable's name follows."""
+POOLS = ("prefork", "threads", "asyncio", "solo")
+_LEAST_LEASE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: how its value is checked, and whether it may be shown."""
+
+    parse: Parser
+    secret: bool = False
+
+
+def _setting(default: Any, parse: Parser, *, secret: bool = False) -> Any:
+    metadata = {"option": Option(parse, secret)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """Every setting, checked. docs/configuration.md explains each one to users."""
+
+    # Where things are
+    broker_url: str = _setting("", url, secret=True)
+    result_backend: str = _setting("", url, secret=True)
+    broker_transport_options: Mapping[str, Any] = _setting({}, mapping("visibility_timeout"))
+    state_directory: str = _setting(".cardoon", text)
+    include: tuple[str, ...] = _setting((), names)
+    imports: tuple[str, ...] = _setting((), names)
+    enable_utc: bool = _setting(True, boolean)
+    timezone: str = _setting("UTC", timezone)
+
+    # Who is trusted
+    security_key: str = _setting("", text, secret=True)
+    security_key_password: str = _setting("", text, secret=True)
+    security_certificate: str = _setting("", text)
+    security_cert_store: tuple[str, ...] = _setting((), paths)
+    security_ca_certificates: tuple[str, ...] | Mapping[str, str] = _setting((), paths)
+    security_revoked: tuple[str, ...] = _setting((), paths)
+    security_digest: str = _setting("sha256", choice("sha256", "sha384", "sha512"))
+    security_domain: str = _setting("default", text)
+    security_max_age: float = _setting(86400.0, seconds(1, 366 * 86400))
+    security_clock_skew: float = _setting(60.0, seconds(0, 3600))
+    security_send_chain: bool = _setting(False, boolean)
+    security_audit_log: str = _setting("", text)
+    message_max_bytes: int = _setting(8 << 20, integer(1024, 256 << 20))
+
+    # What is sent
+    accept_content: tuple[str, ...] = _setting(("auth",), names)
+    result_accept_content: tuple[str, ...] | None = _setting(None, optional(names))
+    task_serializer: str = _setting("auth", choice("auth", "json", "application/json"))
+    result_serializer: str = _setting("", choice("", "auth", "json", "application/json"))
+    task_compression: str | None = _setting(None, optional(choice("zlib", "gzip")))
+    task_default_queue: str = _setting("celery", text)
+    task_default_priority: int = _setting(0, priority)
+    task_ignore_result: bool = _setting(False, boolean)
+    task_publish_retry: bool = _setting(True, boolean)
+    task_publish_retry_policy: Mapping[str, Any] = _setting({}, publish_policy)
+    task_publish_timeout: float = _setting(10.0, seconds(0.01, 3600))
+    task_always_eager: bool = _setting(False, boolean)
+    task_eager_propagates: bool = _setting(False, boolean)
+    result_expires: float | None = _setting(86400.0, optional(seconds(1, 366 * 86400)))
+
+    # How tasks run
+    task_acks_late: bool = _setting(True, boolean)
+    task_acks_on_failure_or_timeout: bool = _setting(True, boolean)
+    task_reject_on_worker_lost: bool = _setting(True, boolean)
+    task_max_crashes: int = _setting(3, integer(1, 100))
+    task_store_errors_even_if_ignored: bool = _setting(False, boolean)
+    task_track_started: bool = _setting(False, boolean)
+    task_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
+    task_soft_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
+    worker_pool: str = _setting("prefork", choice(*POOLS))
+    worker_concurrency: int | None = _setting(None, optional(integer(1, 10_000)))
+    worker_prefetch_multiplier: int = _setting(0, integer(0, 10_000))
+    worker_max_tasks_per_child: int | None = _setting(None, optional(integer(1, 1 << 31)))
+    worker_max_memory_per_child: int | None = _setting(None, optional(integer(1, 1 << 40)))
+    worker_soft_shutdown_timeout: float = _setting(25.0, seconds(0, 86400))
+    worker_pass_environment: tuple[str, ...] = _setting((), names)
+    worker_hijack_root_logger: bool = _setting(True, boolean)
+    worker_log_format: str = _setting(
+        "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s", text
+    )
+    worker_task_log_format: str = _setting(
+        "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s", text
+    )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={'***' if OPTIONS[name].secret and getattr(self, name) else value!r}"
+            for name, value in changed(self).items()
+        )
+        return f"Settings({shown})"
+
+
+OPTIONS: Mapping[str, Option] = {
+    field.name: field.metadata["option"] for field in dataclasses.fields(Settings)
+}
+SECRETS = tuple(name for name, option in OPTIONS.items() if option.secret)
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """The settings that differ from their default."""
+    default = Settings()
+    return {
+        name: getattr(settings, name)
+        for name in OPTIONS
+        if getattr(settings, name) != getattr(default, name)
+    }
+
+
+def check_setting(name: str, value: object) -> Any:
+    """The value as its option reads it; `ImproperlyConfigured` names setting, value and remedy."""
+    option = OPTIONS.get(name)
+    if option is None:
+        close = difflib.get_close_matches(name, OPTIONS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "; see docs/configuration.md"
+        raise ImproperlyConfigured(f"unknown setting {name!r}{hint}")
+    try:
+        return option.parse(value)
+    except (TypeError, ValueError) as error:
+        shown = "the given value" if option.secret else repr(value)
+        raise ImproperlyConfigured(f"{name}: {shown} {error}") from None
+
+
+class Conf:
+    """The settings of an app, open for writing: attributes, items and `update`."""
+
+    __slots__ = ("_environ", "_explicit", "_settings")
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._explicit: dict[str, Any] = {}
+        self._settings: Settings | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in OPTIONS:
+            check_setting(name, None)
+        return getattr(self.settings(), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            self.update({name: value})
+
+    __getitem__ = __getattr__
+    __setitem__ = __setattr__
+
+    def __contains__(self, name: object) -> bool:
+        return name in OPTIONS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(OPTIONS)
+
+    def __repr__(self) -> str:
+        return repr(self.settings()).replace("Settings(", "Conf(", 1)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a setting, or `default` for a name that is no setting."""
+        return getattr(self.settings(), name) if name in OPTIONS else default
+
+    def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Set several settings, or, if one of them is wrong, none."""
+        checked = {
+            name: check_setting(name, value) for name, value in {**(values or {}), **more}.items()
+        }
+        self._explicit = {**self._explicit, **checked}
+        self._settings = None
+
+    @property
+    def explicit(self) -> Mapping[str, Any]:
+        """What was set by hand, without defaults and environment."""
+        return self._explicit
+
+    def settings(self) -> Settings:
+        """The frozen settings of this moment; the same object until something changes.
+
+        A value set by hand wins over `CARDOON_<NAME>` in the environment, and that over the default.
+        """
+        if self._settings is None:
+            self._settings = freeze({**read_environment(self._environ), **self._explicit})
+        return self._settings
+
+
+def freeze(values: Mapping[str, Any]) -> Settings:
+    """Settings from checked values; refuses combinations that contradict each other."""
+    settings = Settings(**values)
+    if not settings.result_serializer:
+        settings = dataclasses.replace(settings, result_serializer=settings.task_serializer)
+    for setting, accepting in (
+        ("task_serializer", "accept_content"),
+        (
+            "result_serializer",
+            "result_accept_content" if settings.result_accept_content else "accept_content",
+        ),
+    ):
+        content = content_kind(getattr(settings, setting))
+        accepted = getattr(settings, accepting)
+        if content not in {content_kind(name, setting=accepting) for name in accepted}:
+            raise ImproperlyConfigured(
+                f"{setting}={content!r}, but {accepting}={list(accepted)!r}: what this app sends "
+                f"its own workers and clients would refuse; add {content!r} to {accepting}"
+            )
+    if settings.task_time_limit and settings.task_soft_time_limit:  # noqa: SIM102
+        if settings.task_soft_time_limit >= settings.task_time_limit:
+            raise ImproperlyConfigured(
+                f"task_soft_time_limit={settings.task_soft_time_limit} is not below "
+                f"task_time_limit={settings.task_time_limit}; the task could never see it"
+            )
+    lease = settings.broker_transport_options.get("visibility_timeout", _LEAST_LEASE)
+    if lease < _LEAST_LEASE:
+        raise ImproperlyConfigured(
+            f"broker_transport_options: visibility_timeout={lease} is below {_LEAST_LEASE:g} second; "
+            "no worker could renew its leases in time"
+        )
+    return settings
+
+
+def content_kind(name: str, *, setting: str = "accept_content") -> str:
+    """`auth` or `json` for a serializer name or content type; `ImproperlyConfigured` otherwise."""
+    match name:
+        case "auth" | "application/data" | "application/vnd.cardoon+cose":
+            return "auth"
+        case "json" | "application/json":
+            return "json"
+        case _:
+            raise ImproperlyConfigured(f"{setting}: unknown content {name!r}; use auth or json")
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from `CARDOON_<NAME>` variables; a name that is no setting is left alone."""
+    found = {}
+    for name in OPTIONS:
+        value = environ.get(ENVIRONMENT_PREFIX + name.upper())
+        if value:
+            found[name] = check_setting(name, value)
+    return found
+
+
+def is_task_process(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process runs task code on behalf of a worker, and must hold no secret."""
+    return environ.get(ROLE_VARIABLE) == "task"
+
+
+def reveal(settings: Settings, name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The value of a secret setting, its reference (`file:PATH` or `env:NAME`) followed.
+
+    Called only in the process that needs the secret, so that no other one ever holds it.
+    """
+    value = str(getattr(settings, name))
+    if value.startswith(WITHHELD):
+        raise ImproperlyConfigured(f"{name} is withheld from processes that run tasks")
+    if value.startswith("env:"):
+        variable = value.removeprefix("env:")
+        if not environ.get(variable):
+            raise ImproperlyConfigured(f"{name}: the environment has no variable {variable!r}")
+        return environ[variable]
+    if value.startswith("file:"):
+        path = Path(value.removeprefix("file:"))
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImproperlyConfigured(f"{name}: cannot read {str(path)!r}: {error}") from error
+    return value
+
+
+def find_state_directory(settings: Settings, start: Path | None = None) -> Path:
+    """The project's state directory: the nearest one here or above, else one here.
+
+    So that a client started in a sub-folder of the project finds the project's own broker.
+    """
+    name = Path(settings.state_directory).expanduser()
+    here = (start or Path.cwd()).resolve()
+    if name.is_absolute():
+        return name
+    for folder in (here, *here.parents):
+        if (folder / name).is_dir():
+            return folder / name
+    return here / name
+
+
+Reveal = Callable[[Settings, str], str]

@@ -1,0 +1,84 @@
+"""What a running task can know about its own call: `task.request`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from cardoon.exceptions import Retry
+
+_EMPTY: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """The call that is being carried out. Names are Celery's, `fence` is ours."""
+
+    task: str = ""
+    id: str | None = None
+    args: tuple[Any, ...] | list[Any] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    retries: int = 0
+    max_retries: int | None = None
+    """As signed by the sender; None where it did not say."""
+    eta: str | None = None
+    expires: str | None = None
+    """ISO 8601, as in Celery."""
+    root_id: str | None = None
+    parent_id: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    delivery_info: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    hostname: str | None = None
+    """The worker."""
+    origin: str | None = None
+    """Who sent it: the signer's name."""
+    shadow: str | None = None
+    timelimit: tuple[float | None, float | None] = (None, None)
+    """Hard and soft limit in seconds."""
+    ignore_result: bool = False
+    is_eager: bool = False
+    called_directly: bool = True
+    utc: bool = True
+    callbacks: list[Any] | None = None
+    errbacks: list[Any] | None = None
+    fence: int = 0
+    """Rises with each delivery of the message: a fencing token for writes elsewhere."""
+    entered: bool = False
+    """Whether the task's body has begun, so that a `__call__` override may call the original."""
+    pending_retry: Retry | None = None
+    """What `self.retry(throw=False)` asked for, till the task returns."""
+    exhausted: bool = False
+    """Whether the task asked for more retries than it has."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The attribute `name`, or `default`, as Celery's context offers."""
+        return getattr(self, name, default) if name in FIELDS else default
+
+    @property
+    def correlation_id(self) -> str | None:
+        """Celery's second name for the id."""
+        return self.id
+
+
+FIELDS = frozenset(f.name for f in dataclasses.fields(Request))
+
+_current: ContextVar[Request | None] = ContextVar("cardoon_request", default=None)
+
+
+def current_request() -> Request | None:
+    """The call that this thread or asyncio task is carrying out, if any."""
+    return _current.get()
+
+
+@contextmanager
+def carrying_out(request: Request) -> Iterator[Request]:
+    """Make `request` the current one for the length of a block."""
+    token = _current.set(request)
+    try:
+        yield request
+    finally:
+        _current.reset(token)

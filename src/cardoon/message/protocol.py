@@ -1,0 +1,153 @@
+"""What messages say: kinds, claims, and how large each of them may be.
+
+Every number here bounds something that comes from outside. A new label or kind is a new version of
+the protocol: receivers refuse what they do not know.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+MAX_SEQUENCE = 8192
+"""Messages per session; bounds what one session can cost a replay store (message-security 4.2)."""
+SESSION_BYTES = 16
+DIGEST_BYTES = 32
+"""SHA-256."""
+MAX_NAME = 256
+"""Bytes of a task's or command's name. Dotted names in Python projects stay below 100."""
+MAX_ID = 128
+"""Bytes of the id of a task or group. A UUID has 36."""
+MAX_CODEC = 64
+"""Bytes of a codec's name, which is a media type; our longest has 21."""
+MAX_AUDIENCE = 64
+"""Queues or nodes that one message is meant for; a task has one or two."""
+MAX_AUDIENCE_NAME = 320
+"""Bytes of one of them: AMQP's 255 for a queue, a prefix, and some room for a node's domain."""
+MAX_HEADERS = 32 * 1024
+"""Bytes of headers: half of what an envelope may have."""
+MAX_SECONDS = 253_402_300_799
+"""The end of the year 9999, behind which `datetime` has no dates."""
+MAX_MILLISECONDS = MAX_SECONDS * 1000 + 999
+MAX_COUNT = (1 << 31) - 1
+"""Retries, and members of a group: what fits in the integer column of any store."""
+MAX_LENGTH = (1 << 63) - 1
+"""A body's length as claimed. The gate compares it with the length of the body it has."""
+
+
+class Kind(enum.IntEnum):
+    """What a message is. A signature for one kind never serves for another."""
+
+    TASK = 1
+    RESULT = 2
+    EVENT = 3
+    CONTROL = 4
+    CONTROL_REPLY = 5
+    GRANT = 6
+    AUDIT_CHECKPOINT = 7
+    KEYSET = 8
+    RELAY = 9
+    BEAT = 10
+    TRUST_BUNDLE = 11
+
+
+class Label(enum.IntEnum):
+    """The keys of the claims map. REPLY, COMPOSE and ENCRYPTION are reserved, and refused."""
+
+    KIND = 1
+    TASK = 2
+    ID = 3
+    AUDIENCE = 4
+    ISSUED_AT = 5
+    VALID_UNTIL = 6
+    SESSION = 7
+    SEQUENCE = 8
+    DIGEST = 9
+    CODEC = 10
+    LENGTH = 11
+    ROOT = 12
+    PARENT = 13
+    GROUP = 14
+    ETA = 15
+    EXPIRES = 16
+    RETRIES = 17
+    MAX_RETRIES = 18
+    REPLY = 19
+    HEADERS = 20
+    REQUEST = 21
+    COMPOSE = 22
+    ENCRYPTION = 23
+
+
+class GroupMember(NamedTuple):
+    """A task's place in a group."""
+
+    id: str
+    position: int
+    """From 0."""
+    size: int
+
+
+class Claims(NamedTuple):
+    """What the signer says about a message, in the order of the labels.
+
+    None, the empty text and the empty tuple mean that the signer does not say.
+    """
+
+    kind: Kind
+    task: str
+    """The name of the task or of the control command."""
+    id: str
+    audience: tuple[str, ...]
+    """Where it may be acted on: `q:<queue>`, `x:<exchange>/<routing key>`, a node's name, or `*`."""
+    issued_at: int
+    """Seconds since the epoch."""
+    valid_until: int
+    """Seconds since the epoch. Later than this it is refused, whatever it asks for."""
+    session: bytes
+    sequence: int
+    """With `session` the nonce, unique among the messages of one signer."""
+    digest: bytes
+    """SHA-256 of the body as carried."""
+    codec: str
+    length: int
+    """Of the body as carried, in bytes."""
+    root: str | None = None
+    parent: str | None = None
+    group: GroupMember | None = None
+    eta: int | None = None
+    """Not to be run earlier: milliseconds since the epoch."""
+    expires: int | None = None
+    """Not to be begun later: milliseconds since the epoch."""
+    retries: int | None = None
+    max_retries: int | None = None
+    headers: bytes = b""
+    """A JSON object: stamps, time limits, user headers."""
+    request: bytes | None = None
+    """SHA-256 of the claims that this message answers or wraps."""
+
+
+def find_problem(claims: Claims) -> str | None:
+    """Return what is wrong with claims whose fields are each well-typed and within bounds."""
+    match claims.kind:
+        case Kind.TASK:
+            complete = bool(claims.task and claims.audience) and claims.retries is not None
+        case Kind.CONTROL:
+            complete = bool(claims.task and claims.audience)
+        case Kind.RESULT:
+            complete = bool(claims.task and claims.request)
+        case Kind.CONTROL_REPLY:
+            complete = bool(claims.request)
+        case Kind.EVENT:
+            complete = True
+        case _:
+            return f"this version does not speak kind {claims.kind.name}"
+    if not complete:
+        return f"what every {claims.kind.name} says is missing"
+    if claims.valid_until < claims.issued_at:
+        return "valid only until before it was issued"
+    if claims.max_retries is not None and (claims.retries or 0) > claims.max_retries:
+        return f"retry {claims.retries} of at most {claims.max_retries}"
+    if claims.group is not None and claims.group.position >= claims.group.size:
+        return f"member {claims.group.position} of a group of {claims.group.size}"
+    return None

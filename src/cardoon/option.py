@@ -1,0 +1,173 @@
+"""Parsers of setting values: each takes what a user wrote, and returns the checked value.
+
+They raise `ValueError` with the end of a sentence that begins with the name and the value.
+"""
+
+from __future__ import annotations
+
+import os
+import zoneinfo
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+Parser = Callable[[object], Any]
+
+_MOST = 1e9
+"""Of a number in a mapping, be it seconds or a count: no use for more is known."""
+
+
+def text(value: object) -> str:
+    """A string or a path."""
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(plain, str):
+        raise ValueError("is not text")  # noqa: TRY004  # one kind of error for all parsers
+    return plain
+
+
+def url(value: object) -> str:
+    """A URL, an empty string, or a reference to one."""
+    checked = text(value if value is not None else "")
+    if checked and ":" not in checked:
+        raise ValueError("is not a URL such as sqlite:///tasks.db, file:PATH or env:NAME")
+    return checked
+
+
+def boolean(value: object) -> bool:
+    """A bool, or the words for one that environments use."""
+    if isinstance(value, bool):
+        return value
+    match str(value).lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+        case _:
+            raise ValueError("is neither true nor false")
+
+
+def integer(low: int, high: int) -> Parser:
+    """A whole number from `low` to `high`."""
+
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError("is not a whole number")  # noqa: TRY004
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError("is not a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"is not between {low} and {high}")
+        return number
+
+    return parse
+
+
+priority = integer(0, 9)
+
+
+def seconds(low: float, high: float) -> Callable[[object], float]:
+    """A duration in seconds, given as a number or a `timedelta`."""
+
+    def parse(value: object) -> float:
+        if isinstance(value, timedelta):
+            value = value.total_seconds()
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError("is not a number of seconds")  # noqa: TRY004
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise ValueError("is not a number of seconds") from None
+        if not low <= number <= high:
+            raise ValueError(f"is not between {low:g} and {high:g} seconds")
+        return number
+
+    return parse
+
+
+def choice(*allowed: str) -> Parser:
+    """One of a few words."""
+
+    def parse(value: object) -> str:
+        if value not in allowed:
+            raise ValueError(f"is unknown; use {', '.join(word for word in allowed if word)}")
+        return str(value)
+
+    return parse
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Several strings: a list, or one string with commas."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ValueError("is not a list of strings")  # noqa: TRY004
+    return tuple(text(item) for item in value)
+
+
+def paths(value: object) -> tuple[str, ...] | dict[str, str]:
+    """Files, folders or globs; or a mapping from a trust domain to a file."""
+    if isinstance(value, Mapping):
+        return {text(domain): text(path) for domain, path in value.items()}
+    if isinstance(value, os.PathLike):
+        return (text(value),)
+    return names(value)
+
+
+def dictionary(value: object) -> dict[Any, Any]:
+    """A dict, copied."""
+    if not isinstance(value, Mapping):
+        raise ValueError("is not a dict")  # noqa: TRY004
+    return dict(value)
+
+
+def mapping(*keys: str) -> Parser:
+    """A dict of numbers with known keys."""
+
+    def parse(value: object) -> dict[str, float]:
+        found = dictionary(value)
+        for key, item in found.items():
+            if key not in keys:
+                raise ValueError(f"has an unknown key {key!r}; use {', '.join(keys)}")
+            if isinstance(item, bool) or not isinstance(item, (int, float)):
+                raise ValueError(f"has {key}={item!r}, which is not a number")  # noqa: TRY004
+            if not 0 <= item <= _MOST:
+                raise ValueError(f"has {key}={item!r}, which is not between 0 and {_MOST:g}")
+        return found
+
+    return parse
+
+
+def optional(parse: Parser) -> Parser:
+    """What `parse` takes, or None."""
+
+    def parse_optional(value: object) -> Any:
+        return None if value is None or value == "" else parse(value)
+
+    return parse_optional
+
+
+def instant(value: object) -> datetime:
+    """A point in time."""
+    if not isinstance(value, datetime):
+        raise ValueError("is not a datetime")  # noqa: TRY004
+    return value
+
+
+def expiry(value: object) -> float | datetime:
+    """Seconds from the call, as a number or a `timedelta`; or a point in time."""
+    return value if isinstance(value, datetime) else seconds(0, 366 * 86400)(value)
+
+
+publish_policy = mapping("max_retries", "interval_start", "interval_step", "interval_max")
+
+
+def timezone(value: object) -> str:
+    """The name of a time zone in the tz database."""
+    name = text(value)
+    if name != "UTC":
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # some are folders
+            raise ValueError("is not a time zone of the tz database") from None
+    return name

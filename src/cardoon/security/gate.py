@@ -1,0 +1,248 @@
+"""The one door: a frame that anybody may have written goes in, a verified message comes out.
+
+The checks stand in `Gate.open`, numbered and in order. Before the signature is verified nothing is
+decompressed, decoded or believed. Any bytes at all end in a `VerifiedMessage` or in `RefusedError`;
+nothing else is raised, so no message can stop a worker.
+
+    (1) bounds
+    (2) form, signer, signature
+    (3) claims
+    (4) policy
+
+Two follow where the message is about to be carried out: (5) replay, by `ReplayGuard.claim` with the
+message's nonce, and (6) reading the body, by `serializers.decode_body`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import assert_never
+
+from cardoon.clock import Clock
+from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
+from cardoon.message import envelope, merkle
+from cardoon.message.claims import parse_claims
+from cardoon.message.envelope import MAX_ENVELOPE, PlainFrame, Proof, SignedFrame
+from cardoon.message.protocol import Claims, Kind
+from cardoon.message.serializers import CODECS
+from cardoon.security.cache import GenerationCache
+from cardoon.security.identity import Identity
+from cardoon.security.policy import Action, AllowTrusted, Policy, Request
+from cardoon.security.replay import Nonce, make_nonce
+from cardoon.security.snapshot import TrustedKey
+from cardoon.security.trust import DEFAULT_SKEW, TrustStore
+
+SIGNED = "auth"
+PLAIN = "json"
+"""What `accept` may name: Celery's names for messages with and without signature."""
+
+_MAX_ROOTS = 4096
+"""Roots of batches whose signatures were verified; some 400 bytes each."""
+
+_ACTIONS = {
+    Kind.TASK: Action.SEND,
+    Kind.RESULT: Action.RESULT,
+    Kind.EVENT: Action.EVENT,
+    Kind.CONTROL: Action.CONTROL,
+    Kind.CONTROL_REPLY: Action.REPLY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How large a message may be, in bytes."""
+
+    max_body: int = 8 * 1024 * 1024
+    """As carried. Half of RabbitMQ's default `max_message_size`."""
+
+    @property
+    def max_frame(self) -> int:
+        """The largest body in the largest envelope."""
+        return MAX_ENVELOPE + _MAX_BODY_HEAD + self.max_body
+
+
+_MAX_BODY_HEAD = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedMessage:
+    """A message that passed the gate. Nothing but the gate makes one."""
+
+    claims: Claims
+    body: bytes
+    """As carried."""
+    signer: Identity | None
+    """None for a message that is not signed."""
+    request: bytes
+    """SHA-256 of the claims, which an answer must name."""
+    nonce: Nonce
+
+
+class Gate:
+    """Opens frames. Safe from several threads: verification lets go of the interpreter lock.
+
+    `accept` names what may come in: `auth` (signed), `json` (not signed), or both. `domain` is the
+    security domain in which signatures must have been made. `skew` is in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        domain: str,
+        trust: TrustStore | None,
+        accept: Collection[str],
+        clock: Clock,
+        codecs: Collection[str] = CODECS,
+        skew: float = DEFAULT_SKEW,
+        limits: Limits | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        unknown = set(accept) - {SIGNED, PLAIN}
+        if unknown or not accept:
+            raise SecurityError(f"accept: {sorted(accept)}; name 'auth', 'json' or both")
+        if SIGNED in accept and trust is None:
+            raise SecurityError("accept: 'auth' needs a trust store to verify signatures with")
+        self._domain = domain.encode()
+        self._trust = trust
+        self._accepts_signed = SIGNED in accept
+        self._accepts_plain = PLAIN in accept
+        self._clock = clock
+        self._codecs = frozenset(codecs)
+        self._skew = skew
+        self._limits = limits or Limits()
+        self._max_frame = self._limits.max_frame
+        self._policy = policy or AllowTrusted()
+        self._roots: GenerationCache[tuple[bytes, bytes, bytes, int], bool] = GenerationCache(
+            _MAX_ROOTS
+        )
+
+    def open(
+        self,
+        frame: bytes,
+        *,
+        kind: Kind,
+        audience: frozenset[str] | None = None,
+        queue: str = "",
+        id: str | None = None,
+        request: bytes | None = None,
+    ) -> VerifiedMessage:
+        """Verify a frame that is expected to be of this kind; `RefusedError` with the reason if not.
+
+        `audience` are the names for which we act (None: any), `queue` is where the frame came from,
+        `id` and `request` are what an answer must name (None: any).
+        """
+        # (1) bounds: nothing is looked at that is larger than agreed.
+        if len(frame) > self._max_frame:
+            raise RefusedError(Refusal.TOO_LARGE, f"{len(frame)} bytes; at most {self._max_frame}")
+        try:
+            # (2) strict form, known signer, certificate and revocation today, signature.
+            parsed = envelope.parse_frame(frame)
+            signer = self._verify(parsed)
+        except MessageError as error:
+            raise RefusedError(Refusal.MALFORMED, str(error)) from error
+        try:
+            # (3) claims: from here on the signer is responsible for what they say.
+            claims = parse_claims(parsed.claims)
+        except MessageError as error:
+            raise RefusedError(Refusal.BAD_CLAIMS, str(error)) from error
+        self._check_context(claims, kind, audience)
+        self._check_body(claims, parsed.body)
+        _check_binding(claims, id, request)
+        # (4) policy: may this signer do that?
+        self._policy.check(Request(_ACTIONS[kind], signer, claims.task, queue))
+        return VerifiedMessage(
+            claims=claims,
+            body=parsed.body,
+            signer=signer,
+            request=hashlib.sha256(parsed.claims).digest(),
+            nonce=make_nonce(
+                b"" if signer is None else signer.fingerprint,
+                claims.session,
+                claims.sequence,
+                claims.valid_until + self._skew,
+            ),
+        )
+
+    def _verify(self, frame: SignedFrame | PlainFrame) -> Identity | None:
+        """Return who signed a frame, or None if it is not signed and need not be."""
+        match frame:
+            case PlainFrame():
+                if not self._accepts_plain:
+                    raise RefusedError(Refusal.UNSIGNED, "accept_content does not name 'json'")
+                return None
+            case SignedFrame():
+                if self._trust is None or not self._accepts_signed:
+                    raise RefusedError(Refusal.NOT_ACCEPTED, "accept_content does not name 'auth'")
+                key = self._trust.resolve(frame.protected, frame.chain)
+                if frame.proof is None:
+                    self._verify_single(frame, key)
+                else:
+                    self._verify_member(frame, frame.proof, key)
+                return key.identity
+            case _:
+                assert_never(frame)
+
+    def _verify_single(self, frame: SignedFrame, key: TrustedKey) -> None:
+        if key.is_batch:
+            raise RefusedError(Refusal.MALFORMED, "signed as part of a batch, but without proof")
+        key.verify(
+            frame.signature,
+            envelope.bytes_to_sign(frame.protected, self._domain, frame.claims),
+        )
+
+    def _verify_member(self, frame: SignedFrame, proof: Proof, key: TrustedKey) -> None:
+        if not key.is_batch:
+            raise RefusedError(Refusal.MALFORMED, "signed by itself, but with a proof")
+        root = merkle.find_root(
+            frame.claims, size=proof.size, position=proof.position, proof=proof.path
+        )
+        # One signature stands for up to 256 messages, so it is verified for the first of them.
+        signed_root = (frame.protected, root, frame.signature, proof.size)
+        if self._roots.get(signed_root) is None:
+            key.verify(
+                frame.signature,
+                envelope.bytes_to_sign(frame.protected, self._domain, root, size=proof.size),
+            )
+            self._roots.put(signed_root, True)
+
+    def _check_context(self, claims: Claims, kind: Kind, audience: frozenset[str] | None) -> None:
+        """Check that the message is what is read here, now and by us."""
+        now = self._clock.now()
+        if claims.kind is not kind:
+            raise RefusedError(Refusal.WRONG_KIND, f"a {claims.kind.name} instead of a {kind.name}")
+        if claims.issued_at > now + self._skew:
+            raise RefusedError(
+                Refusal.ISSUED_IN_FUTURE,
+                f"by {claims.issued_at - now:.0f} seconds; check the clocks",
+            )
+        # `>=`, so that from the nonce's `expires_at` on it is refused, and the mark may go.
+        if now >= claims.valid_until + self._skew:
+            raise RefusedError(Refusal.EXPIRED, f"{now - claims.valid_until:.0f} seconds ago")
+        if audience is not None and audience.isdisjoint(claims.audience):
+            meant = ", ".join(claims.audience[:3])
+            raise RefusedError(Refusal.WRONG_AUDIENCE, f"meant for {meant}")
+
+    def _check_body(self, claims: Claims, body: bytes) -> None:
+        """Check that the body is the one that was signed, and of a kind that is read here."""
+        if len(body) > self._limits.max_body:
+            raise RefusedError(
+                Refusal.TOO_LARGE, f"a body of {len(body)} bytes; at most {self._limits.max_body}"
+            )
+        if claims.length != len(body):
+            raise RefusedError(
+                Refusal.WRONG_LENGTH, f"{len(body)} bytes instead of {claims.length}"
+            )
+        if hashlib.sha256(body).digest() != claims.digest:
+            raise RefusedError(Refusal.WRONG_DIGEST)
+        if claims.codec not in self._codecs:
+            raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, claims.codec)
+
+
+def _check_binding(claims: Claims, id: str | None, request: bytes | None) -> None:
+    """Check that an answer answers what was asked."""
+    if id is not None and claims.id != id:
+        raise RefusedError(Refusal.WRONG_REQUEST, "the answer for another task")
+    if request is not None and claims.request != request:
+        raise RefusedError(Refusal.WRONG_REQUEST, "the answer to another message")

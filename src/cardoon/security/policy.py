@@ -1,0 +1,49 @@
+"""Who may do what. The gate asks for every message, after it knows who signed."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, Protocol
+
+from cardoon.security.identity import Identity
+
+
+class Action(enum.StrEnum):
+    """What a signer does by sending a message."""
+
+    SEND = "send"
+    """Have a task run."""
+    RESULT = "result"
+    """Say how a task went."""
+    EVENT = "event"
+    CONTROL = "control"
+    """Command a worker."""
+    REPLY = "reply"
+    """Answer a command."""
+
+
+class Request(NamedTuple):
+    """What a policy decides about."""
+
+    action: Action
+    signer: Identity | None
+    """None for a message that is not signed, where those are accepted at all."""
+    task: str
+    """The name of the task or of the command."""
+    queue: str
+    """Where the message came from; empty where there are no queues."""
+
+
+class Policy(Protocol):
+    """Decides on requests."""
+
+    def check(self, request: Request) -> None:
+        """Raise `RefusedError(DENIED)` unless the request is allowed."""
+        ...
+
+
+class AllowTrusted:
+    """Allows everything to everybody whom the gate lets in, as Celery does."""
+
+    def check(self, request: Request) -> None:
+        """Allow it."""

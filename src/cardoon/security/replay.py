@@ -1,0 +1,72 @@
+"""Replay protection: a message is carried out at most to its end, once.
+
+    NEW --claim--> CLAIMED (by one delivery) --done--> DONE
+                     |  that delivery's lease was lost: may be claimed again
+
+Redelivery before the end is what at-least-once delivery does anyway, so a copy is harmful only after
+completion. A second delivery of a message whose first one is still held is told so, and must wait
+rather than be acknowledged: the first may die.
+
+The key is a digest of signer and session with a counter, never the signature or the wire bytes: an
+ECDSA signature can be changed into another valid one without the key.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from cardoon.message import protocol
+
+MAX_SEQUENCE = protocol.MAX_SEQUENCE
+"""Messages per session; bounds what one session can cost a replay store (message-security 4.2)."""
+
+
+class Nonce(NamedTuple):
+    """What makes a message unique, as its signer signed it."""
+
+    session: bytes
+    """Digest of signer and session id, 16 bytes, so that no signer can use up another's nonces."""
+    sequence: int
+    expires_at: float
+    """From then on the gate refuses the message by its age, so the store may forget it."""
+
+
+def make_nonce(signer: bytes, session: bytes, sequence: int, expires_at: float) -> Nonce:
+    """The nonce of a message of this signer (certificate fingerprint, or empty for unsigned)."""
+    digest = hashlib.sha256(b"cardoon/1/nonce\x00" + signer + session).digest()
+    return Nonce(digest[:16], sequence, expires_at)
+
+
+class NonceState(enum.Enum):
+    """The answer to a claim."""
+
+    CLAIMED = "claimed"
+    """Ours to carry out."""
+    HELD = "held"
+    """Another delivery of the same message is on loan at this moment."""
+    DONE = "done"
+    """It was carried out before: a replay."""
+
+
+class NonceClaim(NamedTuple):
+    """A delivery that wants to carry out a message."""
+
+    nonce: Nonce
+    receipt: int | str
+    attempt: int
+
+
+@runtime_checkable
+class ReplayGuard(Protocol):
+    """Remembers which messages were carried out. Marked done by `Transactional.complete`."""
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        ...
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done, outside of a transaction."""
+        ...

@@ -1,0 +1,258 @@
+"""Signing: from a draft to a frame that a broker may carry.
+
+One message is signed by itself. Several at once become a Merkle batch: one signature over the root
+of a tree of their claims, and in each message the path from it to the root. A batch never couples
+fates: each message is verified, run and lost by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from cardoon.clock import Clock
+from cardoon.exceptions import SecurityError
+from cardoon.message import envelope, merkle
+from cardoon.message.claims import encode_claims
+from cardoon.message.protocol import (
+    MAX_SECONDS,
+    MAX_SEQUENCE,
+    SESSION_BYTES,
+    Claims,
+    GroupMember,
+    Kind,
+)
+from cardoon.security import keys
+from cardoon.security.identity import Identity, PrivateIdentity
+
+DEFAULT_MAX_AGE = 86_400.0
+"""Seconds for which a message may be acted on; Celery's default for results, too."""
+SESSION_SECONDS = 600.0
+"""Seconds until a new session: two clones of a machine share one no longer than that."""
+
+
+class Draft(NamedTuple):
+    """What is to be signed; the signer adds who, when and for how long."""
+
+    kind: Kind
+    task: str
+    id: str
+    audience: tuple[str, ...]
+    codec: str
+    body: bytes
+    root: str | None = None
+    parent: str | None = None
+    group: GroupMember | None = None
+    eta: int | None = None
+    """Milliseconds since the epoch, like `expires`."""
+    expires: int | None = None
+    retries: int | None = None
+    """A task without it is a first attempt."""
+    max_retries: int | None = None
+    headers: bytes = b""
+    """A JSON object."""
+    request: bytes | None = None
+    """SHA-256 of the claims that this answers."""
+    lifetime: float | None = None
+    """Seconds for which it may be acted on, if not as long as the signer's messages usually are."""
+
+
+class Signed(NamedTuple):
+    """A message that is ready to be sent."""
+
+    frame: bytes
+    request: bytes
+    """SHA-256 of its claims, which an answer must name."""
+
+
+class Signer(Protocol):
+    """Turns drafts into frames."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who signs; None for a signer that does not."""
+        ...
+
+    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+        """Return a frame for each draft, in order.
+
+        `EncodeError` for a draft that breaks a bound of the protocol, `SecurityError` for one that
+        nobody would accept.
+        """
+        ...
+
+
+class MessageSigner:
+    """Signs as one identity. Safe from several threads, and after a fork.
+
+    `domain` is the security domain: a signature made for one is worth nothing in another.
+    `send_chain` puts the certificates into every message, for receivers that know only the anchor.
+    """
+
+    def __init__(
+        self,
+        private: PrivateIdentity,
+        *,
+        domain: str,
+        clock: Clock,
+        random: Callable[[int], bytes] = os.urandom,
+        max_age: float = DEFAULT_MAX_AGE,
+        send_chain: bool = False,
+    ) -> None:
+        identity, algorithm = private.identity, private.algorithm
+        self.identity: Identity | None = identity
+        self._sign = keys.make_sign(private.key, algorithm)
+        self._domain = domain.encode()
+        self._chain = (private.certificate, *private.chain) if send_chain else ()
+        self._single = envelope.protected_header(algorithm, identity.fingerprint, batch=False)
+        self._batch = envelope.protected_header(algorithm, identity.fingerprint, batch=True)
+        self._single_start = envelope.begin_single(self._single, chain=self._chain)
+        self._writer = _ClaimsWriter(clock, random, max_age, identity)
+
+    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+        """Sign one draft by itself, and several in batches of up to 256."""
+        claims = self._writer.write(drafts)
+        signed: list[Signed] = []
+        for start in range(0, len(drafts), merkle.MAX_LEAVES):
+            stop = start + merkle.MAX_LEAVES
+            signed += self._sign_together(drafts[start:stop], claims[start:stop])
+        return signed
+
+    def _sign_together(self, drafts: Sequence[Draft], claims: list[bytes]) -> Iterator[Signed]:
+        if len(claims) == 1:
+            to_sign = envelope.bytes_to_sign(self._single, self._domain, claims[0])
+            starts = [self._single_start]
+        else:
+            size = len(claims)
+            tree = merkle.build_tree(claims)
+            to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=size)
+            starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
+        signature = self._sign(to_sign)
+        for start, encoded, draft in zip(starts, claims, drafts, strict=True):
+            frame = envelope.build_signed(start, encoded, signature, draft.body)
+            yield Signed(frame, hashlib.sha256(encoded).digest())
+
+
+class PlainSigner:
+    """Makes frames without signature, for receivers that accept those by an explicit setting."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        random: Callable[[int], bytes] = os.urandom,
+        max_age: float = DEFAULT_MAX_AGE,
+    ) -> None:
+        self.identity: Identity | None = None
+        self._writer = _ClaimsWriter(clock, random, max_age, None)
+
+    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+        """Frame each draft, with everything but a signature."""
+        return [
+            Signed(envelope.build_plain(encoded, draft.body), hashlib.sha256(encoded).digest())
+            for encoded, draft in zip(self._writer.write(drafts), drafts, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    id: bytes
+    numbers: Iterator[int]
+    ends_at: float
+    """On the monotonic clock."""
+    process: int
+
+
+class _ClaimsWriter:
+    """Adds to drafts what the signer says: nonce and times.
+
+    Threads share it without a lock. `next` on `itertools.count` is one step, so no two of them draw
+    one number, and a session is replaced, never changed. If two replace it at once, the number of
+    the loser is still unique, in a session of its own.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        max_age: float,
+        identity: Identity | None,
+    ) -> None:
+        self._clock = clock
+        self._random = random
+        self._max_age = max_age
+        self._identity = identity
+        self._not_after = MAX_SECONDS if identity is None else int(identity.not_after)
+        self._session = self._begin_session()
+
+    def write(self, drafts: Sequence[Draft]) -> list[bytes]:
+        """Return the encoded claims of each draft."""
+        now = self._clock.now()
+        if self._identity is not None:
+            _check_validity(self._identity, now)
+        session = self._session
+        if session.process != os.getpid() or self._clock.monotonic() >= session.ends_at:
+            self._session = self._begin_session()
+        return [self._write_one(draft, int(now)) for draft in drafts]
+
+    def _write_one(self, draft: Draft, issued_at: int) -> bytes:
+        start = issued_at if draft.eta is None else max(issued_at, draft.eta // 1000)
+        if start > self._not_after:
+            raise SecurityError(
+                f"task {draft.id}: eta is behind the end of our certificate; "
+                "choose an earlier one, or issue a certificate that lasts longer"
+            )
+        lifetime = self._max_age if draft.lifetime is None else draft.lifetime
+        session, sequence = self._draw_nonce()
+        retries = 0 if draft.retries is None and draft.kind == Kind.TASK else draft.retries
+        return encode_claims(
+            Claims(
+                draft.kind,
+                draft.task,
+                draft.id,
+                draft.audience,
+                issued_at,
+                min(int(start + lifetime), self._not_after),
+                session,
+                sequence,
+                hashlib.sha256(draft.body).digest(),
+                draft.codec,
+                len(draft.body),
+                draft.root,
+                draft.parent,
+                draft.group,
+                draft.eta,
+                draft.expires,
+                retries,
+                draft.max_retries,
+                draft.headers,
+                draft.request,
+            )
+        )
+
+    def _draw_nonce(self) -> tuple[bytes, int]:
+        while True:
+            session = self._session
+            number = next(session.numbers)
+            if number < MAX_SEQUENCE:
+                return session.id, number
+            self._session = self._begin_session()
+
+    def _begin_session(self) -> _Session:
+        return _Session(
+            id=self._random(SESSION_BYTES),
+            numbers=itertools.count(),
+            ends_at=self._clock.monotonic() + SESSION_SECONDS,
+            process=os.getpid(),
+        )
+
+
+def _check_validity(identity: Identity, now: float) -> None:
+    if now < identity.not_before:
+        raise SecurityError(f"{identity!r}: not valid yet; check the clock, or sign later")
+    if now > identity.not_after:
+        raise SecurityError(f"{identity!r}: the certificate has expired; issue a new one")

@@ -1,0 +1,1 @@
+"""Names that Celery users import; nothing else lives here."""

@@ -1,0 +1,474 @@
+"""Writes the vectors beside it. The same bytes each time: nothing here is random.
+
+    python -m tests.vectors.generate
+
+The vectors are free of our decoder: `test_independent.py` recomputes them with other tools.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.x509.oid import NameOID
+
+from cardoon.message import cbor, envelope, merkle
+from cardoon.message.claims import encode_claims
+from cardoon.message.protocol import Claims, GroupMember, Kind, Label
+
+HERE = Path(__file__).parent
+NOW = 1_790_000_000
+DOMAIN = b"test"
+BODY = b'[[1,2],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+ID = "00000000-0000-4000-8000-00000000000{}"
+
+ED25519 = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+P256 = ec.derive_private_key(int.from_bytes(bytes(range(1, 33)), "big"), ec.SECP256R1())
+RSA = serialization.load_pem_private_key((HERE / "rsa2048-test-key.pem").read_bytes(), None)
+
+
+def task(number=0, **changes):
+    """The claims of the first vector, or of those beside it in a batch."""
+    return Claims(
+        kind=Kind.TASK,
+        task="tests.add",
+        id=ID.format(number),
+        audience=("q:celery",),
+        issued_at=NOW,
+        valid_until=NOW + 86_400,
+        session=bytes(range(16)),
+        sequence=number,
+        digest=hashlib.sha256(BODY).digest(),
+        codec="application/json",
+        length=len(BODY),
+        root=ID.format(0),
+        retries=0,
+        max_retries=3,
+    )._replace(**changes)
+
+
+def key_id(name):
+    return hashlib.sha256(f"cardoon test certificate {name}".encode()).digest()
+
+
+def sign(key, algorithm, to_sign):
+    """Sign the same each time, also where that is not how it is done in earnest."""
+    match algorithm:
+        case -19:
+            return key.sign(to_sign)
+        case -9:
+            digest = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+            r, s = decode_dss_signature(key.sign(to_sign, digest))
+            return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        case _:
+            return sign_pss(key, {-37: "sha256", -38: "sha384", -39: "sha512"}[algorithm], to_sign)
+
+
+def sign_pss(key, name, to_sign):
+    """RSASSA-PSS (RFC 8017, 8.1.1) with a salt that is known."""
+    numbers = key.private_numbers()
+    size = key.key_size // 8
+    digest = hashlib.new(name, to_sign).digest()
+    salt = bytes(range(len(digest)))
+    hashed = hashlib.new(name, bytes(8) + digest + salt).digest()
+    block = bytes(size - len(salt) - len(hashed) - 2) + b"\x01" + salt
+    mask = b"".join(
+        hashlib.new(name, hashed + counter.to_bytes(4, "big")).digest()
+        for counter in range(size // len(hashed) + 1)
+    )
+    masked = bytearray(left ^ right for left, right in zip(block, mask, strict=False))
+    masked[0] &= 0x7F
+    encoded = int.from_bytes(bytes(masked) + hashed + b"\xbc", "big")
+    return pow(encoded, numbers.d, numbers.public_numbers.n).to_bytes(size, "big")
+
+
+def public_pem(key):
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+def signed_frame(
+    claims, body=BODY, *, key=ED25519, algorithm=-19, fingerprint=None, domain=DOMAIN, chain=()
+):
+    header = envelope.protected_header(algorithm, fingerprint or key_id("1"), batch=False)
+    signature = sign(key, algorithm, envelope.bytes_to_sign(header, domain, claims))
+    start = envelope.begin_single(header, chain=chain)
+    return envelope.build_signed(start, claims, signature, body)
+
+
+def batch_frames(all_claims, body=BODY, *, fingerprint=None, domain=DOMAIN):
+    header = envelope.protected_header(-19, fingerprint or key_id("1"), batch=True)
+    tree = merkle.build_tree(all_claims)
+    to_sign = envelope.bytes_to_sign(header, domain, tree.root, size=len(all_claims))
+    signature = ED25519.sign(to_sign)
+    return [
+        envelope.build_signed(start, claims, signature, body)
+        for start, claims in zip(
+            envelope.begin_batch(header, paths=tree.proofs), all_claims, strict=True
+        )
+    ]
+
+
+def cbor_vectors():
+    valid = {
+        "00": 0,
+        "17": 23,
+        "1818": 24,
+        "18ff": 255,
+        "190100": 256,
+        "19ffff": 65_535,
+        "1a00010000": 65_536,
+        "1b0000000100000000": 1 << 32,
+        "1bffffffffffffffff": (1 << 64) - 1,
+        "20": -1,
+        "3818": -25,
+        "60": "",
+        "62c3a9": "é",
+        "64f09f8c8a": "\U0001f30a",
+        "80": [],
+        "83010203": [1, 2, 3],
+        "a0": {},
+        "8181818181818181" + "00": [[[[[[[[0]]]]]]]],
+        "f4": False,
+        "f5": True,
+        "f6": None,
+    }
+    invalid = {
+        "": "nothing at all",
+        "1817": "an integer that is not in its shortest form",
+        "1900ff": "an integer that is not in its shortest form",
+        "1a0000ffff": "an integer that is not in its shortest form",
+        "1b00000000ffffffff": "an integer that is not in its shortest form",
+        "580100": "a length that is not in its shortest form",
+        "5f4100ff": "an indefinite byte string",
+        "7f6161ff": "an indefinite text",
+        "9f00ff": "an indefinite array",
+        "bf0000ff": "an indefinite map",
+        "1c": "a reserved length",
+        "4200": "a byte string that is cut off",
+        "8201": "an array that is cut off",
+        "9bffffffffffffffff": "an array of a length that cannot be",
+        "61ff": "text that is not UTF-8",
+        "63eda080": "half a surrogate pair",
+        "a201000100": "a key twice",
+        "a202000100": "keys that do not ascend",
+        "a2616100410000": "keys that do not ascend in their encoding",
+        "a1f500": "a boolean as key",
+        "a18000": "an array as key",
+        "c11a00000000": "a tag",
+        "f90000": "a float",
+        "fb0000000000000000": "a float",
+        "f7": "undefined",
+        "e0": "an unassigned simple value",
+        "f8ff": "an unassigned simple value",
+        "0000": "a second value behind the first",
+        "818181818181818181" + "00": "nine levels",
+    }
+    return {
+        "valid": [{"hex": encoded, "value": value} for encoded, value in valid.items()],
+        "invalid": [{"hex": encoded, "what": what} for encoded, what in invalid.items()],
+    }
+
+
+def claims_map(claims):
+    fields = cbor.decode(encode_claims(claims))
+    return {
+        str(label): {"hex": value.hex()} if isinstance(value, bytes) else value
+        for label, value in fields.items()
+    }
+
+
+def claims_vectors():
+    valid = {
+        "the first vector": task(),
+        "everything that a task may say": task(
+            7,
+            audience=("q:celery", "x:topic/orders.*"),
+            parent=ID.format(6),
+            group=GroupMember("group-1", 2, 5),
+            eta=NOW * 1000 + 5_000,
+            expires=NOW * 1000 + 9_000,
+            retries=1,
+            headers=b'{"timelimit":[30,20]}',
+            request=hashlib.sha256(b"earlier claims").digest(),
+        ),
+        "a result": task(kind=Kind.RESULT, audience=(), request=bytes(range(32)), retries=None),
+        "an event": task(kind=Kind.EVENT, task="", audience=(), retries=None, max_retries=None),
+        "a command": task(kind=Kind.CONTROL, task="revoke", audience=("*",), retries=None),
+        "letters beyond ASCII": task(task="läden.zahlung", id="größe-ß"),
+    }
+    usual = cbor.decode(encode_claims(task()))
+    invalid = {
+        "an unknown label": {**usual, 24: 0},
+        "the reserved label of grants": {**usual, int(Label.COMPOSE): 1},
+        "the reserved label of encryption": {**usual, int(Label.ENCRYPTION): [b"kid", 1]},
+        "no audience": {label: value for label, value in usual.items() if label != 4},
+        "no retries": {label: value for label, value in usual.items() if label != 17},
+        "the number beyond the session": {**usual, 8: 8192},
+        "a session of 15 bytes": {**usual, 7: bytes(15)},
+        "a digest of 31 bytes": {**usual, 9: bytes(31)},
+        "a task name as bytes": {**usual, 2: b"tests.add"},
+        "a task name with a line break": {**usual, 2: "tests\nadd"},
+        "an audience of 65": {**usual, 4: ["q"] * 65},
+        "more retries than allowed": {**usual, 17: 4},
+        "a kind of a later version": {**usual, 1: int(Kind.GRANT)},
+        "a kind that is text": {**usual, 1: "task"},
+        "valid until before it was issued": {**usual, 6: NOW - 1},
+        "the sixth of five members": {**usual, 14: ["group-1", 5, 5]},
+        "an array instead of a map": [1, 2],
+    }
+    return {
+        "valid": [
+            {"what": what, "hex": encode_claims(claims).hex(), "claims": claims_map(claims)}
+            for what, claims in valid.items()
+        ],
+        "invalid": [
+            {"what": what, "hex": cbor.encode(fields).hex()} for what, fields in invalid.items()
+        ],
+    }
+
+
+def sign1_vectors():
+    vectors = []
+    for name, key, algorithm, certificate in [
+        ("Ed25519", ED25519, -19, "1"),
+        ("ESP256", P256, -9, "2"),
+        ("PS256", RSA, -37, "3"),
+        ("PS384", RSA, -38, "3"),
+        ("PS512", RSA, -39, "3"),
+    ]:
+        header = envelope.protected_header(algorithm, key_id(certificate), batch=False)
+        claims = encode_claims(task())
+        to_sign = envelope.bytes_to_sign(header, DOMAIN, claims)
+        signature = sign(key, algorithm, to_sign)
+        start = envelope.begin_single(header)
+        frame = envelope.build_signed(start, claims, signature, b"")
+        vectors.append(
+            {
+                "name": name,
+                "algorithm": algorithm,
+                "public_key": public_pem(key),
+                "key_id": key_id(certificate).hex(),
+                "domain": DOMAIN.decode(),
+                "external_aad": (b"cardoon/1\x00" + DOMAIN).hex(),
+                "protected": header.hex(),
+                "claims": claims.hex(),
+                "sig_structure_sha256": hashlib.sha256(to_sign).hexdigest(),
+                "signature": signature.hex(),
+                # Without the empty body behind it.
+                "envelope": frame[:-1].hex(),
+            }
+        )
+    return {"seed": bytes(range(32)).hex(), "vectors": vectors}
+
+
+def batch_vectors():
+    trees = []
+    for size in (1, 2, 3, 7, 8, 255):
+        leaves = [f"leaf {number}".encode() for number in range(size)]
+        tree = merkle.build_tree(leaves)
+        trees.append(
+            {
+                "size": size,
+                "leaves": "'leaf ' and the number, in ASCII",
+                "root": tree.root.hex(),
+                "proofs": {
+                    str(number): tree.proofs[number].hex()
+                    for number in sorted({0, size // 2, size - 1})
+                },
+                "all_proofs_sha256": hashlib.sha256(b"".join(tree.proofs)).hexdigest(),
+            }
+        )
+    all_claims = [encode_claims(task(number)) for number in range(3)]
+    frames = batch_frames(all_claims, body=b"")
+    return {
+        "trees": trees,
+        "signed": {
+            "domain": DOMAIN.decode(),
+            "public_key": public_pem(ED25519),
+            "external_aad": (b"cardoon/1/batch\x00\x00\x00\x00\x03" + DOMAIN).hex(),
+            "root": merkle.build_tree(all_claims).root.hex(),
+            "claims": [claims.hex() for claims in all_claims],
+            "signature": envelope.parse_frame(frames[0]).signature.hex(),
+            "envelopes": [frame[:-1].hex() for frame in frames],
+        },
+    }
+
+
+def frame_vectors():
+    claims = encode_claims(task())
+    chain = [b"leaf certificate", b"intermediate certificate"]
+    frames = {
+        "signed": signed_frame(claims),
+        "signed, with the signer's certificate": signed_frame(claims, chain=chain[:1]),
+        "signed, with a chain of certificates": signed_frame(claims, chain=chain),
+        "the second of a batch of three": batch_frames(
+            [encode_claims(task(number)) for number in range(3)]
+        )[1],
+        "plain": envelope.build_plain(claims, BODY),
+    }
+    return {
+        "frames": [{"what": what, "hex": frame.hex()} for what, frame in frames.items()],
+        "body": BODY.hex(),
+    }
+
+
+def result_vectors():
+    request = encode_claims(task())
+    body = b'{"result":3}'
+    answer = task(
+        1,
+        kind=Kind.RESULT,
+        id=ID.format(0),
+        audience=(),
+        request=hashlib.sha256(request).digest(),
+        digest=hashlib.sha256(body).digest(),
+        length=len(body),
+        max_retries=None,
+    )
+    return {
+        "request": request.hex(),
+        "request_sha256": hashlib.sha256(request).hexdigest(),
+        "claims": encode_claims(answer).hex(),
+        "body": body.hex(),
+        "frame": signed_frame(encode_claims(answer), body).hex(),
+    }
+
+
+def certificate(key, name, *, begins=-3600, ends=86_400, serial=1):
+    start = dt.datetime.fromtimestamp(NOW, dt.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(start + dt.timedelta(seconds=begins))
+        .not_valid_after(start + dt.timedelta(seconds=ends))
+        .sign(key, None)
+    )
+
+
+def gate_vectors():
+    people = {
+        "alice": certificate(ED25519, "alice", ends=7 * 86_400),
+        "expired": certificate(ED25519, "expired", ends=-1),
+        "early": certificate(ED25519, "early", begins=3600),
+        "revoked": certificate(ED25519, "revoked"),
+    }
+    prints = {
+        name: each.fingerprint(hashes.SHA256())
+        for name, each in {**people, "nobody": certificate(OTHER, "nobody")}.items()
+    }
+    usual = encode_claims(task())
+
+    def by(name, claims=usual, body=BODY, **options):
+        return signed_frame(claims, body, fingerprint=prints[name], **options)
+
+    def changed(frame, at, bits=1):
+        copy = bytearray(frame)
+        copy[at] ^= bits
+        return bytes(copy)
+
+    batch = batch_frames(
+        [encode_claims(task(number)) for number in range(3)], fingerprint=prints["alice"]
+    )
+    size_at = batch[0].index(b"\x19\x01\x8c\x83") + 4
+    cases = [
+        ("a task", by("alice"), None, {}),
+        ("a member of a batch", batch[2], None, {}),
+        ("nothing", b"", "malformed", {}),
+        ("no frame", b"\xff" * 40, "malformed", {}),
+        ("an envelope over 64 KiB", by("alice", bytes(65_536)), "too-large", {}),
+        ("no signature", envelope.build_plain(usual, BODY), "unsigned", {}),
+        ("a byte behind the end", by("alice") + b"\x00", "malformed", {}),
+        ("a signer whom nobody knows", by("nobody", key=OTHER), "unknown-signer", {}),
+        (
+            "another algorithm than the key's",
+            by("alice", algorithm=-9, key=P256),
+            "unknown-signer",
+            {},
+        ),
+        ("a certificate of tomorrow", by("early"), "certificate-not-yet-valid", {}),
+        ("a certificate of yesterday", by("expired"), "certificate-expired", {}),
+        ("a certificate that was revoked", by("revoked"), "certificate-revoked", {}),
+        ("the key of somebody else", by("alice", key=OTHER), "bad-signature", {}),
+        ("another domain", by("alice", domain=b"prod"), "bad-signature", {}),
+        ("a batch of another size", changed(batch[0], size_at, 3 ^ 4), "bad-signature", {}),
+        ("one changed bit in the claims", changed(by("alice"), 80), "bad-signature", {}),
+        ("claims that are none", by("alice", b"\xa0"), "bad-claims", {}),
+        ("the number beyond the session", by("alice", over(8, 8192)), "bad-claims", {}),
+        ("a task where results are read", by("alice"), "wrong-kind", {"kind": 2}),
+        ("a message from the future", by("alice"), "issued-in-future", {"now": NOW - 61}),
+        ("a message of last week", by("alice"), "expired", {"now": NOW + 86_400 + 60}),
+        ("another queue", by("alice"), "wrong-audience", {"audience": ["q:admin"]}),
+        ("a longer body", by("alice", body=BODY + b" "), "wrong-length", {}),
+        ("another body", by("alice", body=BODY.replace(b"1", b"2")), "wrong-digest", {}),
+        (
+            "a codec that runs code",
+            by("alice", encode_claims(task(codec="application/x-python-serialize"))),
+            "codec-not-accepted",
+            {},
+        ),
+        ("another task's answer", by("alice"), "wrong-request", {"id": ID.format(1)}),
+        ("another request's answer", by("alice"), "wrong-request", {"request": "00" * 32}),
+    ]
+    return {
+        "domain": DOMAIN.decode(),
+        "now": NOW,
+        "kind": int(Kind.TASK),
+        "audience": ["q:celery"],
+        "pins": {
+            name: each.public_bytes(serialization.Encoding.PEM).decode()
+            for name, each in people.items()
+        },
+        "revoked": [f"sha256:{prints['revoked'].hex()}"],
+        "cases": [
+            {"what": what, "frame": compact(frame), "refusal": refusal, **options}
+            for what, frame, refusal, options in cases
+        ],
+    }
+
+
+def over(label, value):
+    """Claims in which one has another value than we would sign."""
+    return cbor.encode({**cbor.decode(encode_claims(task())), label: value})
+
+
+def compact(frame):
+    """Hexadecimal, with a long run of zeros as `(zeros N)`."""
+    text = frame.hex()
+    run = "00" * 65_536
+    return text.replace(run, "(zeros 65536)")
+
+
+VECTORS = {
+    "cbor": cbor_vectors,
+    "claims": claims_vectors,
+    "sign1": sign1_vectors,
+    "batch": batch_vectors,
+    "frame": frame_vectors,
+    "result": result_vectors,
+    "gate": gate_vectors,
+}
+
+
+def render(name):
+    """The text of one file."""
+    return json.dumps(VECTORS[name](), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for each in VECTORS:
+        (HERE / f"{each}.json").write_text(render(each), encoding="utf-8")
