@@ -1,0 +1,45 @@
+"""Drivers of the ResultBackend contract, chosen by URL scheme."""
+
+from __future__ import annotations
+
+import re
+
+from cardoon.backend import ResultBackend
+from cardoon.broker import Broker
+from cardoon.clock import Clock
+from cardoon.exceptions import ImproperlyConfigured
+
+
+def connect(
+    url: str, *, clock: Clock, beside: Broker | None = None, timeout: float = 10.0
+) -> ResultBackend:
+    """The result backend that a URL names; nothing is opened before it is needed.
+
+    It shares the store of the broker `beside` it where both mean the same one, so that a result and
+    the end of its message are one step. Raises `ImproperlyConfigured`.
+    """
+    # What does not look like a scheme may hold a password, and is not repeated.
+    scheme = re.match(r"([\w+.-]+)://", url)
+    match scheme[1].lower() if scheme else "":
+        case "memory" | "cache+memory":
+            from cardoon.backends import memory  # noqa: PLC0415 - load what is chosen
+
+            return memory.connect(clock=clock, beside=beside)
+        case "sqlite" | "db+sqlite":
+            from cardoon.backends import sqlite  # noqa: PLC0415 - load what is chosen
+
+            return sqlite.connect(url, clock=clock, beside=beside, timeout=timeout)
+        case "redis" | "rediss" | "postgresql" | "db+postgresql" | "rpc" as known:
+            raise ImproperlyConfigured(
+                f"result_backend: this version has drivers for sqlite and memory only, not {known};"
+                " use sqlite:///results.db"
+            )
+        case "":
+            raise ImproperlyConfigured(
+                "result_backend: not a URL; use sqlite:///results.db, or memory:// within one"
+                " process"
+            )
+        case unknown:
+            raise ImproperlyConfigured(
+                f"result_backend: unknown scheme {unknown!r}; use sqlite, redis, postgresql"
+            )

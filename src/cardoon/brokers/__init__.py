@@ -1,0 +1,41 @@
+"""Drivers of the Broker contract, chosen by URL scheme."""
+
+from __future__ import annotations
+
+import re
+
+from cardoon.broker import Broker
+from cardoon.clock import Clock
+from cardoon.exceptions import ImproperlyConfigured
+
+
+def connect(url: str, *, clock: Clock, timeout: float = 10.0) -> Broker:
+    """The broker that a URL names; nothing is opened before it is needed.
+
+    `timeout` bounds every call in seconds, but for those that say their own. Raises
+    `ImproperlyConfigured`, whose message never shows more of the URL than its scheme.
+    """
+    # What does not look like a scheme may hold a password, and is not repeated.
+    scheme = re.match(r"([\w+.-]+)://", url)
+    match scheme[1].lower() if scheme else "":
+        case "memory":
+            from cardoon.brokers.memory import MemoryBroker  # noqa: PLC0415 - load what is chosen
+
+            return MemoryBroker(clock=clock)
+        case "sqlite" | "sqla+sqlite":
+            from cardoon.brokers import sqlite  # noqa: PLC0415 - load what is chosen
+
+            return sqlite.connect(url, clock=clock, timeout=timeout)
+        case "redis" | "rediss" | "amqp" | "amqps" | "pyamqp" | "postgresql" as known:
+            raise ImproperlyConfigured(
+                f"broker_url: this version has drivers for sqlite and memory only, not {known};"
+                " use sqlite:///cardoon.db"
+            )
+        case "":
+            raise ImproperlyConfigured(
+                "broker_url: not a URL; use sqlite:///cardoon.db, or memory:// within one process"
+            )
+        case unknown:
+            raise ImproperlyConfigured(
+                f"broker_url: unknown scheme {unknown!r}; use sqlite, redis, amqp, postgresql"
+            )

@@ -1,0 +1,388 @@
+"""The memory driver of the Broker contract, with all optional powers: the reference.
+
+Everything is gone with the process, so it serves tests and programs that are their own worker. It
+is written to be read: what it does is what every driver does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from cardoon.broker import (
+    Ack,
+    Cause,
+    Completion,
+    DeadLetter,
+    Delivery,
+    Kept,
+    KeptMessage,
+    Outgoing,
+    Quarantine,
+    QueueDepth,
+    Requeue,
+    Settlement,
+)
+from cardoon.clock import Clock, SystemClock
+from cardoon.memory import MemoryResults
+from cardoon.security.replay import Nonce, NonceClaim, NonceState
+
+FIRST_PAUSE_SECONDS = 1.0
+LATER_PAUSE_SECONDS = 10.0
+"""How long a message rests after the first crash of its process, and after later ones."""
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""Scheduled messages fall due without anyone's doing."""
+
+_REAL_TIME = SystemClock()
+
+
+@dataclasses.dataclass(slots=True)
+class _Message:
+    number: int
+    queue: str
+    id: str
+    frame: bytes
+    priority: int
+    due: float
+    attempt: int = 0
+    crashes: int = 0
+    retries: int = 0
+    lease_until: float | None = None
+    """None while it waits."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Mark:
+    receipt: int | str | None
+    attempt: int
+    expires_at: float
+    done: bool = False
+
+
+class MemoryBroker:
+    """Broker, Transactional, Maintained, Broadcaster, Inspectable and ReplayGuard."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._results = MemoryResults(clock)
+        self._changed = self._results.changed  # guards everything below
+        self._queues: set[str] = set()
+        self._messages: dict[int, _Message] = {}
+        self._by_id: dict[str, _Message] = {}
+        self._marks: dict[tuple[bytes, int], _Mark] = {}
+        self._kept: dict[int, tuple[Kept, KeptMessage, int, Nonce | None]] = {}
+        self._broadcasts: dict[int, tuple[float, bytes]] = {}
+        self._last_number = 0
+        self._turn = 0
+
+    @property
+    def results(self) -> MemoryResults:
+        """The results that completions store, for a result backend that shares them."""
+        return self._results
+
+    def declare(self, queues: Sequence[str]) -> None:
+        """Make the queues; doing it again changes nothing."""
+        with self._changed:
+            self._queues.update(queues)
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:  # noqa: ARG002
+        """Store all of them, but not those whose id is stored."""
+        with self._changed:
+            for message in outgoing:
+                self._publish(message)
+            self._changed.notify_all()
+
+    def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
+    ) -> Sequence[Delivery]:
+        """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
+        deadline = _REAL_TIME.monotonic() + timeout
+        with self._changed:
+            while not (deliveries := self._claim(queues, limit, lease)):
+                remaining = deadline - _REAL_TIME.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(min(remaining, self._until_next(queues)))
+            return deliveries
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew the leases, and return those that are still held."""
+        with self._changed:
+            kept = []
+            for delivery in deliveries:
+                message = self._held(delivery)
+                if message is not None:
+                    message.lease_until = self._clock.monotonic() + lease
+                    kept.append(delivery)
+            return kept
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """End each loan; False where the lease was lost before."""
+        return self.complete([Completion(settlement) for settlement in settlements])
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """Settle, store results, mark nonces and publish successors, in one step."""
+        with self._changed:
+            taken = [self._complete(completion) for completion in completions]
+            self._changed.notify_all()
+            return taken
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        with self._changed:
+            return [self._claim_nonce(claim) for claim in claims]
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done."""
+        with self._changed:
+            for nonce in nonces:
+                mark = _Mark(None, 0, nonce.expires_at)
+                self._marks.setdefault((nonce.session, nonce.sequence), mark).done = True
+
+    def maintain(self) -> int:
+        """Take back what silent workers held, and delete what has expired."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        with self._changed:
+            taken_back = 0
+            for message in self._messages.values():
+                if message.lease_until is not None and message.lease_until <= monotonic:
+                    pause = LATER_PAUSE_SECONDS if message.crashes else FIRST_PAUSE_SECONDS
+                    message.lease_until = None
+                    message.crashes += 1
+                    message.due = now + pause
+                    taken_back += 1
+            self._results.purge()
+            self._marks = {key: mark for key, mark in self._marks.items() if mark.expires_at > now}
+            self._broadcasts = {n: kept for n, kept in self._broadcasts.items() if kept[0] > now}
+            return taken_back
+
+    def broadcast(self, frame: bytes, *, expires_at: float) -> None:
+        """Keep a frame for every worker until it expires."""
+        with self._changed:
+            self._broadcasts[self._next_number()] = (expires_at, frame)
+
+    def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
+        """Frames numbered higher than `after`, in order, each with its number."""
+        now = self._clock.now()
+        with self._changed:
+            return [
+                (number, frame)
+                for number, (expires_at, frame) in self._broadcasts.items()
+                if number > after and expires_at > now
+            ]
+
+    def depths(self) -> Sequence[QueueDepth]:
+        """What lies in each queue, by name."""
+        now = self._clock.now()
+        with self._changed:
+            messages = self._messages.values()
+            leased = Counter(m.queue for m in messages if m.lease_until is not None)
+            scheduled = Counter(m.queue for m in self._waiting() if m.due > now)
+            ready: dict[str, list[float]] = {}
+            for message in self._waiting():
+                if message.due <= now:
+                    ready.setdefault(message.queue, []).append(now - message.due)
+            return [
+                QueueDepth(
+                    queue=queue,
+                    ready=len(ready.get(queue, [])),
+                    scheduled=scheduled[queue],
+                    leased=leased[queue],
+                    oldest=max(ready.get(queue, []), default=None),
+                )
+                for queue in sorted(self._queues.union(m.queue for m in messages))
+            ]
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in a queue, ready and scheduled; return how many."""
+        with self._changed:
+            waiting = [message for message in self._waiting() if message.queue == queue]
+            for message in waiting:
+                self._remove(message)
+            return len(waiting)
+
+    def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
+        """Kept messages by number, from the one behind `after`."""
+        with self._changed:
+            numbers = sorted(number for number in self._kept if number > after)
+            found = [self._kept[number] for number in numbers]
+            return [message for place, message, _, _ in found if place is where][:limit]
+
+    def restore(self, where: Kept, numbers: Sequence[int]) -> int:
+        """Put kept messages back, but not those whose id is in a queue again."""
+        restored = 0
+        with self._changed:
+            for number in numbers:
+                place, message, priority, nonce = self._kept.get(number, (None, None, 0, None))
+                if place is not where or message is None or message.id in self._by_id:
+                    continue
+                del self._kept[number]
+                self._publish(Outgoing(message.queue, message.id, message.frame, priority))
+                if where is Kept.QUARANTINE:
+                    back = self._by_id[message.id]
+                    back.attempt, back.crashes = message.attempt, message.crashes
+                    back.retries = message.retries
+                if nonce is not None:
+                    self._marks.pop((nonce.session, nonce.sequence), None)
+                restored += 1
+            self._changed.notify_all()
+        return restored
+
+    def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
+        """Delete kept messages, all of them for None; return how many."""
+        with self._changed:
+            doomed = [
+                number
+                for number, (place, *_) in self._kept.items()
+                if place is where and (numbers is None or number in numbers)
+            ]
+            for number in doomed:
+                del self._kept[number]
+            return len(doomed)
+
+    def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
+        """Keep a frame that came by another way than a queue."""
+        with self._changed:
+            stray = _Message(0, queue, id, frame, 0, self._clock.now())
+            self._keep(stray, Kept.QUARANTINE, reason, detail, None)
+
+    def _publish(self, message: Outgoing) -> None:
+        if message.id in self._by_id:
+            return
+        now = self._clock.now()
+        stored = _Message(
+            self._next_number(),
+            message.queue,
+            message.id,
+            message.frame,
+            message.priority,
+            now if message.run_at is None else message.run_at,
+        )
+        self._messages[stored.number] = self._by_id[stored.id] = stored
+
+    def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        now = self._clock.now()
+        self._turn += 1
+        deliveries: list[Delivery] = []
+        for index in range(len(queues)):
+            queue = queues[(self._turn + index) % len(queues)]
+            due = (m for m in self._waiting() if m.queue == queue and m.due <= now)
+            wanted = limit - len(deliveries)
+            for message in heapq.nsmallest(wanted, due, key=lambda m: (-m.priority, m.number)):
+                message.attempt += 1
+                message.lease_until = self._clock.monotonic() + lease
+                deliveries.append(
+                    Delivery(
+                        message.queue,
+                        message.id,
+                        message.frame,
+                        message.number,
+                        message.attempt,
+                        message.crashes,
+                        message.retries,
+                        message.priority,
+                    )
+                )
+        return deliveries
+
+    def _until_next(self, queues: Sequence[str]) -> float:
+        due = min((m.due for m in self._waiting() if m.queue in queues), default=None)
+        if due is None:
+            return _LOOK_AGAIN_SECONDS
+        return min(_LOOK_AGAIN_SECONDS, max(0.0, due - self._clock.now()))
+
+    def _complete(self, completion: Completion) -> bool:
+        settlement = completion.settlement
+        message = self._held(settlement.delivery)
+        if message is None:
+            return False
+        self._settle(message, settlement, completion.nonce)
+        if completion.result is not None:
+            self._results.complete(completion.result)
+        for successor in completion.publish:
+            self._publish(successor)
+        return True
+
+    def _settle(self, message: _Message, settlement: Settlement, nonce: Nonce | None) -> None:
+        match settlement:
+            case Requeue(cause=cause, delay=delay):
+                message.lease_until = None
+                message.crashes += cause is Cause.CRASHED
+                message.retries += cause is Cause.RETRIED
+                if delay > 0:
+                    message.due = self._clock.now() + delay
+                return
+            case Ack():
+                pass
+            case DeadLetter(reason=reason):
+                self._keep(message, Kept.DEAD_LETTER, reason, "", nonce)
+            case Quarantine(reason=reason, detail=detail):
+                self._keep(message, Kept.QUARANTINE, reason, detail, nonce)
+            case _:
+                assert_never(settlement)
+        self._remove(message)
+        if nonce is not None:
+            self.finish([nonce])
+
+    def _keep(
+        self, message: _Message, place: Kept, reason: str, detail: str, nonce: Nonce | None
+    ) -> None:
+        number = self._next_number()
+        shown = KeptMessage(
+            number=number,
+            queue=message.queue,
+            id=message.id,
+            reason=reason,
+            detail=detail,
+            kept_at=self._clock.now(),
+            frame=message.frame,
+            attempt=message.attempt,
+            crashes=message.crashes,
+            retries=message.retries,
+        )
+        self._kept[number] = (place, shown, message.priority, nonce)
+
+    def _claim_nonce(self, claim: NonceClaim) -> NonceState:
+        key = (claim.nonce.session, claim.nonce.sequence)
+        fresh = _Mark(claim.receipt, claim.attempt, claim.nonce.expires_at)
+        mark = self._marks.setdefault(key, fresh)
+        if mark.done:
+            return NonceState.DONE
+        again = mark.receipt == claim.receipt and mark.attempt <= claim.attempt
+        if not again and self._is_on_loan(mark):
+            return NonceState.HELD
+        mark.receipt, mark.attempt = claim.receipt, claim.attempt
+        return NonceState.CLAIMED
+
+    def _is_on_loan(self, mark: _Mark) -> bool:
+        return any(
+            message.number == mark.receipt and message.attempt == mark.attempt
+            for message in self._messages.values()
+            if message.lease_until is not None
+        )
+
+    def _held(self, delivery: Delivery) -> _Message | None:
+        message = self._by_id.get(delivery.id)
+        if message is None or message.lease_until is None:
+            return None
+        if (message.number, message.attempt) != (delivery.receipt, delivery.attempt):
+            return None
+        return message
+
+    def _waiting(self) -> Iterator[_Message]:
+        return (message for message in self._messages.values() if message.lease_until is None)
+
+    def _remove(self, message: _Message) -> None:
+        del self._messages[message.number]
+        del self._by_id[message.id]
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number

@@ -1,0 +1,242 @@
+"""The SQLite driver of the Broker contract, with all optional powers.
+
+Messages, results, replay marks and what is kept lie in one file on one host; see
+`cardoon.sqlite.database` for what durable means there. Leases are counted by the host's monotonic
+clock, which stands still while the host is suspended, as the workers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cardoon.broker import (
+    Completion,
+    Delivery,
+    Kept,
+    KeptMessage,
+    Outgoing,
+    QueueDepth,
+    Settlement,
+)
+from cardoon.clock import Clock, SystemClock
+from cardoon.exceptions import OperationalError
+from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from cardoon.sqlite import kept, messages, replay, settling, upkeep
+from cardoon.sqlite.database import Database
+from cardoon.sqlite.failures import explained
+from cardoon.sqlite.location import parse_database_url
+from cardoon.sqlite.statements import document
+from cardoon.sqlite.wakeups import Bell
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""Hints may be lost, so whoever waits looks at the database this often."""
+
+_LEAVE_SECONDS = 1.0
+"""How long a broker that closes tries to tidy up behind itself."""
+
+_REAL_TIME = SystemClock()
+
+
+def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
+    """The broker in the file that a `sqlite:` URL means."""
+    path = parse_database_url(url, setting="broker_url")
+    return SqliteBroker(Database(path, clock=clock, timeout=timeout))
+
+
+class SqliteBroker:
+    """Broker, Transactional, Maintained, Broadcaster, Inspectable and ReplayGuard."""
+
+    def __init__(self, database: Database, *, boot: str | None = None) -> None:
+        self._database = database
+        self._boot = upkeep.load_boot_id() if boot is None else boot
+        self._owner = upkeep.Owner(0, "", "")
+        self._turn = 0
+
+    @property
+    def database(self) -> Database:
+        """The database, for a result backend that shares it."""
+        return self._database
+
+    def declare(self, queues: Sequence[str]) -> None:
+        """Make the queues; doing it again changes nothing."""
+        with self._database.write(durable=True) as transaction:
+            transaction.run("messages.declare", queues=document(queues))
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
+        """Store all or none, durably, before returning."""
+        if not outgoing:
+            return
+        with self._database.write(durable=True, timeout=timeout) as transaction:
+            messages.publish(transaction, outgoing, now=self._database.clock.now())
+            transaction.bells.add(Bell.MESSAGES)
+
+    def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
+    ) -> Sequence[Delivery]:
+        """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
+        deadline = _REAL_TIME.monotonic() + timeout
+        with self._database.listen(Bell.MESSAGES) as listener:
+            while True:
+                listener.drain()
+                ready, due = messages.look_out(self._database, queues)
+                pause = _LOOK_AGAIN_SECONDS
+                if due is not None:
+                    pause = min(pause, due - self._database.clock.now())
+                if ready or pause <= 0:
+                    deliveries = self._claim(queues, limit, lease, is_any_due=pause <= 0)
+                    if deliveries:
+                        return deliveries
+                    pause = max(pause, 0.0)
+                remaining = deadline - _REAL_TIME.monotonic()
+                if remaining <= 0:
+                    return []
+                listener.wait(min(pause, remaining))
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew the leases, and return those that are still held."""
+        if not deliveries:
+            return []
+        with self._database.write(durable=False) as transaction:
+            until = self._database.clock.monotonic() + lease
+            return messages.extend(transaction, deliveries, lease_until=until)
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """End each loan; False where the lease was lost before."""
+        return self.complete([Completion(settlement) for settlement in settlements])
+
+    def close(self) -> None:
+        """Let go of every connection and of the lock that shows life; safe twice."""
+        self._leave()
+        self._database.close()
+
+    def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """Settle, store results, mark nonces and publish successors, in one transaction."""
+        if not completions:
+            return []
+        with self._database.write(durable=True) as transaction:
+            return settling.complete(transaction, completions, now=self._database.clock.now())
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        if not claims:
+            return []
+        with self._database.write(durable=False) as transaction:
+            return replay.claim(transaction, claims)
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done, durably."""
+        with self._database.write(durable=True) as transaction:
+            replay.finish(transaction, nonces)
+
+    def maintain(self) -> int:
+        """Take back what dead or silent workers held, and delete what has expired."""
+        database, clock = self._database, self._database.clock
+        now, monotonic = clock.now(), clock.monotonic()
+        with explained(database.path):
+            dead = upkeep.find_dead(database, database.presence, boot=self._boot)
+        if not dead and not upkeep.is_anything_overdue(database, now=now, monotonic=monotonic):
+            return 0
+        with database.write(durable=False) as transaction:
+            taken_back = upkeep.tidy(transaction, dead, now=now, monotonic=monotonic)
+        for owner in dead:
+            database.presence.remove(owner.name)
+        return taken_back
+
+    def broadcast(self, frame: bytes, *, expires_at: float) -> None:
+        """Keep a frame for every worker until it expires."""
+        with self._database.write(durable=True) as transaction:
+            transaction.run("broadcasts.add", expires_at=expires_at, frame=frame)
+
+    def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
+        """Frames numbered higher than `after`, in order, each with its number."""
+        now = self._database.clock.now()
+        return self._database.rows("broadcasts.after", number=after, now=now)
+
+    def depths(self) -> Sequence[QueueDepth]:
+        """What lies in each queue, by name."""
+        return kept.measure(self._database, now=self._database.clock.now())
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in a queue, ready and scheduled; return how many."""
+        return sum(
+            self._delete_in_steps(statement, queue)
+            for statement in ("kept.purge_ready", "kept.purge_scheduled")
+        )
+
+    def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
+        """Kept messages by number, from the one behind `after`."""
+        return kept.show(self._database, where, limit=limit, after=after)
+
+    def restore(self, where: Kept, numbers: Sequence[int]) -> int:
+        """Put kept messages back in their queues; return how many."""
+        with self._database.write(durable=True) as transaction:
+            return kept.restore(transaction, where, numbers, now=self._database.clock.now())
+
+    def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
+        """Delete kept messages, all of them for None; return how many."""
+        if numbers is None:
+            return self._delete_in_steps("kept.discard_some", where.value)
+        with self._database.write(durable=True) as transaction:
+            return transaction.run("kept.discard", place=where.value, numbers=document(numbers))
+
+    def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
+        """Keep a frame that came by another way than a queue."""
+        with self._database.write(durable=True) as transaction:
+            transaction.run(
+                "kept.quarantine",
+                queue=settling.printable(queue),
+                id=settling.printable(id),
+                frame=frame,
+                reason=settling.printable(reason),
+                detail=settling.printable(detail),
+                now=self._database.clock.now(),
+            )
+
+    def _claim(
+        self, queues: Sequence[str], limit: int, lease: float, *, is_any_due: bool
+    ) -> list[Delivery]:
+        clock = self._database.clock
+        owner = self._enter()
+        self._turn += 1
+        start = self._turn % len(queues)
+        with self._database.write(durable=False) as transaction:
+            return messages.claim(
+                transaction,
+                [*queues[start:], *queues[:start]],
+                limit=limit,
+                now=clock.now(),
+                owner=owner,
+                lease_until=clock.monotonic() + lease,
+                is_any_due=is_any_due,
+            )
+
+    def _enter(self) -> int:
+        """The number under which this process holds leases; it changes in a forked child."""
+        name = self._database.show_life()
+        if self._owner.name != name:
+            with self._database.write(durable=False) as transaction:
+                (number,) = transaction.row("upkeep.enter", name=name, boot=self._boot)
+            self._owner = upkeep.Owner(number, name, self._boot)
+        return self._owner.number
+
+    def _leave(self) -> None:
+        """Strike this process from the owners, unless it still holds leases."""
+        owner, self._owner = self._owner, upkeep.Owner(0, "", "")
+        if not owner.name or owner.name != self._database.presence.name:
+            return
+        try:
+            with self._database.write(durable=False, timeout=_LEAVE_SECONDS) as transaction:
+                left = transaction.run("upkeep.leave", owner=owner.number)
+        except OperationalError:
+            return  # the next worker finds the lock free and tidies up
+        if left:
+            self._database.presence.remove(owner.name)
+
+    def _delete_in_steps(self, statement: str, place: str) -> int:
+        deleted = 0
+        while True:
+            with self._database.write(durable=True) as transaction:
+                step = transaction.run(statement, place=place, limit=kept.MAX_ROWS_AT_ONCE)
+            deleted += step
+            if step < kept.MAX_ROWS_AT_ONCE:
+                return deleted

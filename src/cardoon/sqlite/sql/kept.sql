@@ -1,0 +1,59 @@
+-- What people look at: depths, dead letters, quarantine. Small numbers, one row at a time.
+
+-- name: queues
+SELECT name FROM queue;
+
+-- name: ready
+SELECT queue, count(*), min(due) FROM message WHERE state = 1 GROUP BY queue;
+
+-- name: scheduled
+-- Some of these are due, and become ready with the next claim.
+SELECT queue, count(*), sum(due <= :now), min(due) FROM message WHERE state = 0 GROUP BY queue;
+
+-- name: leased
+SELECT queue, count(*) FROM message WHERE state = 2 GROUP BY queue;
+
+-- name: purge_ready
+DELETE FROM message WHERE number IN (
+    SELECT number FROM message WHERE state = 1 AND queue = :place LIMIT :limit
+);
+
+-- name: purge_scheduled
+DELETE FROM message WHERE number IN (
+    SELECT number FROM message WHERE state = 0 AND queue = :place LIMIT :limit
+);
+
+-- name: list
+SELECT number, queue, id, reason, detail, kept_at, frame, attempt, crashes, retries
+FROM kept
+WHERE place = :place AND number > :after
+ORDER BY number LIMIT :limit;
+
+-- name: restore_message
+-- A dead letter starts afresh. What was quarantined by mistake goes on where it was.
+INSERT INTO message (number, id, queue, priority, state, due, size, attempt, crashes, retries)
+SELECT
+    :new, id, queue, priority, 1, :now, length(frame),
+    CASE place WHEN 'dead' THEN 0 ELSE attempt END,
+    CASE place WHEN 'dead' THEN 0 ELSE crashes END,
+    CASE place WHEN 'dead' THEN 0 ELSE retries END
+FROM kept WHERE place = :place AND number = :number
+ON CONFLICT (id) DO NOTHING;
+
+-- name: restore_frame
+INSERT INTO frame (number, frame) SELECT :new, frame FROM kept WHERE number = :number;
+
+-- name: nonce
+SELECT session, sequence FROM kept WHERE number = :number;
+
+-- name: discard
+DELETE FROM kept WHERE place = :place AND number IN (SELECT value FROM json_each(:numbers));
+
+-- name: discard_some
+DELETE FROM kept WHERE number IN (SELECT number FROM kept WHERE place = :place LIMIT :limit);
+
+-- name: quarantine
+INSERT INTO kept (
+    place, queue, id, priority, attempt, crashes, retries, reason, detail, kept_at, frame
+)
+VALUES ('quarantine', :queue, :id, 0, 0, 0, 0, :reason, :detail, :now, :frame);

@@ -1,0 +1,123 @@
+-- Messages on their way. Batches travel as one JSON document and one joined blob of frames, so
+-- that a statement is one step however many messages it concerns (see statements.py).
+--
+-- States, as literals because partial indexes ask for them: 0 scheduled, 1 ready, 2 leased.
+
+-- name: declare
+INSERT INTO queue (name)
+SELECT value FROM json_each(:queues) WHERE true
+ON CONFLICT DO NOTHING;
+
+-- name: reserve
+UPDATE counter SET value = value + :count RETURNING value;
+
+-- name: insert
+-- :rows [[id, queue, priority, due or null, offset, size], ...]  :first the first number
+INSERT INTO message (number, id, queue, priority, state, due, size)
+SELECT
+    :first + key,
+    json_extract(value, '$[0]'),
+    json_extract(value, '$[1]'),
+    json_extract(value, '$[2]'),
+    coalesce(json_extract(value, '$[3]'), :now) <= :now,
+    coalesce(json_extract(value, '$[3]'), :now),
+    json_extract(value, '$[5]')
+FROM json_each(:rows) WHERE true
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_frames
+-- :rows and :first as for insert  :frames joined
+INSERT INTO frame (number, frame)
+SELECT :first + key, substr(:frames, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+FROM json_each(:rows)
+WHERE EXISTS (SELECT 1 FROM message WHERE number = :first + key);
+
+-- name: outlook
+-- Whether anything is ready in these queues, and when the next scheduled message is due.
+SELECT
+    EXISTS (
+        SELECT 1 FROM json_each(:queues) AS asked
+        CROSS JOIN message ON message.queue = asked.value AND message.state = 1
+    ),
+    (
+        SELECT min((
+            SELECT min(due) FROM message WHERE state = 0 AND queue = asked.value
+        ))
+        FROM json_each(:queues) AS asked
+    );
+
+-- name: promote
+UPDATE message SET state = 1
+WHERE number IN (
+    SELECT number FROM message WHERE state = 0 AND queue = :queue AND due <= :now
+    ORDER BY due LIMIT :limit
+);
+
+-- name: pick
+SELECT json_group_array(json_array(number, size))
+FROM (
+    SELECT number, size FROM message WHERE state = 1 AND queue = :queue
+    ORDER BY priority DESC, number LIMIT :limit
+);
+
+-- name: lease
+UPDATE message SET state = 2, attempt = attempt + 1, owner = :owner, lease_until = :until
+WHERE number IN (SELECT value FROM json_each(:numbers));
+
+-- name: fetch
+-- Frames are joined into one blob, and each row says in the same order how long its part is.
+SELECT
+    json_group_array(json_array(
+        message.queue, message.id, message.number, message.attempt,
+        message.crashes, message.retries, message.priority, length(frame.frame)
+    )),
+    CAST(group_concat(frame.frame, '') AS BLOB)
+FROM json_each(:numbers) AS picked
+CROSS JOIN message ON message.number = picked.value
+CROSS JOIN frame ON frame.number = picked.value;
+
+-- name: held
+SELECT json_group_array(json_array(number, attempt, id))
+FROM message
+WHERE state = 2 AND number IN (SELECT value FROM json_each(:numbers));
+
+-- name: extend
+UPDATE message SET lease_until = :until
+WHERE number IN (SELECT value FROM json_each(:numbers));
+
+-- name: delete
+DELETE FROM message
+WHERE number IN (SELECT value FROM json_each(:numbers));
+
+-- name: requeue
+-- :rows [[number, due or null, crashes to add, retries to add], ...]
+UPDATE message
+SET
+    state = json_extract(change.value, '$[1]') IS NULL,
+    due = coalesce(json_extract(change.value, '$[1]'), due),
+    crashes = crashes + json_extract(change.value, '$[2]'),
+    retries = retries + json_extract(change.value, '$[3]'),
+    owner = NULL,
+    lease_until = NULL
+FROM json_each(:rows) AS change
+WHERE message.number = json_extract(change.value, '$[0]');
+
+-- name: keep
+-- :rows [[number, place, reason, detail, session or null, sequence or null], ...]
+INSERT INTO kept (
+    place, queue, id, priority, attempt, crashes, retries, reason, detail, kept_at,
+    session, sequence, frame
+)
+SELECT
+    json_extract(move.value, '$[1]'),
+    message.queue, message.id, message.priority,
+    message.attempt, message.crashes, message.retries,
+    json_extract(move.value, '$[2]'),
+    json_extract(move.value, '$[3]'),
+    :now,
+    json_extract(move.value, '$[4]'),
+    json_extract(move.value, '$[5]'),
+    frame.frame
+FROM json_each(:rows) AS move
+CROSS JOIN message ON message.number = json_extract(move.value, '$[0]')
+CROSS JOIN frame ON frame.number = message.number;

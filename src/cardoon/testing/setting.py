@@ -1,0 +1,80 @@
+"""The hooks, fixtures and shorthands of the broker suites in `cardoon.testing.brokers`."""
+# ruff: noqa: D102 - fixtures are named for what they are
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import pytest
+
+from cardoon.backend import ResultBackend
+from cardoon.broker import Broker, Delivery, Outgoing
+from cardoon.security.replay import Nonce, NonceClaim
+from cardoon.testing.clock import FakeClock
+
+_T = TypeVar("_T")
+
+
+class BrokerFixtures:
+    """The hooks that a subclass of `BrokerSuite` fills, and the fixtures of its tests."""
+
+    def make(self, clock: FakeClock) -> Broker:
+        """A broker with an empty store that lives by this clock."""
+        raise NotImplementedError
+
+    def make_backend(self, broker: Broker, clock: FakeClock) -> ResultBackend:  # noqa: ARG002
+        """The result backend that shares the broker's store, for a `Transactional` one."""
+        pytest.skip("this driver is tested without its result backend")
+
+    def pass_time(self, clock: FakeClock, seconds: float) -> None:
+        """Let time pass for the driver; one that asks a server for the time has its own way."""
+        clock.advance(seconds)
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def broker(self, clock: FakeClock) -> Iterator[Broker]:
+        broker = self.make(clock)
+        yield broker
+        broker.close()
+
+    @pytest.fixture
+    def backend(self, broker: Broker, clock: FakeClock) -> Iterator[ResultBackend]:
+        backend = self.make_backend(broker, clock)
+        yield backend
+        backend.close()
+
+
+def message(name: str) -> Outgoing:
+    """A message to the queue `q`."""
+    return Outgoing("q", name, name.encode())
+
+
+def publish(broker: Broker, *outgoing: Outgoing) -> None:
+    """Publish with patience."""
+    broker.publish(outgoing, timeout=20)
+
+
+def receive(broker: Broker, *queues: str, limit: int = 5000) -> Sequence[Delivery]:
+    """What is due at this moment in these queues, or in `q`."""
+    return broker.receive(queues or ["q"], limit=limit, lease=30, timeout=0)
+
+
+def nonce(sequence: int, expires_at: float = 2e9) -> Nonce:
+    """A nonce of one session."""
+    return Nonce(b"\x00\xff session 16 by", sequence, expires_at)
+
+
+def claim(delivery: Delivery, wanted: Nonce) -> NonceClaim:
+    """The claim of a delivery to a nonce."""
+    return NonceClaim(wanted, delivery.receipt, delivery.attempt)
+
+
+def having(broker: Broker, power: type[_T]) -> _T:
+    """The broker as one that has an optional power; skips the test without it."""
+    if not isinstance(broker, power):
+        pytest.skip(f"this driver is not {power.__name__}")
+    return broker

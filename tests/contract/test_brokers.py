@@ -1,0 +1,28 @@
+"""Every broker driver against the suite that ships in `cardoon.testing`."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardoon import backends, brokers
+from cardoon.testing.brokers import BrokerSuite
+
+
+class TestMemoryBroker(BrokerSuite):
+    def make(self, clock):
+        return brokers.connect("memory://", clock=clock)
+
+    def make_backend(self, broker, clock):
+        return backends.connect("memory://", clock=clock, beside=broker)
+
+
+class TestSqliteBroker(BrokerSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path):
+        self.url = f"sqlite:///{tmp_path}/cardoon.db"
+
+    def make(self, clock):
+        return brokers.connect(self.url, clock=clock)
+
+    def make_backend(self, broker, clock):
+        return backends.connect(self.url, clock=clock, beside=broker)

@@ -1,0 +1,41 @@
+"""The drivers with all optional powers against the oracle in `cardoon.testing`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+
+from cardoon import backends, brokers
+from cardoon.backends.sqlite import SqliteBackend
+from cardoon.brokers.sqlite import SqliteBroker
+from cardoon.sqlite.database import Database
+from cardoon.testing.model import BrokerMachine
+
+SETTINGS = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
+
+
+class MemoryMachine(BrokerMachine):
+    def make(self, clock):
+        broker = brokers.connect("memory://", clock=clock)
+        return broker, backends.connect("memory://", clock=clock, beside=broker)
+
+
+class SqliteMachine(BrokerMachine):
+    def make(self, clock):
+        self.place = Path(tempfile.mkdtemp(prefix="cardoon-"))
+        # Each machine has its own file; whether it reaches the disk is tested elsewhere.
+        database = Database(self.place / "model.db", clock=clock, flush=lambda _: None)
+        return SqliteBroker(database), SqliteBackend(database)
+
+    def teardown(self):
+        super().teardown()
+        shutil.rmtree(self.place)
+
+
+TestMemoryMachine = MemoryMachine.TestCase
+TestMemoryMachine.settings = SETTINGS
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = SETTINGS

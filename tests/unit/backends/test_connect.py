@@ -1,0 +1,76 @@
+"""From a URL to a result backend, which shares the broker's store where it can."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardoon import backends, brokers
+from cardoon.backend import SealedResult
+from cardoon.broker import Ack, Completion, Outgoing
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.testing import FakeClock
+
+
+def complete_one(broker, result):
+    broker.publish([Outgoing("q", "a", b"x")], timeout=1)
+    (delivery,) = broker.receive(["q"], limit=1, lease=30, timeout=0)
+    broker.complete([Completion(Ack(delivery), result)])
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/x.db", "sqlite:///{}/other.db"])
+def test_a_backend_beside_its_broker_has_the_results_of_completions(tmp_path, url):
+    clock = FakeClock()
+    broker = brokers.connect(url.format(tmp_path).replace("other", "x"), clock=clock)
+    backend = backends.connect(url.format(tmp_path), clock=clock, beside=broker)
+    result = SealedResult("a", b"x", True, None)
+
+    complete_one(broker, result)
+
+    assert dict(backend.load(["a"])) == ({} if "other" in url else {"a": result})
+    broker.close()
+    backend.close()
+
+
+def test_two_names_of_one_file_share_its_connections(tmp_path):
+    clock = FakeClock()
+    (tmp_path / "link").symlink_to(tmp_path / "x.db")
+    broker = brokers.connect(f"sqlite:///{tmp_path}/x.db", clock=clock)
+    backend = backends.connect(f"sqlite:///{tmp_path}/link", clock=clock, beside=broker)
+    broker.declare(["q"])
+
+    backend.close()
+
+    assert not (tmp_path / "x.db-wal").exists()
+    broker.close()
+
+
+def test_a_memory_backend_without_a_memory_broker_has_its_own_results(tmp_path):
+    clock = FakeClock()
+    broker = brokers.connect(f"sqlite:///{tmp_path}/x.db", clock=clock)
+    one = backends.connect("memory://", clock=clock, beside=broker)
+    other = backends.connect("cache+memory://", clock=clock)
+
+    one.store([SealedResult("a", b"x", True, None)])
+
+    assert set(one.load(["a"])) == {"a"}
+    assert other.load(["a"]) == {}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "postgresql", "db+postgresql", "rpc"])
+def test_a_backend_without_a_driver_yet_is_told(scheme):
+    with pytest.raises(ImproperlyConfigured, match="drivers for sqlite and memory only") as refused:
+        backends.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
+
+    assert "secret" not in str(refused.value)
+
+
+def test_an_unknown_scheme_is_told_with_those_that_are_known():
+    with pytest.raises(ImproperlyConfigured, match="result_backend: unknown scheme 'redi'; use"):
+        backends.connect("redi://host", clock=FakeClock())
+
+
+def test_what_is_no_url_is_not_repeated():
+    with pytest.raises(ImproperlyConfigured, match="result_backend: not a URL") as refused:
+        backends.connect("redis:secret@host", clock=FakeClock())
+
+    assert "secret" not in str(refused.value)
