@@ -1,0 +1,145 @@
+"""Coroutines on top of a blocking core: sends that gather in batches, results that are awaited.
+
+One thread each, however many coroutines: a thread per awaited result would run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+
+from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.sender import Call, Handle, Report, Sender
+
+
+class SendQueue:
+    """Publishes what coroutines send, in batches: all that gathered while the last one was stored."""
+
+    def __init__(self, publish: Callable[[Sequence[Call]], Sequence[bytes]]) -> None:
+        self._publish = publish
+        self._lock = threading.Lock()  # protects the two below
+        self._waiting: list[tuple[Call, Future[bytes]]] = []
+        self._running = False
+
+    async def send(self, call: Call) -> bytes:
+        """Publish one call; returns its request digest when it is stored."""
+        future: Future[bytes] = Future()
+        with self._lock:
+            self._waiting.append((call, future))
+            start = not self._running
+            self._running = True
+        if start:
+            threading.Thread(target=self._publish_all, name="cardoon-send", daemon=True).start()
+        return await asyncio.wrap_future(future)
+
+    def _publish_all(self) -> None:
+        while batch := self._take():
+            self._publish_batch(batch)
+
+    def _publish_batch(self, batch: Sequence[tuple[Call, Future[bytes]]]) -> None:
+        try:
+            digests = self._publish([call for call, _ in batch])
+        except OperationalError as error:
+            for _, future in batch:
+                future.set_exception(error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits to hear of it
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for entry in batch:  # one caller's mistake must not be another's failure
+                self._publish_batch([entry])
+        else:
+            for (_, future), digest in zip(batch, digests, strict=True):
+                future.set_result(digest)
+
+    def _take(self) -> list[tuple[Call, Future[bytes]]]:
+        with self._lock:
+            batch = [entry for entry in self._waiting if entry[1].set_running_or_notify_cancel()]
+            self._waiting = []
+            self._running = bool(batch)
+            return batch
+
+
+class ResultQueue(Collection[Handle]):
+    """Waits for the results of many coroutines at once."""
+
+    def __init__(self, sender: Callable[[], Sender]) -> None:
+        self._sender = sender
+        self._lock = threading.Lock()  # protects the two below
+        self._waiting: dict[Handle, list[Future[Report]]] = {}
+        self._running = False
+
+    async def wait_for(self, handle: Handle) -> Report:
+        """The final result of one task."""
+        future: Future[Report] = Future()
+        with self._lock:
+            self._waiting.setdefault(handle, []).append(future)
+            start = not self._running
+            self._running = True
+        if start:
+            threading.Thread(target=self._wait_all, name="cardoon-wait", daemon=True).start()
+        else:
+            # The result may have arrived between the waiter's last look and now.
+            await asyncio.to_thread(self._look, handle)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self._drop(handle, future)
+
+    def __iter__(self) -> Iterator[Handle]:
+        """The handles that are waited for at this moment; the waiter reads it anew each time."""
+        with self._lock:
+            return iter(list(self._waiting))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, handle: object) -> bool:
+        return handle in self._waiting
+
+    def _wait_all(self) -> None:
+        while True:
+            try:
+                for report in self._sender().wait(self, timeout=None):
+                    self._deliver(report)
+            except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits to hear of it
+                self._fail(error)
+            with self._lock:
+                if not self._waiting:
+                    self._running = False
+                    return
+
+    def _look(self, handle: Handle) -> None:
+        for report in self._sender().wait([handle], timeout=0.0):
+            self._deliver(report)
+
+    def _deliver(self, report: Report) -> None:
+        with self._lock:
+            handles = [handle for handle in self._waiting if handle.task_id == report.task_id]
+            futures = [future for handle in handles for future in self._waiting.pop(handle)]
+        _settle(futures, lambda future: future.set_result(report))
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            futures = [future for several in self._waiting.values() for future in several]
+            self._waiting.clear()
+        failed = (
+            error if isinstance(error, CardoonError) else OperationalError(f"results: {error!r}")
+        )
+        _settle(futures, lambda future: future.set_exception(failed))
+
+    def _drop(self, handle: Handle, future: Future[Report]) -> None:
+        with self._lock:
+            rest = [other for other in self._waiting.get(handle, ()) if other is not future]
+            if rest:
+                self._waiting[handle] = rest
+            else:
+                self._waiting.pop(handle, None)
+
+
+def _settle(futures: Sequence[Future[Report]], settle: Callable[[Future[Report]], None]) -> None:
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            settle(future)

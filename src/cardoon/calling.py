@@ -1,0 +1,316 @@
+"""From a call in Python to a `Call` that can be signed: options checked, arguments encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import zoneinfo
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from cardoon.clock import Clock
+from cardoon.config import Settings
+from cardoon.exceptions import InvalidTaskError
+from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
+from cardoon.option import (
+    Parser,
+    boolean,
+    dictionary,
+    expiry,
+    instant,
+    integer,
+    priority,
+    publish_policy,
+    seconds,
+    text,
+)
+from cardoon.retrying import NO_LIMIT
+from cardoon.sender import Call
+
+MAX_ID_BYTES = 128
+MAX_NAME_BYTES = 256
+"""As the claims bound them (docs/protocol.md)."""
+
+_NOT_HERE = {
+    "exchange": "messages are routed by queue; use queue=",
+    "routing_key": "messages are routed by queue; use queue=",
+    "producer": "the app keeps its own connections",
+    "connection": "the app keeps its own connections",
+    "publisher": "the app keeps its own connections",
+    "reply_to": "results go to the result backend",
+    "correlation_id": "it is the task_id; use task_id=",
+    "delivery_mode": "every message is durable",
+    "mandatory": "publishing always confirms or raises",
+    "chain": "write the canvas in the call: chain(a, b).apply_async()",
+    "chord": "write the canvas in the call: chord(header, body).apply_async()",
+    "group_id": "it is given by the group",
+}
+"""Arguments that Celery's `apply_async` takes and this one does not, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """The arguments of `apply_async` besides the task's own, checked."""
+
+    task_id: str | None = None
+    queue: str | None = None
+    countdown: float | None = None
+    eta: datetime | None = None
+    expires: float | datetime | None = None
+    priority: int | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    headers: Mapping[str, Any] | None = None
+    shadow: str | None = None
+    ignore_result: bool | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    max_retries: int | None = None
+    retries: int = 0
+    link: Sequence[Mapping[str, Any]] = ()
+    link_error: Sequence[Mapping[str, Any]] = ()
+    root_id: str | None = None
+    parent_id: str | None = None
+    retry: bool | None = None
+    """Whether a publish that fails is tried again until the deadline."""
+    retry_policy: Mapping[str, float] | None = None
+    timeout: float | None = None
+    """Seconds until a publish that has not been confirmed raises."""
+    add_to_parent: bool = True
+
+
+OPTION_NAMES = frozenset(f.name for f in dataclasses.fields(CallOptions))
+NO_OPTIONS = CallOptions()
+
+
+class CallDefaults(NamedTuple):
+    """What a call of a task is sent with where the caller says nothing else."""
+
+    queue: str
+    codec: str = JSON
+    priority: int = 0
+    max_retries: int | None = None
+    expires: float | datetime | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool = False
+    shadow: str | None = None
+
+
+def check_options(options: Mapping[str, Any], *, method: str = "apply_async") -> CallOptions:
+    """`CallOptions` from keyword arguments; `InvalidTaskError` names the wrong one and the remedy."""
+    if not options:
+        return NO_OPTIONS
+    for name in options:
+        if name in OPTION_NAMES:
+            continue
+        if name in _NOT_HERE:
+            raise InvalidTaskError(f"{method}: no {name!r} here: {_NOT_HERE[name]}")
+        close = difflib.get_close_matches(name, OPTION_NAMES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InvalidTaskError(f"{method}: unknown option {name!r}{hint}")
+    given = {name: value for name, value in options.items() if value is not None}
+    checked = CallOptions(**{name: _check(method, name, given[name]) for name in given})
+    if checked.countdown is not None and checked.eta is not None:
+        raise InvalidTaskError(f"{method}: give countdown or eta, not both")
+    if checked.time_limit and checked.soft_time_limit:  # noqa: SIM102
+        if checked.soft_time_limit >= checked.time_limit:
+            raise InvalidTaskError(f"{method}: soft_time_limit must be below time_limit")
+    return checked
+
+
+def _check(method: str, name: str, value: object) -> Any:
+    try:
+        return _PARSERS[name](value)
+    except (TypeError, ValueError) as error:
+        raise InvalidTaskError(f"{method}: {name}={value!r} {error}") from None
+
+
+def make_call(
+    name: str,
+    body: tuple[Sequence[Any], Mapping[str, Any]],
+    options: CallOptions,
+    *,
+    defaults: CallDefaults,
+    settings: Settings,
+    clock: Clock,
+    new_id: Callable[[], str],
+) -> Call:
+    """Encode one call. `EncodeError` for arguments that cannot travel."""
+    if options is NO_OPTIONS and defaults.expires is None and defaults.shadow is None:
+        return Call(
+            task=name,
+            id=new_id(),
+            queue=defaults.queue,
+            codec=defaults.codec,
+            body=encode_body([body[0], body[1], _NO_EMBED], defaults.codec),
+            headers=_headers(defaults, options),
+            priority=defaults.priority,
+            max_retries=defaults.max_retries,
+        )
+    return _call_with_options(
+        name, body, options, defaults=defaults, settings=settings, clock=clock, new_id=new_id
+    )
+
+
+def _call_with_options(
+    name: str,
+    body: tuple[Sequence[Any], Mapping[str, Any]],
+    options: CallOptions,
+    *,
+    defaults: CallDefaults,
+    settings: Settings,
+    clock: Clock,
+    new_id: Callable[[], str],
+) -> Call:
+    now = clock.now()
+    eta = None
+    if options.countdown is not None:
+        eta = now + options.countdown
+    elif options.eta is not None:
+        eta = to_epoch(options.eta, settings)
+    expires = options.expires if options.expires is not None else defaults.expires
+    if isinstance(expires, datetime):
+        expires = to_epoch(expires, settings)
+    elif expires is not None:
+        expires += now
+    codec = defaults.codec
+    if options.serializer is not None or options.compression is not None:
+        codec = choose_codec(options.serializer, options.compression)
+    embed = _NO_EMBED
+    if options.link or options.link_error:
+        embed = {
+            **_NO_EMBED,
+            "callbacks": list(options.link) or None,
+            "errbacks": list(options.link_error) or None,
+        }
+    return Call(
+        task=name,
+        id=options.task_id if options.task_id is not None else new_id(),
+        queue=options.queue or defaults.queue,
+        codec=codec,
+        body=encode_body([body[0], body[1], embed], codec),
+        headers=_headers(defaults, options),
+        priority=defaults.priority if options.priority is None else options.priority,
+        eta=None if eta is None or eta <= now else eta,
+        expires=expires,
+        retries=options.retries,
+        max_retries=defaults.max_retries if options.max_retries is None else options.max_retries,
+        root=options.root_id,
+        parent=options.parent_id,
+    )
+
+
+def choose_codec(serializer: str | None, compression: str | None) -> str:
+    """The codec for a serializer name and a compression name.
+
+    A serializer says how the body is written. Whether the message is signed is not its business but
+    the app's (`task_serializer`), so that no single call can leave the signed path.
+    """
+    if serializer not in (None, "json", "auth", JSON):  # a set would hash what may be anything
+        raise InvalidTaskError(f"serializer={serializer!r} is unknown; use json")
+    match compression:
+        case None:
+            return JSON
+        case "zlib" | "gzip" | "application/x-gzip":
+            return JSON_ZLIB
+        case _:
+            raise InvalidTaskError(f"compression={compression!r} is unknown; use zlib")
+
+
+def to_epoch(moment: datetime, settings: Settings) -> float:
+    """Seconds since the epoch; a naive datetime is read in the app's time zone."""
+    if moment.tzinfo is None:
+        zone = UTC if settings.timezone == "UTC" else zoneinfo.ZoneInfo(settings.timezone)
+        moment = moment.replace(tzinfo=zone)
+    return moment.timestamp()
+
+
+def check_text(name: str, value: object, max_bytes: int) -> None:
+    """Refuse what no claim can carry."""
+    try:
+        _printable(max_bytes)(value)
+    except ValueError as error:
+        raise InvalidTaskError(f"{name}={value!r} {error}") from None
+
+
+def _printable(max_bytes: int) -> Parser:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) <= max_bytes:
+            return value
+        raise ValueError(f"is not a string of 1 to {max_bytes} printable bytes")
+
+    return parse
+
+
+def _signatures(value: object) -> tuple[Mapping[str, Any], ...]:
+    found = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for item in found:
+        if not isinstance(item, Mapping) or not isinstance(item.get("task"), str):
+            raise ValueError("is not a signature; use task.s(...)")  # noqa: TRY004  # as all parsers
+    return found
+
+
+_RELATIVE = _printable(MAX_ID_BYTES)
+_LIMIT = seconds(0.01, 30 * 86400)
+_COUNT = integer(0, NO_LIMIT)
+_PARSERS: Mapping[str, Parser] = {
+    "task_id": _RELATIVE,
+    "queue": _printable(MAX_NAME_BYTES),
+    "countdown": seconds(-366 * 86400, 366 * 86400),
+    "eta": instant,
+    "expires": expiry,
+    "priority": priority,
+    "serializer": text,
+    "compression": text,
+    "headers": dictionary,
+    "shadow": text,
+    "ignore_result": boolean,
+    "time_limit": _LIMIT,
+    "soft_time_limit": _LIMIT,
+    "max_retries": _COUNT,
+    "retries": _COUNT,
+    "link": _signatures,
+    "link_error": _signatures,
+    "root_id": _RELATIVE,
+    "parent_id": _RELATIVE,
+    "retry": boolean,
+    "retry_policy": publish_policy,
+    "timeout": seconds(0.001, 3600),
+    "add_to_parent": boolean,
+}
+
+
+_NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def _headers(defaults: CallDefaults, options: CallOptions) -> bytes:
+    """Label 20: what is signed beyond the claims, and only where it differs from the usual."""
+    found: dict[str, Any] = {}
+    hard = options.time_limit or defaults.time_limit
+    soft = options.soft_time_limit or defaults.soft_time_limit
+    if hard or soft:
+        found["timelimit"] = [hard, soft]
+    ignore = defaults.ignore_result if options.ignore_result is None else options.ignore_result
+    if ignore:
+        found["ignore_result"] = True
+    priority = defaults.priority if options.priority is None else options.priority
+    if priority:
+        found["priority"] = priority
+    if shadow := options.shadow or defaults.shadow:
+        found["shadow"] = shadow
+    if options.link or options.link_error:
+        found["links"] = True
+    if options.headers:
+        found["headers"] = dict(options.headers)
+    if not found:
+        return b""
+    try:
+        return json.dumps(found, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTaskError(
+            f"apply_async: headers cannot be written as JSON: {error}"
+        ) from error

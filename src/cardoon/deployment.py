@@ -1,0 +1,210 @@
+"""Builds, from settings, what both composition roots need: identity, trust and stores."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from cardoon import backends, brokers
+from cardoon.audit import AuditLog
+from cardoon.backend import ResultBackend
+from cardoon.broker import Broker
+from cardoon.clock import Clock
+from cardoon.config import Settings, content_kind, find_state_directory, reveal
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.security.authority import ensure_identity
+from cardoon.security.gate import Gate, Limits
+from cardoon.security.identity import PrivateIdentity, load_identity
+from cardoon.security.policy import AllowTrusted
+from cardoon.security.signing import MessageSigner, PlainSigner, Signer
+from cardoon.security.trust import TrustStore
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = frozenset({"sqlite", "memory"})
+"""Brokers whose store only this project's user can reach; an identity may be made for them unasked."""
+
+
+class TrustPaths(NamedTuple):
+    """Where the certificates of those who are trusted lie."""
+
+    pins: tuple[str, ...]
+    anchors: tuple[str, ...] | dict[str, str]
+
+
+class Deployment:
+    """One app's settings, resolved for one process.
+
+    `role` names the identity to use where the settings name none: `client` or `worker`.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock, role: str = "client") -> None:
+        self.settings = settings
+        self.clock = clock
+        self.role = role
+        self.state_directory = find_state_directory(settings)
+        self._identity: PrivateIdentity | None = None
+        self._trust: TrustStore | None = None
+        self._audit: AuditLog | None = None
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL, references followed; the project's own SQLite file where none is set."""
+        url = reveal(self.settings, "broker_url")
+        return url or f"sqlite:///{self.state_directory / 'cardoon.db'}"
+
+    @property
+    def backend_url(self) -> str:
+        """The result backend's URL: the broker's own store where none is set and it can be."""
+        url = reveal(self.settings, "result_backend")
+        if not url and self.embedded:
+            return self.broker_url
+        return url
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker lives in this project's own files or process."""
+        return self.broker_url.partition(":")[0] in EMBEDDED
+
+    @property
+    def signs(self) -> bool:
+        """Whether any channel of this app is signed."""
+        settings = self.settings
+        names = (settings.task_serializer, settings.result_serializer, *settings.accept_content)
+        return any(content_kind(name) == "auth" for name in names)
+
+    def check_identity(self) -> None:
+        """Load keys and certificates now; raises where they are missing or do not fit."""
+        if self.signs:
+            self.identity()
+            self.trust()
+
+    def identity(self) -> PrivateIdentity:
+        """Who this process is; read once."""
+        if self._identity is None:
+            settings = self.settings
+            if settings.security_key or settings.security_certificate:
+                self._identity = self._identity_from_settings()
+            else:
+                self._identity = self._project_identity()
+            identity = self._identity.identity
+            logger.debug("identity %s", identity)
+        return self._identity
+
+    def trust(self) -> TrustStore:
+        """Who is trusted; one store for the life of the process, which reloads itself."""
+        if self._trust is None:
+            paths = self._trust_paths()
+            self._trust = TrustStore(
+                pins=paths.pins,
+                anchors=paths.anchors,
+                revoked=self.settings.security_revoked,
+                clock=self.clock,
+                skew=self.settings.security_clock_skew,
+                on_event=self._report_trust,
+            )
+        return self._trust
+
+    def make_signer(self, serializer: str) -> Signer:
+        """What signs messages sent with `task_serializer` or `result_serializer`."""
+        settings = self.settings
+        if content_kind(serializer) == "json":
+            return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
+        return MessageSigner(
+            self.identity(),
+            domain=settings.security_domain,
+            clock=self.clock,
+            max_age=settings.security_max_age,
+            send_chain=settings.security_send_chain,
+        )
+
+    def make_gate(self, accept_content: tuple[str, ...]) -> Gate:
+        """The gate for messages of these contents."""
+        settings = self.settings
+        accept = frozenset(content_kind(name) for name in accept_content)
+        return Gate(
+            domain=settings.security_domain,
+            trust=self.trust() if "auth" in accept else None,
+            accept=accept,
+            clock=self.clock,
+            skew=settings.security_clock_skew,
+            limits=Limits(max_body=settings.message_max_bytes),
+            policy=AllowTrusted(),
+        )
+
+    def result_gate(self) -> Gate:
+        """The gate for results."""
+        settings = self.settings
+        return self.make_gate(settings.result_accept_content or settings.accept_content)
+
+    def open_broker(self) -> Broker:
+        """Connect to the broker."""
+        url = self.broker_url
+        if self.signs and not self.embedded:
+            self.identity()  # a missing identity is the first thing to know
+        return brokers.connect(url, clock=self.clock)
+
+    def open_backend(self, broker: Broker) -> ResultBackend | None:
+        """Connect to the result backend; None where results are kept nowhere."""
+        url = self.backend_url
+        if not url or url.startswith("disabled:"):
+            return None
+        return backends.connect(url, clock=self.clock, beside=broker)
+
+    def audit(self) -> AuditLog:
+        """The audit trail of this process."""
+        if self._audit is None:
+            setting = self.settings.security_audit_log
+            path = Path(setting).expanduser() if setting else self.state_directory / "audit.jsonl"
+            self._audit = AuditLog(path, clock=self.clock, source=self.role)
+        return self._audit
+
+    def _identity_from_settings(self) -> PrivateIdentity:
+        settings = self.settings
+        for name in ("security_key", "security_certificate"):
+            if not getattr(settings, name):
+                raise ImproperlyConfigured(
+                    f"{name} is not set, but its other half is; set both or neither"
+                )
+        password = reveal(settings, "security_key_password")
+        return load_identity(
+            Path(reveal(settings, "security_key")).expanduser(),
+            Path(settings.security_certificate).expanduser(),
+            password=password.encode() if password else None,
+            digest=settings.security_digest,
+        )
+
+    def _project_identity(self) -> PrivateIdentity:
+        key = self.state_directory / f"{self.role}.key"
+        certificate = key.with_suffix(".pem")
+        if self.embedded:
+            paths = ensure_identity(self.state_directory, self.role, clock=self.clock)
+            key, certificate = paths.key, paths.certificate
+        elif not key.exists():
+            scheme = self.broker_url.partition(":")[0]
+            raise ImproperlyConfigured(
+                f"no identity to sign with for the {scheme} broker: {key} does not exist; run "
+                "`cardoon init`, or set security_key, security_certificate and security_cert_store"
+            )
+        return load_identity(key, certificate, digest=self.settings.security_digest)
+
+    def _trust_paths(self) -> TrustPaths:
+        settings = self.settings
+        pins, anchors = settings.security_cert_store, settings.security_ca_certificates
+        if not pins and not anchors:
+            if settings.security_key:
+                raise ImproperlyConfigured(
+                    "security_key is set, but nobody is trusted: set security_cert_store (trusted "
+                    "certificates) or security_ca_certificates (authorities)"
+                )
+            if self.embedded:
+                self.identity()  # makes the folder and puts this role's certificate in it
+            authority = self.state_directory / "ca.pem"
+            anchors = (str(authority),) if authority.exists() else ()
+            pins = (str(self.state_directory / "trusted"),)
+        return TrustPaths(tuple(pins), anchors if isinstance(anchors, tuple) else dict(anchors))
+
+    def _report_trust(self, event: str, detail: str) -> None:
+        logger.warning("trust store: %s: %s", event, detail)
+        self.audit().record(f"trust.{event}", detail=detail)

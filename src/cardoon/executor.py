@@ -1,0 +1,198 @@
+"""Calls a task and says how it ended: the only place that runs user code.
+
+The outcome holds live objects; whoever asked decides how they travel. Called by the pools of a worker
+and, for `task.apply()`, by the app; by nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import sys
+import traceback as tracebacks
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cardoon.context import Request, carrying_out
+from cardoon.exceptions import Ignore, Reject, Retry, SoftShutdown
+from cardoon.retrying import backoff_delay
+from cardoon.states import FAILURE, IGNORED, REJECTED, SUCCESS
+from cardoon.states import RETRY as RETRY_STATE
+from cardoon.task import ExceptionInfo, Task
+
+logger = logging.getLogger(__name__)
+
+MAX_TRACEBACK_CHARACTERS = 32_768
+"""A recursion error's traceback is longer; its middle says nothing more."""
+
+
+class Succeeded(NamedTuple):
+    """The task returned."""
+
+    value: Any
+
+
+class Failed(NamedTuple):
+    """The task raised."""
+
+    error: BaseException
+    traceback: str
+    exhausted: bool = False
+    """Whether it had retries and used them up."""
+
+
+class Retried(NamedTuple):
+    """The task wants to run again; `retry` says when, and what has changed."""
+
+    retry: Retry
+    traceback: str
+
+
+class Rejected(NamedTuple):
+    """The task refused its message."""
+
+    reason: str
+    requeue: bool
+
+
+class Ignored(NamedTuple):
+    """The task wants no result stored."""
+
+
+class HandedBack(NamedTuple):
+    """The task was interrupted because its worker stops; it has not ended."""
+
+
+Outcome = Succeeded | Failed | Retried | Rejected | Ignored | HandedBack
+
+
+def execute(task: Task[..., Any], request: Request, run: Callable[[Any], Any]) -> Outcome:
+    """Carry out one call in this thread. `run` drives the coroutine of an `async def` task.
+
+    Nothing that user code raises escapes, short of the end of the process.
+    """
+    with carrying_out(request):
+        try:
+            task.before_start(request.id or "", request.args, request.kwargs)
+            value = _entry(task, request)(*request.args, **request.kwargs)
+            if inspect.isawaitable(value):
+                value = run(value)
+            return _finish(task, request, value)
+        except BaseException as error:  # noqa: BLE001  # user code may raise anything
+            return _conclude(task, request, error)
+
+
+async def execute_async(task: Task[..., Any], request: Request) -> Outcome:
+    """Carry out one call of an `async def` task in the running event loop."""
+    with carrying_out(request):
+        try:
+            task.before_start(request.id or "", request.args, request.kwargs)
+            value = _entry(task, request)(*request.args, **request.kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            return _finish(task, request, value)
+        except BaseException as error:  # noqa: BLE001
+            return _conclude(task, request, error)
+
+
+def _entry(task: Task[..., Any], request: Request) -> Callable[..., Any]:
+    """`run`, or the task itself where its class overrides `__call__`, as Flask's recipe does."""
+    request.entered = type(task).__call__ is Task.__call__
+    return task.run if request.entered else task
+
+
+def _finish(task: Task[..., Any], request: Request, value: Any) -> Outcome:
+    if request.pending_retry is not None:  # self.retry(throw=False)
+        return _conclude(task, request, request.pending_retry)
+    _run_hook(task.on_success, value, request.id, request.args, request.kwargs)
+    _after_return(task, request, SUCCESS, value, None)
+    return Succeeded(value)
+
+
+def _conclude(task: Task[..., Any], request: Request, error: BaseException) -> Outcome:
+    """The outcome that an exception means."""
+    match error:
+        case SoftShutdown():
+            return HandedBack()
+        case Ignore():
+            _after_return(task, request, IGNORED, None, None)
+            return Ignored()
+        case Reject():
+            _after_return(task, request, REJECTED, None, None)
+            return Rejected(str(error.reason or ""), error.requeue)
+        case Retry():
+            return _retried(task, request, error)
+        case _ if task.autoretry_for and isinstance(error, task.autoretry_for):
+            if not isinstance(error, task.dont_autoretry_for):
+                return _retry_by_itself(task, request, error)
+    return _failed(task, request, error)
+
+
+def _retry_by_itself(task: Task[..., Any], request: Request, error: BaseException) -> Outcome:
+    """`autoretry_for`: as if the task had called `self.retry` with its backoff."""
+    options = dict(task.retry_kwargs)
+    if task.retry_backoff:
+        options["countdown"] = backoff_delay(
+            float(task.retry_backoff),
+            request.retries,
+            maximum=float(task.retry_backoff_max),
+            jitter=random.random if task.retry_jitter else None,
+        )
+    try:
+        task.retry(exc=error, **options)
+    except Retry as retry:
+        return _retried(task, request, retry)
+    except BaseException as last:  # noqa: BLE001  # no retry is left: what `retry` raises is the end
+        return _failed(task, request, last)
+    raise AssertionError("retry returned")
+
+
+def _retried(task: Task[..., Any], request: Request, retry: Retry) -> Outcome:
+    if request.max_retries is not None and request.retries >= request.max_retries:
+        request.exhausted = True  # a Retry raised by hand, past what the sender signed
+        return _failed(task, request, retry.exc or retry)
+    info = ExceptionInfo.of(retry.exc or retry, format_traceback(retry))
+    _run_hook(task.on_retry, retry.exc or retry, request.id, request.args, request.kwargs, info)
+    _after_return(task, request, RETRY_STATE, retry, info)
+    return Retried(retry, info.traceback)
+
+
+def _failed(task: Task[..., Any], request: Request, error: BaseException) -> Outcome:
+    text = format_traceback(error)
+    info = ExceptionInfo.of(error, text)
+    _run_hook(task.on_failure, error, request.id, request.args, request.kwargs, info)
+    _after_return(task, request, FAILURE, error, info)
+    if isinstance(error, task.throws) and task.throws:
+        logger.info("task %s[%s] raised expected: %r", task.name, request.id, error)
+    return Failed(error, text, request.exhausted)
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback as text, without the frames of this module, and bounded."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    lines = tracebacks.format_exception(type(error), error, trace)
+    text = "".join(lines)
+    if len(text) > MAX_TRACEBACK_CHARACTERS:
+        half = MAX_TRACEBACK_CHARACTERS // 2
+        text = f"{text[:half]}\n  ... cut ...\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _after_return(
+    task: Task[..., Any], request: Request, state: str, value: Any, info: ExceptionInfo | None
+) -> None:
+    _run_hook(task.after_return, state, value, request.id, request.args, request.kwargs, info)
+
+
+def _run_hook(hook: Callable[..., Any], *args: Any) -> None:
+    """A hook that raises must not change how the task ended; it is logged."""
+    try:
+        hook(*args)
+    except Exception:  # user code
+        logger.exception("hook %s raised", getattr(hook, "__qualname__", hook))
+    except SystemExit:
+        logger.exception("hook raised SystemExit")
+        sys.stderr.flush()

@@ -1,0 +1,421 @@
+"""Producer: the Sender of a process that holds a key and a connection of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from cardoon import states
+from cardoon.audit import REFUSAL_EVENTS
+from cardoon.backend import ResultBackend, SealedResult
+from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing
+from cardoon.deployment import Deployment
+from cardoon.exceptions import (
+    CardoonError,
+    ImproperlyConfigured,
+    InvalidTaskError,
+    OperationalError,
+    Refusal,
+    RefusedError,
+)
+from cardoon.message.protocol import Kind
+from cardoon.message.serializers import JSON, encode_body
+from cardoon.security.gate import Gate, VerifiedMessage
+from cardoon.security.signing import Draft, Signed
+from cardoon.sender import Call, Handle, Report, Revocation
+
+logger = logging.getLogger(__name__)
+
+EVERY_WORKER = "*"
+"""Audience of a control message for all workers of the domain."""
+RESULTS = "results"
+"""Where a refused result says it came from, in the quarantine."""
+SECOND_LOOK = 2.0
+"""Seconds after which a result of an unknown signer is refused for good."""
+_PAUSE_AFTER_REFUSAL = 0.25
+_MAX_DOUBTED = 10_000
+
+
+class Producer:
+    """Signs and publishes calls, and opens results. Safe from threads; not carried over a fork.
+
+    `stores` are a broker and a result backend that are open already, and someone else's to close.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        stores: tuple[Broker, ResultBackend | None] | None = None,
+    ) -> None:
+        self.deployment = deployment
+        self.audit = deployment.audit()
+        if stores is None:
+            self._broker = deployment.open_broker()
+            self._backend = deployment.open_backend(self._broker)
+        else:
+            self._broker, self._backend = stores
+        self._signer = deployment.make_signer(deployment.settings.task_serializer)
+        self._commits = GroupCommit(self._publish)
+        self._gate: Gate | None = None
+        self._doubted: dict[str, float] = {}
+
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+        """Sign and publish; see `Sender.send`."""
+        return self._commits.commit(calls, timeout=timeout) if calls else []
+
+    def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
+        """The present states; see `Sender.load`."""
+        found = self._need_backend().load([handle.task_id for handle in handles])
+        reports = (
+            self._open(found[handle.task_id], handle)
+            for handle in handles
+            if handle.task_id in found
+        )
+        return {report.task_id: report for report in reports if report is not None}
+
+    def wait(self, handles: Collection[Handle], *, timeout: float | None) -> Iterator[Report]:
+        """Final results as they come; see `Sender.wait`.
+
+        A collection other than a list or tuple is read anew at each wake-up, so it may grow; whoever
+        owns it takes out what has come.
+        """
+        backend = self._need_backend()
+        clock = self.deployment.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        pending = _Pending(handles)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+            refused = False
+            for sealed in backend.wait(pending.ids(), timeout=left):
+                report = self._open(sealed, pending.handle(sealed.task_id))
+                if report is None:
+                    refused = True
+                    break  # so that it is looked at again, though others are still waited for
+                pending.finish(report.task_id)
+                yield report
+            if not refused or (deadline is not None and clock.monotonic() >= deadline):
+                return
+            time.sleep(_PAUSE_AFTER_REFUSAL)
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete results."""
+        self._need_backend().forget(task_ids)
+
+    def revoke(self, revocation: Revocation) -> None:
+        """Broadcast a signed revocation."""
+        broker = self._broker
+        if not isinstance(broker, Broadcaster):
+            raise ImproperlyConfigured("revoke: this broker cannot reach every worker")
+        draft = revocation_draft(revocation)
+        [signed] = self._signer.sign([draft])
+        now = self.deployment.clock.now()
+        broker.broadcast(signed.frame, expires_at=now + self.deployment.settings.security_max_age)
+        self.audit.record("operator.revoke", tasks=",".join(revocation.task_ids[:5]))
+
+    def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:  # noqa: ARG002
+        """Refused: a state is signed for the message that it belongs to, which a worker holds."""
+        raise InvalidTaskError(
+            f"update_state: task {task_id} ({state}) does not run here; only the worker that runs a "
+            "task can sign its state"
+        )
+
+    def close(self) -> None:
+        """Let go of the connections; safe twice."""
+        if self._backend is not None:
+            self._backend.close()
+        self._broker.close()
+        self.audit.close()
+
+    def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[bytes]:
+        signed = self._signer.sign([call_draft(call) for call in calls])
+        self._broker.publish(
+            [call_outgoing(call, one) for call, one in zip(calls, signed, strict=True)],
+            timeout=timeout,
+        )
+        return [one.request for one in signed]
+
+    def _need_backend(self) -> Any:
+        if self._backend is None:
+            raise ImproperlyConfigured("result_backend is not set, so results are kept nowhere")
+        return self._backend
+
+    def _open(self, sealed: SealedResult, handle: Handle) -> Report | None:
+        if self._gate is None:
+            self._gate = self.deployment.result_gate()
+        try:
+            message = self._gate.open(
+                sealed.frame, kind=Kind.RESULT, id=handle.task_id, request=handle.request
+            )
+            return report_of(message)
+        except RefusedError as error:
+            match error.reason:
+                case Refusal.UNKNOWN_SIGNER:
+                    final = self._was_doubted(sealed.task_id)
+                case Refusal.WRONG_REQUEST:
+                    final = not self._answers_another(sealed, handle)
+                case _:
+                    final = True
+            if final:
+                self._refuse(sealed, error)
+            return None
+
+    def _answers_another(self, sealed: SealedResult, handle: Handle) -> bool:
+        """Whether it is the true answer to another message with this id, for its sender to find.
+
+        That is what the second of two sends with one id gets: its message was dropped as a copy.
+        """
+        try:
+            self.deployment.result_gate().open(sealed.frame, kind=Kind.RESULT, id=handle.task_id)
+        except RefusedError:
+            return False
+        logger.warning("task %s: the stored result answers another send of this id", handle.task_id)
+        return True
+
+    def _was_doubted(self, task_id: str) -> bool:
+        """Whether an unknown signer has had time to become known: a worker may just have begun."""
+        now = self.deployment.clock.monotonic()
+        if len(self._doubted) > _MAX_DOUBTED:
+            self._doubted.clear()
+        return now - self._doubted.setdefault(task_id, now) >= SECOND_LOOK
+
+    def _refuse(self, sealed: SealedResult, error: RefusedError) -> None:
+        """Keep it for people to look at, and make room for the true one."""
+        logger.warning("result of task %s refused: %s", sealed.task_id, error)
+        self.audit.record(
+            REFUSAL_EVENTS[error.reason],
+            kind="result",
+            task_id=sealed.task_id,
+            reason=error.reason.value,
+            detail=error.detail,
+        )
+        if isinstance(self._broker, Inspectable):
+            self._broker.quarantine(
+                queue=RESULTS,
+                id=sealed.task_id,
+                frame=sealed.frame,
+                reason=error.reason.value,
+                detail=error.detail,
+            )
+        self._need_backend().forget([sealed.task_id])
+
+
+class GroupCommit:
+    """Gathers what threads send at the same time into one batch: one signature, one transaction.
+
+    Whoever finds nobody publishing leads: it publishes for all that wait, and hands the lead on after
+    one batch. Nothing is delayed on purpose, so a lone sender pays nothing (message-security 7.2).
+    """
+
+    def __init__(self, publish: Callable[[Sequence[Call], float], Sequence[bytes]]) -> None:
+        self._publish = publish
+        self._lock = threading.Lock()  # protects the two below
+        self._waiting: list[_Batch] = []
+        self._led = False
+
+    def commit(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+        """Publish these calls, alone or with others; return their request digests."""
+        batch = _Batch(calls)
+        with self._lock:
+            self._waiting.append(batch)
+            batch.leads, self._led = not self._led, True
+        if not batch.leads:
+            self._wait(batch, timeout)
+        if batch.leads:
+            self._lead(timeout)
+        if batch.error is not None:
+            raise batch.error
+        return batch.digests or ()
+
+    def _wait(self, batch: _Batch, timeout: float) -> None:
+        """Until it was published, or is to lead. An interrupted waiter must not keep the lead."""
+        try:
+            woken = batch.woken.wait(timeout)
+        except BaseException:
+            with self._lock:
+                self._withdraw(batch)
+            if batch.leads:
+                self._hand_on([])
+            raise
+        if woken:
+            return
+        with self._lock:
+            if batch.leads:
+                return
+            self._withdraw(batch)
+        if not batch.woken.is_set():
+            raise OperationalError(f"publish: not confirmed within {timeout:g} seconds")
+
+    def _withdraw(self, batch: _Batch) -> None:
+        if batch in self._waiting:
+            self._waiting.remove(batch)
+
+    def _lead(self, timeout: float) -> None:
+        batches: list[_Batch] = []
+        try:
+            with self._lock:
+                batches, self._waiting = self._waiting, []
+            self._commit_together(batches, timeout)
+        finally:
+            for one in batches:
+                if one.digests is None and one.error is None:  # the leader raises what stopped it
+                    one.error = OperationalError("publish: the thread that did it was interrupted")
+            self._hand_on(batches)
+
+    def _hand_on(self, batches: Sequence[_Batch]) -> None:
+        with self._lock:
+            heirs = self._waiting[:1]
+            self._led = bool(heirs)
+            for heir in heirs:
+                heir.leads = True
+        for batch in (*batches, *heirs):
+            batch.woken.set()
+
+    def _commit_together(self, batches: Sequence[_Batch], timeout: float) -> None:
+        try:
+            digests = iter(self._publish([call for one in batches for call in one.calls], timeout))
+        except CardoonError as error:
+            if len(batches) > 1 and not isinstance(error, OperationalError):
+                for one in batches:  # one caller's mistake must not be another's failure
+                    self._commit_together([one], timeout)
+                return
+            for one in batches:
+                one.error = error
+        else:
+            for one in batches:
+                one.digests = [next(digests) for _ in one.calls]
+
+
+class _Batch:
+    """What one caller wants published."""
+
+    __slots__ = ("calls", "digests", "error", "leads", "woken")
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.digests: Sequence[bytes] | None = None
+        self.error: CardoonError | None = None
+        self.leads = False
+        self.woken = threading.Event()
+
+
+class _Pending:
+    """The handles that are waited for, by id; those of a source that may grow are read anew."""
+
+    def __init__(self, handles: Collection[Handle]) -> None:
+        self._handles = handles
+        self._fixed: dict[str, Handle] | None = (
+            {h.task_id: h for h in handles} if isinstance(handles, (list, tuple)) else None
+        )
+
+    def ids(self) -> Collection[str]:
+        """The ids of those that still wait."""
+        return _Growing(self._handles) if self._fixed is None else list(self._fixed)
+
+    def handle(self, task_id: str) -> Handle:
+        """The handle of an id; one that says which message it answers before one that does not."""
+        if self._fixed is not None:
+            return self._fixed[task_id]
+        found = [one for one in self._handles if one.task_id == task_id]
+        exact = (one for one in found if one.request is not None)
+        return next(exact, found[0] if found else Handle(task_id))
+
+    def finish(self, task_id: str) -> None:
+        """Its result has come."""
+        if self._fixed is not None:
+            del self._fixed[task_id]
+
+
+class _Growing(Collection[str]):
+    """A view of handles as ids, always up to date."""
+
+    def __init__(self, handles: Collection[Handle]) -> None:
+        self._handles = handles
+
+    def __iter__(self) -> Iterator[str]:
+        return (handle.task_id for handle in self._handles)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, task_id: object) -> bool:
+        return any(task_id == one for one in self)
+
+
+def call_draft(call: Call) -> Draft:
+    """What is signed of a call."""
+    return Draft(
+        kind=Kind.TASK,
+        task=call.task,
+        id=call.id,
+        audience=("q:" + call.queue,),
+        codec=call.codec,
+        body=call.body,
+        root=call.root,
+        parent=call.parent,
+        eta=None if call.eta is None else int(call.eta * 1000),
+        expires=None if call.expires is None else int(call.expires * 1000),
+        retries=call.retries,
+        max_retries=call.max_retries,
+        headers=call.headers,
+        request=call.request,
+    )
+
+
+def call_outgoing(call: Call, signed: Signed) -> Outgoing:
+    """What the broker is told of a call."""
+    return Outgoing(call.queue, call.id, signed.frame, call.priority, call.eta)
+
+
+def revocation_draft(revocation: Revocation) -> Draft:
+    """What is signed of a revocation."""
+    return Draft(
+        kind=Kind.CONTROL,
+        task="revoke",
+        id=str(uuid.uuid4()),
+        audience=(EVERY_WORKER,),
+        codec=JSON,
+        body=encode_body(
+            {
+                "ids": list(revocation.task_ids),
+                "terminate": revocation.terminate,
+                "signal": revocation.signal,
+            },
+            JSON,
+        ),
+    )
+
+
+def report_of(message: VerifiedMessage) -> Report:
+    """What a verified result says."""
+    claims = message.claims
+    told = parse_headers(claims.headers)
+    done = told.get("done")
+    return Report(
+        task_id=claims.id,
+        state=str(told.get("state", states.PENDING)),
+        codec=claims.codec,
+        body=message.body,
+        task=claims.task,
+        done_at=float(done) if isinstance(done, (int, float)) else None,
+        retries=claims.retries or 0,
+        worker=str(told.get("worker", "")),
+    )
+
+
+def parse_headers(headers: bytes) -> dict[str, Any]:
+    """The signed JSON object of label 20; `RefusedError` if a trusted signer wrote something else."""
+    if not headers:
+        return {}
+    try:
+        told = json.loads(headers)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not JSON") from error
+    if not isinstance(told, dict):
+        raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not a JSON object")
+    return told

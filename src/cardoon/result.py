@@ -1,0 +1,345 @@
+"""AsyncResult: a handle on a result to come."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Generator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from cardoon import exceptions, states
+from cardoon.context import current_request
+from cardoon.exceptions import CardoonError, RemoteError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.message.serializers import decode_body
+from cardoon.sender import Handle, Report, Revocation, Sender
+
+R = TypeVar("R")
+
+_REBUILT: Mapping[str, type[BaseException]] = {
+    kind.__name__: kind
+    for kind in (
+        exceptions.MaxRetriesExceededError,
+        exceptions.NotRegistered,
+        exceptions.InvalidTaskError,
+        exceptions.Reject,
+        exceptions.SoftTimeLimitExceeded,
+        exceptions.TaskRevokedError,
+        exceptions.Terminated,
+        exceptions.TimeLimitExceeded,
+        exceptions.WorkerLostError,
+        exceptions.EncodeError,
+    )
+}
+"""Our own exceptions that a result may name; any other one of `cardoon` becomes a `RemoteError`."""
+
+
+class ResultSource(Protocol):
+    """Where results are read: what `AsyncResult` needs of an app."""
+
+    @property
+    def sender(self) -> Sender:
+        """The way to the result backend."""
+        ...
+
+    @property
+    def max_result_bytes(self) -> int:
+        """How large a decoded result may be."""
+        ...
+
+    async def wait_for(self, handle: Handle) -> Report:
+        """The final result, without blocking the running event loop."""
+        ...
+
+
+class AsyncResult(Generic[R]):
+    """The result of one call, wherever it runs.
+
+    Every answer was opened at the gate: a result that is not signed by a trusted worker, or that
+    answers another call, counts as not there.
+    """
+
+    __slots__ = ("_report", "id", "request", "source")
+
+    def __init__(self, id: str, *, source: ResultSource, request: bytes | None = None) -> None:
+        self.id = id
+        self.source = source
+        self.request = request
+        self._report: Report | None = None
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,  # noqa: FBT001, FBT002  # Celery's signature
+        interval: float | None = None,  # noqa: ARG002  # results are pushed; kept for Celery's callers
+        callback: Callable[[str, Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,  # noqa: FBT001, FBT002
+    ) -> R:
+        """Wait for the task to end, and return its result or raise its exception.
+
+        Raises `cardoon.exceptions.TimeoutError` after `timeout` seconds, `RuntimeError` inside of a
+        task that a worker runs, where waiting for another one can take the last free process and stop
+        the worker for good (`disable_sync_subtasks=False` allows it), and `RemoteError` for an exception
+        type that is not rebuilt here. With `propagate=False` the exception is returned.
+        """
+        running = current_request()
+        if disable_sync_subtasks and running is not None and running.hostname is not None:
+            raise RuntimeError(
+                "a task must not wait for the result of another one: it holds a process that the "
+                "other may need; pass disable_sync_subtasks=False if you know better"
+            )
+        report = self._final_report(timeout)
+        value = self._value(report)
+        if callback is not None:
+            callback(self.id, value)
+        if propagate and report.state in states.PROPAGATE_STATES:
+            raise value
+        return value  # type: ignore[no-any-return]  # the task's own type, which JSON cannot prove
+
+    wait = get
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> R:
+        report = self._report or await self.source.wait_for(self._handle)
+        self._report = report
+        value = self._value(report)
+        if report.state in states.PROPAGATE_STATES:
+            raise value
+        return value  # type: ignore[no-any-return]  # as in `get`
+
+    @property
+    def state(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, REJECTED, or a state of the task's own."""
+        report = self._present_report()
+        return report.state if report is not None else states.PENDING
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """The return value, the exception (not raised), or the `meta` of a state on the way."""
+        report = self._present_report()
+        return None if report is None else self._value(report)
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a failed task, as text."""
+        report = self._present_report()
+        found = None if report is None else self._content(report).get("traceback")
+        return found if isinstance(found, str) else None
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When the task ended, in UTC."""
+        report = self._present_report()
+        if report is None or report.done_at is None:
+            return None
+        return datetime.fromtimestamp(report.done_at, UTC)
+
+    @property
+    def retries(self) -> int:
+        """How often the task asked to run again."""
+        report = self._present_report()
+        return 0 if report is None else report.retries
+
+    @property
+    def name(self) -> str | None:
+        """The task's name, as far as a result says it."""
+        report = self._present_report()
+        return report.task or None if report is not None else None
+
+    @property
+    def worker(self) -> str | None:
+        """The worker that ran it."""
+        report = self._present_report()
+        return report.worker or None if report is not None else None
+
+    task_id = property(lambda self: self.id, doc="Celery's second name for `id`.")
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether the task has ended well."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task has ended with an exception."""
+        return self.state == states.FAILURE
+
+    def maybe_throw(self, propagate: bool = True) -> R | None:  # noqa: FBT001, FBT002
+        """Raise the task's exception if it has failed; else return what there is."""
+        value = self.result
+        if propagate and self.state in states.PROPAGATE_STATES:
+            raise value
+        return value  # type: ignore[no-any-return]
+
+    def forget(self) -> None:
+        """Delete the stored result."""
+        self._report = None
+        self.source.sender.forget([self.id])
+
+    def revoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:  # noqa: FBT001, FBT002
+        """Ask every worker not to run the task, and with `terminate` to stop it if it runs."""
+        self.source.sender.revoke(Revocation((self.id,), terminate, signal))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult: {self.id}>"
+
+    @property
+    def _handle(self) -> Handle:
+        return Handle(self.id, self.request)
+
+    def _present_report(self) -> Report | None:
+        if self._report is None:
+            report = self.source.sender.load([self._handle]).get(self.id)
+            if report is None or not states.is_final(report.state):
+                return report
+            self._report = report
+        return self._report
+
+    def _final_report(self, timeout: float | None) -> Report:
+        if self._report is None:
+            reports = self.source.sender.wait([self._handle], timeout=timeout)
+            self._report = next(reports, None)
+        if self._report is None:
+            within = "" if timeout is None else f" within {timeout:g} seconds"
+            raise TimeoutError(f"task {self.id}: no result{within}")
+        return self._report
+
+    def _content(self, report: Report) -> Mapping[str, Any]:
+        content = decode_body(report.codec, report.body, max_bytes=self.source.max_result_bytes)
+        return content if isinstance(content, dict) else {}
+
+    def _value(self, report: Report) -> Any:
+        content = self._content(report)
+        if "error" in content:
+            return rebuild_exception(content["error"])
+        if (
+            report.state in states.PROPAGATE_STATES
+        ):  # told by `update_state`, in the task's own words
+            return RemoteError(report.state, str(content.get("result", "")))
+        return content.get("result")
+
+
+def describe_exception(error: BaseException) -> dict[str, Any]:
+    """What a failed task says of its exception: names and text, never an object."""
+    kind = type(error)
+    return {"type": kind.__name__, "module": str(kind.__module__), "message": _message_of(error)}
+
+
+def _message_of(error: BaseException) -> str:
+    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]  # `str` would add quotes, and so would the one that is built from it
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # `__str__` is user code
+        return f"{type(error).__name__}, which cannot be shown: its __str__ raises"
+
+
+def rebuild_exception(described: object) -> BaseException:
+    """The exception that a result describes.
+
+    Built-in exceptions and a few of our own are rebuilt from their message; for every other type there
+    is `RemoteError`, since a result must not be able to choose what is constructed here.
+    """
+    if not isinstance(described, Mapping):
+        return RemoteError("UnknownError", "the result does not describe its exception")
+    name = str(described.get("type", "UnknownError"))
+    module = str(described.get("module", ""))
+    message = str(described.get("message", ""))
+    kind: type[BaseException] | None = None
+    if module == "builtins":
+        found = getattr(builtins, name, None)
+        kind = found if isinstance(found, type) and issubclass(found, Exception) else None
+        kind = None if kind in {StopIteration, StopAsyncIteration} else kind
+    elif module == exceptions.__name__:
+        kind = _REBUILT.get(name)
+    if kind is None:
+        return RemoteError(name, message, module)
+    try:
+        return kind(message)
+    except TypeError:  # built-ins with several required arguments, such as UnicodeDecodeError
+        return RemoteError(name, message, module)
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that was run on the spot."""
+
+    __slots__ = ("_state", "_traceback", "_value_or_error")
+
+    def __init__(
+        self,
+        id: str,
+        value: Any,
+        state: str,
+        *,
+        source: ResultSource,
+        traceback: str | None = None,
+    ) -> None:
+        super().__init__(id, source=source)
+        self._value_or_error = value
+        self._state = state
+        self._traceback = traceback
+
+    def get(
+        self,
+        timeout: float | None = None,  # noqa: ARG002
+        propagate: bool = True,  # noqa: FBT001, FBT002
+        interval: float | None = None,  # noqa: ARG002
+        callback: Callable[[str, Any], Any] | None = None,
+        disable_sync_subtasks: bool = True,  # noqa: ARG002, FBT001, FBT002
+    ) -> R:
+        """Return the value, or raise the task's own exception."""
+        if callback is not None:
+            callback(self.id, self._value_or_error)
+        if propagate and self._state in states.PROPAGATE_STATES:
+            error = self._value_or_error
+            raise error if isinstance(error, BaseException) else CardoonError(str(error))
+        return self._value_or_error  # type: ignore[no-any-return]
+
+    wait = get
+
+    async def _wait_async(self) -> R:
+        return self.get()
+
+    @property
+    def state(self) -> str:
+        """The state it ended in."""
+        return self._state
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """The return value or the exception."""
+        return self._value_or_error
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback, if it failed."""
+        return self._traceback
+
+    def forget(self) -> None:
+        """Nothing is stored."""
+
+    def revoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:  # noqa: FBT001, FBT002
+        """It has run already."""
+
+    def __repr__(self) -> str:
+        return f"<EagerResult: {self.id}>"

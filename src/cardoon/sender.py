@@ -1,0 +1,100 @@
+"""The seam between the API and the machinery: how calls leave, and how results come back.
+
+Whoever calls a task talks to a `Sender`. In a client it signs and publishes (`producer`); in a process
+that runs tasks it asks the worker to, because such a process holds no key and no address
+(`worker.link`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Call(NamedTuple):
+    """One call of a task, encoded and ready to be signed."""
+
+    task: str
+    id: str
+    queue: str
+    codec: str
+    body: bytes
+    """`[args, kwargs, embed]` as in Celery's message protocol 2, in `codec`."""
+    headers: bytes = b""
+    """JSON object of everything that is signed but has no claim of its own."""
+    priority: int = 0
+    eta: float | None = None
+    """Seconds since the epoch."""
+    expires: float | None = None
+    """Seconds since the epoch."""
+    retries: int = 0
+    max_retries: int | None = None
+    """None where the sender does not know the task; then the worker's own limit counts."""
+    root: str | None = None
+    parent: str | None = None
+    request: bytes | None = None
+    """The message whose place this one takes, where a retry changed something: `Handle.request`."""
+
+
+class Handle(NamedTuple):
+    """What it takes to ask for a result."""
+
+    task_id: str
+    request: bytes | None = None
+    """SHA-256 of the signed claims that the result must answer, where this process sent them."""
+
+
+class Report(NamedTuple):
+    """A result whose signature was verified, or a state on the way to one."""
+
+    task_id: str
+    state: str
+    codec: str
+    body: bytes
+    task: str = ""
+    done_at: float | None = None
+    """Seconds since the epoch."""
+    retries: int = 0
+    worker: str = ""
+
+
+class Revocation(NamedTuple):
+    """The wish that tasks do not run, or, with `terminate`, stop running."""
+
+    task_ids: tuple[str, ...]
+    terminate: bool = False
+    signal: str = "SIGTERM"
+
+
+class Sender(Protocol):
+    """Blocking, safe from threads. Raises `OperationalError` where the store does not answer."""
+
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+        """Sign and publish, all or none; return each message's request digest (`Handle.request`).
+
+        Durable on return. Raises `OperationalError` after `timeout` seconds.
+        """
+        ...
+
+    def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
+        """The present state of those tasks that have one stored."""
+        ...
+
+    def wait(self, handles: Collection[Handle], *, timeout: float | None) -> Iterator[Report]:
+        """Yield each final result as it arrives; stop after the last, or after `timeout` seconds.
+
+        A collection other than a list or tuple may grow meanwhile.
+        """
+        ...
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete stored results."""
+        ...
+
+    def revoke(self, revocation: Revocation) -> None:
+        """Tell every worker, durably."""
+        ...
+
+    def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
+        """Store a state of the task that is running, for whoever follows its progress."""
+        ...

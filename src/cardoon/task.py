@@ -1,0 +1,454 @@
+"""Task: a function, and how to call, bound and retry it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
+
+from cardoon.calling import CallDefaults, check_options, check_text, choose_codec, to_epoch
+from cardoon.canvas import Signature
+from cardoon.clock import Clock
+from cardoon.config import Settings
+from cardoon.context import Request, carrying_out, current_request
+from cardoon.exceptions import (
+    ImproperlyConfigured,
+    InvalidTaskError,
+    MaxRetriesExceededError,
+    Retry,
+)
+from cardoon.message.serializers import encode_body
+from cardoon.result import AsyncResult, EagerResult, ResultSource
+from cardoon.retrying import NO_LIMIT, retry_limit
+from cardoon.task_options import TASK_OPTIONS, ArgumentCheck, check_task_options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Eager(Protocol):
+    """Runs tasks on the spot, and describes calls to make later."""
+
+    def run_eagerly(
+        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> EagerResult[Any]:
+        """Run one call here and now."""
+        ...
+
+    def signature(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Signature:
+        """A signature bound to this app."""
+        ...
+
+
+class Application(ResultSource, Eager, Protocol):
+    """What a task needs of the app it belongs to."""
+
+    @property
+    def settings(self) -> Settings:
+        """The frozen settings of this moment."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        ...
+
+    def send(
+        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> AsyncResult[Any]:
+        """Sign and publish one call."""
+        ...
+
+    def send_calls(
+        self, task: Task[..., Any], calls: Iterable[Any], **options: Any
+    ) -> list[AsyncResult[Any]]:
+        """Sign and publish many calls of one task, all or none."""
+        ...
+
+    async def asend(
+        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> AsyncResult[Any]:
+        """`send` without blocking the event loop."""
+        ...
+
+
+class ExceptionInfo(NamedTuple):
+    """How a task failed, as hooks and errbacks see it (Celery's `einfo`)."""
+
+    type: type[BaseException]
+    exception: BaseException
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException, traceback: str) -> ExceptionInfo:
+        """The description of an exception."""
+        return cls(type(error), error, traceback)
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+class Task(Generic[P, R]):
+    """A function that can be called elsewhere.
+
+    Made by `@app.task`. Subclass it (`base=`, `app.register_task`) to share options and hooks.
+    The class attributes are the options of the decorator; None means the app's setting.
+    """
+
+    name: str = ""
+    max_retries: int | None = 3
+    """None for no limit. Signed into each message: no worker can exceed it."""
+    default_retry_delay: float = 180.0
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600.0
+    retry_jitter: bool = True
+    throws: tuple[type[BaseException], ...] = ()
+    """Exceptions that are expected: logged without a traceback."""
+    ignore_result: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    max_crashes: int | None = None
+    rate_limit: str | float | None = None
+    """Starts per second, or "10/m", "100/h", for each worker."""
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    priority: int | None = None
+    queue: str | None = None
+    expires: float | datetime | None = None
+    typing: bool = True
+    """Whether arguments are checked against the signature at the call."""
+    abstract: bool = False
+
+    _application: Application | None = None
+    _argument_check: ArgumentCheck | None = None
+    _defaults: tuple[Settings, CallDefaults] | None = None
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The body. Given by the decorator, or by a subclass."""
+        raise NotImplementedError(f"task {self.name!r} has no body; define run()")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body here, in the caller's process, without a message."""
+        request = current_request()
+        if request is not None and request.task == self.name and not request.entered:
+            request.entered = True
+            return self.run(*args, **kwargs)
+        direct = Request(task=self.name, args=args, kwargs=kwargs, entered=True)
+        direct.hostname = None if request is None else request.hostname
+        with carrying_out(direct):
+            return self.run(*args, **kwargs)
+
+    # Calling it elsewhere
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send a message that calls the task; the result comes later.
+
+        Durable when it returns. Raises `InvalidTaskError` for arguments that do not fit, `EncodeError`
+        for those that cannot travel, `OperationalError` where the broker does not confirm in time.
+        """
+        return self.app.send(self, args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """`delay` with options: see `cardoon.calling.CallOptions`."""
+        return self.app.send(self, args or (), kwargs or {}, **options)
+
+    def send_many(self, calls: Iterable[Any], **options: Any) -> list[AsyncResult[R]]:
+        """Send many calls at once: signed as batches, stored in one transaction, all or none.
+
+        Each call is a tuple or list of positional arguments, or a dict of keyword arguments.
+        """
+        return self.app.send_calls(self, calls, **options)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """`delay` for coroutines: does not block the event loop."""
+        return await self.app.asend(self, args, kwargs)
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """`apply_async` for coroutines."""
+        return await self.app.asend(self, args or (), kwargs or {}, **options)
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Run the task here and now, with retries and hooks, and return how it ended."""
+        return self.app.run_eagerly(self, args or (), kwargs or {}, **options)
+
+    def AsyncResult(self, task_id: str) -> AsyncResult[R]:  # noqa: N802  # Celery's name
+        """The handle on a result of this task."""
+        return AsyncResult(task_id, source=self.app)
+
+    def signature(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Any,
+    ) -> Signature:
+        """A call to make later."""
+        return self.app.signature(
+            self.name, args=args, kwargs=kwargs, immutable=immutable, options=options
+        )
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """`signature(args, kwargs)`."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """`signature(args, kwargs, immutable=True)`."""
+        return self.signature(args, kwargs, immutable=True)
+
+    # From inside the running task
+
+    @property
+    def request(self) -> Request:
+        """The call that is being carried out; an empty one outside of any."""
+        return current_request() or Request(task=self.name)
+
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None
+    ) -> None:
+        """Store a state with `meta` for whoever follows the task; signed like a result."""
+        request = self.request
+        wanted = task_id or request.id
+        if not wanted or not state:
+            raise InvalidTaskError("update_state: needs a state, and a running task or a task_id")
+        check_text("state", state, 64)
+        if request.is_eager:
+            return
+        codec = self.call_defaults.codec
+        self.app.sender.update_state(wanted, state, codec, encode_body({"result": meta}, codec))
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,  # noqa: FBT001, FBT002  # Celery's signature
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Raise `Retry`: the task ends here and runs again later, as the same message.
+
+        Changed arguments or options make a new message, signed by the worker, with the same id. Raises
+        `exc`, or `MaxRetriesExceededError` without one, when no retry is left: neither more than
+        `max_retries`, nor more than the sender signed.
+        """
+        request = self.request
+        if exc is None:
+            exc = sys.exc_info()[1] if isinstance(sys.exc_info()[1], Exception) else None
+        if request.called_directly:
+            raise exc or Retry("called directly, so there is no message to retry")
+        limit = retry_limit(
+            self.max_retries if max_retries is None else max_retries, request.max_retries
+        )
+        if request.retries >= limit:
+            request.exhausted = True
+            raise exc or MaxRetriesExceededError(
+                f"{self.name}[{request.id}] has used its {limit} retries"
+            )
+        retry = Retry(exc=exc, when=self._retry_time(eta, countdown), is_eager=request.is_eager)
+        if args is not None or kwargs is not None or options:
+            check_options(options, method="retry")
+            retry.sig = self.signature(
+                request.args if args is None else args,
+                request.kwargs if kwargs is None else kwargs,
+                **options,
+            )
+        if throw:
+            raise retry
+        request.pending_retry = retry
+        return retry
+
+    # Hooks for subclasses; what those behind the body raise is logged and changes nothing
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called before the body, in the process that runs it; what it raises counts as the body's."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called after a body that returned."""
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo
+    ) -> None:
+        """Called when the task will run again."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: ExceptionInfo
+    ) -> None:
+        """Called after a body that raised."""
+
+    def after_return(
+        self,
+        status: str,
+        retval: Any,
+        task_id: str,
+        args: Any,
+        kwargs: Any,
+        einfo: ExceptionInfo | None,
+    ) -> None:
+        """Called last, however it ended."""
+
+    # What the app needs
+
+    @property
+    def app(self) -> Application:
+        """The app that the task belongs to."""
+        if self._application is None:
+            raise ImproperlyConfigured(
+                f"task {self.name!r} belongs to no app; use app.register_task"
+            )
+        return self._application
+
+    def given_options(self) -> dict[str, Any]:
+        """The options that a subclass or the decorator sets, as they were given."""
+        return {
+            name: getattr(self, name)
+            for name in TASK_OPTIONS
+            if name != "bind" and getattr(self, name) != getattr(Task, name)
+        }
+
+    def bind(self, application: Application) -> None:
+        """Make the task part of an app."""
+        self._application = application
+        self._defaults = None
+
+    @property
+    def call_defaults(self) -> CallDefaults:
+        """What a call is sent with where the caller says nothing else; computed once per settings."""
+        settings = self.app.settings
+        if self._defaults is None or self._defaults[0] is not settings:
+            self._defaults = (settings, self._make_defaults(settings))
+        return self._defaults[1]
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """`InvalidTaskError` for arguments that the body does not take."""
+        if self.typing:
+            if self._argument_check is None:
+                self._argument_check = ArgumentCheck(self.name, self.run)
+            self._argument_check(args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>"
+
+    def _make_defaults(self, settings: Settings) -> CallDefaults:
+        return CallDefaults(
+            queue=self.queue or settings.task_default_queue,
+            codec=choose_codec(self.serializer, self.compression or settings.task_compression),
+            priority=settings.task_default_priority if self.priority is None else self.priority,
+            max_retries=self._most_retries(),
+            expires=self.expires,
+            time_limit=self.time_limit,
+            soft_time_limit=self.soft_time_limit,
+            ignore_result=(
+                settings.task_ignore_result if self.ignore_result is None else self.ignore_result
+            ),
+        )
+
+    def _most_retries(self) -> int:
+        """What is signed: as many as the task may ask for, by itself or through `autoretry_for`."""
+        limit = self.retry_kwargs.get("max_retries", self.max_retries)
+        return NO_LIMIT if limit is None else int(limit)
+
+    def _retry_time(self, eta: datetime | None, countdown: float | None) -> float:
+        if eta is not None:
+            moment = check_options({"eta": eta}, method="retry").eta or eta
+            return max(0.0, to_epoch(moment, self.app.settings))
+        delay = check_options({"countdown": countdown}, method="retry").countdown
+        return self.app.clock.now() + (self.default_retry_delay if delay is None else delay)
+
+
+if TYPE_CHECKING:
+
+    class CoroutineTask(Task[P, R]):
+        """A task of an `async def`: its result is R, and called directly it is to be awaited."""
+
+        def __call__(  # type: ignore[override]  # noqa: D102
+            self, *args: P.args, **kwargs: P.kwargs
+        ) -> Coroutine[Any, Any, R]: ...
+
+else:
+    CoroutineTask = Task  # the difference is one of types only
+
+
+class TaskDecorator(Protocol):
+    """What `task(...)` with options returns."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundTaskDecorator(Protocol):
+    """What `task(bind=True, ...)` returns: callers do not give the task, the first parameter."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+def make_task(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    base: type[Task[..., Any]],
+    options: Mapping[str, Any],
+) -> Task[..., Any]:
+    """A task from a function. `InvalidTaskError` for an unknown option or a wrong value."""
+    checked = check_task_options(name, options)
+    task = base()
+    task.name = name
+    task.run = MethodType(function, task) if checked.pop("bind", False) else function  # type: ignore[method-assign]
+    task.__doc__ = function.__doc__
+    task.__module__ = function.__module__
+    for option, value in checked.items():
+        setattr(task, option, value)
+    task.__wrapped__ = function  # type: ignore[attr-defined]  # what inspect and documentation tools follow
+    return task

@@ -1,0 +1,162 @@
+"""The options of `@app.task`, and the check of a call's arguments against the function."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cardoon.exceptions import InvalidTaskError
+from cardoon.option import (
+    Parser,
+    boolean,
+    dictionary,
+    expiry,
+    integer,
+    optional,
+    priority,
+    seconds,
+    text,
+)
+from cardoon.retrying import NO_LIMIT
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
+_RATE_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_rate(value: str | float | None) -> float | None:
+    """Starts per second from a number, "10/s", "10/m" or "10/h"; None or 0 for no limit."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        match = _RATE.fullmatch(str(value))
+        if match is None:
+            raise ValueError('is not a rate such as 10, "10/s", "100/m" or "1000/h"')
+        number = float(match[1]) / _RATE_UNITS[match[2]]
+    if not number >= 0:
+        raise ValueError("is a negative rate, or none")
+    return number or None
+
+
+def _rate(value: object) -> Any:
+    parse_rate(value)  # type: ignore[arg-type]  # raises for what it does not take
+    return value
+
+
+def _exceptions(value: object) -> tuple[type[BaseException], ...]:
+    kinds = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ValueError("is not a tuple of exception classes")  # noqa: TRY004
+    return kinds
+
+
+def _backoff(value: object) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    return float(seconds(0, 366 * 86400)(value))
+
+
+_FLAG = optional(boolean)
+_LIMIT = optional(seconds(0.01, 30 * 86400))
+
+TASK_OPTIONS: Mapping[str, Parser] = {
+    "acks_late": _FLAG,
+    "acks_on_failure_or_timeout": _FLAG,
+    "autoretry_for": _exceptions,
+    "bind": boolean,
+    "compression": optional(text),
+    "default_retry_delay": seconds(0, 366 * 86400),
+    "dont_autoretry_for": _exceptions,
+    "expires": optional(expiry),
+    "ignore_result": _FLAG,
+    "max_crashes": optional(integer(1, 100)),
+    "max_retries": optional(integer(0, NO_LIMIT - 1)),
+    "priority": optional(priority),
+    "queue": optional(text),
+    "rate_limit": _rate,
+    "reject_on_worker_lost": _FLAG,
+    "retry_backoff": _backoff,
+    "retry_backoff_max": seconds(0, 366 * 86400),
+    "retry_jitter": boolean,
+    "retry_kwargs": dictionary,
+    "serializer": optional(text),
+    "soft_time_limit": _LIMIT,
+    "store_errors_even_if_ignored": _FLAG,
+    "throws": _exceptions,
+    "time_limit": _LIMIT,
+    "track_started": _FLAG,
+    "typing": boolean,
+}
+
+
+def check_task_options(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as their parsers read them; `InvalidTaskError` names option, value and remedy."""
+    checked = {}
+    for name, value in options.items():
+        if name not in TASK_OPTIONS:
+            close = difflib.get_close_matches(name, TASK_OPTIONS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InvalidTaskError(f"task {task!r}: unknown option {name!r}{hint}")
+        try:
+            checked[name] = TASK_OPTIONS[name](value)
+        except (TypeError, ValueError) as error:
+            raise InvalidTaskError(f"task {task!r}: {name}={value!r} {error}") from None
+    soft, hard = checked.get("soft_time_limit"), checked.get("time_limit")
+    if soft and hard and soft >= hard:
+        raise InvalidTaskError(
+            f"task {task!r}: soft_time_limit={soft} is not below time_limit={hard}"
+        )
+    return checked
+
+
+class ArgumentCheck:
+    """Whether arguments fit a function; quick for the usual call, exact in its words."""
+
+    __slots__ = ("_least", "_most", "_name", "_signature")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._signature = inspect.signature(function)
+        self._least, self._most = _positional_range(self._signature)
+
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """`InvalidTaskError`, which is a `TypeError`, if the call would fail to bind."""
+        if not kwargs and self._least <= len(args) <= self._most:
+            return
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            hint = ""
+            if "unexpected keyword" in str(error):
+                hint = self._suggestion(kwargs)
+            raise InvalidTaskError(f"{self._name}(): {error}{hint}") from None
+
+    def _suggestion(self, kwargs: Mapping[str, Any]) -> str:
+        for name in kwargs:
+            if name not in self._signature.parameters:
+                close = difflib.get_close_matches(name, self._signature.parameters, n=1)
+                if close:
+                    return f"; did you mean {close[0]!r}?"
+        return ""
+
+
+def _positional_range(signature: inspect.Signature) -> tuple[int, int]:
+    """How many positional arguments alone are enough, and how many are allowed."""
+    least = most = 0
+    for parameter in signature.parameters.values():
+        match parameter.kind:
+            case parameter.POSITIONAL_ONLY | parameter.POSITIONAL_OR_KEYWORD:
+                most += 1
+                least += parameter.default is parameter.empty
+            case parameter.VAR_POSITIONAL:
+                most = 1 << 30
+            case parameter.KEYWORD_ONLY if parameter.default is parameter.empty:
+                return 1, 0  # never enough without keywords
+            case _:
+                pass
+    return least, most

@@ -1,0 +1,125 @@
+"""Finding the app that `-A` names."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.loading import load_app, load_modules
+
+APP = "from cardoon import Cardoon\n{name} = Cardoon({main!r}, set_as_current=False)\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty working directory whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(project, name, text):
+    path = project / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["app", "celery", "cardoon", "application", "other"])
+def test_the_app_of_a_module_is_found_whatever_its_name(project, name):
+    write(project, "place.py", APP.format(name=name, main="found"))
+
+    assert load_app("place").main == "found"
+
+
+def test_the_usual_name_comes_first(project):
+    write(
+        project, "place.py", APP.format(name="other", main="b") + APP.format(name="app", main="a")
+    )
+
+    assert load_app("place").main == "a"
+    assert load_app("place:other").main == "b"
+
+
+@pytest.mark.parametrize("module", ["cardoon", "celery", "tasks"])
+def test_the_app_of_a_package_may_lie_in_the_usual_modules(project, module):
+    write(project, "place/__init__.py", "")
+    write(project, f"place/{module}.py", APP.format(name="app", main="inner"))
+
+    assert load_app("place").main == "inner"
+
+
+def test_a_module_in_a_package_is_found(project):
+    write(project, "place/__init__.py", "")
+    write(project, "place/deep.py", APP.format(name="app", main="deep"))
+
+    assert load_app("place.deep:app").main == "deep"
+
+
+@pytest.mark.parametrize("target", ["", ":app", "a/b.py", "a..b", "1a", "place;x"])
+def test_what_is_no_module_name_is_refused(project, target):
+    with pytest.raises(ImproperlyConfigured, match="is not the name of a module"):
+        load_app(target)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "place.nowhere", "nowhere.at.all", "json.nothing"])
+def test_a_module_that_is_not_there_is_an_error_that_says_where_it_was_looked_for(project, target):
+    write(project, "place/__init__.py", "")
+
+    with pytest.raises(ImproperlyConfigured, match=rf"there is no module {target!r} in {project}"):
+        load_app(target)
+
+
+def test_a_submodule_of_what_is_no_package_is_not_there(project):
+    write(project, "place.py", "")
+
+    with pytest.raises(ImproperlyConfigured, match=r"there is no module 'place.tasks'"):
+        load_app("place.tasks")
+
+
+def test_an_attribute_that_is_no_app_is_an_error(project):
+    write(project, "place.py", "app = 5\n")
+
+    with pytest.raises(ImproperlyConfigured, match=r"place.app is not a Cardoon app"):
+        load_app("place:app")
+    with pytest.raises(ImproperlyConfigured, match=r"place.nothing is not a Cardoon app"):
+        load_app("place:nothing")
+
+
+def test_a_module_without_app_is_an_error(project):
+    write(project, "place.py", "x = 1\n")
+
+    with pytest.raises(ImproperlyConfigured, match="no Cardoon app in place"):
+        load_app("place")
+
+
+@pytest.mark.parametrize("file", ["place/__init__.py", "place/tasks.py"])
+def test_an_error_inside_of_the_users_code_is_the_users_to_see(project, file):
+    write(project, "place/__init__.py", "")
+    write(project, "place/tasks.py", "")
+    write(project, file, "import not_installed_anywhere\n")
+
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        load_app("place.tasks")
+
+
+def test_included_modules_are_imported(project):
+    write(project, "place.py", APP.format(name="app", main="m") + "app.conf.include = ['more']\n")
+    write(project, "more.py", "import place\n@place.app.task\ndef extra(): ...\n")
+    app = load_app("place")
+
+    load_modules(app)
+
+    assert "more.extra" in app.tasks
+
+
+def test_an_included_module_that_is_not_there_is_an_error(project):
+    write(project, "place.py", APP.format(name="app", main="m") + "app.conf.imports = 'nowhere'\n")
+
+    with pytest.raises(ImproperlyConfigured, match="include: there is no module 'nowhere'"):
+        load_modules(load_app("place"))
