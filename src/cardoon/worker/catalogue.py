@@ -1,0 +1,74 @@
+"""What a worker must know of each task to carry it out, without importing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cardoon.config import Settings
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.task import Task
+from cardoon.task_options import parse_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRules:
+    """One task's options, the app's settings filled in."""
+
+    acks_late: bool
+    acks_on_failure_or_timeout: bool
+    reject_on_worker_lost: bool
+    max_crashes: int
+    max_retries: int | None
+    ignore_result: bool
+    store_errors_even_if_ignored: bool
+    track_started: bool
+    time_limit: float | None
+    soft_time_limit: float | None
+    rate_limit: float | None
+    """Starts per second."""
+
+
+Catalogue = Mapping[str, TaskRules]
+
+
+def rules_of(task: Task[..., Any], settings: Settings) -> TaskRules:
+    """The rules of a task."""
+
+    def choose(own: Any, general: Any) -> Any:
+        return general if own is None else own
+
+    return TaskRules(
+        acks_late=choose(task.acks_late, settings.task_acks_late),
+        acks_on_failure_or_timeout=choose(
+            task.acks_on_failure_or_timeout, settings.task_acks_on_failure_or_timeout
+        ),
+        reject_on_worker_lost=choose(
+            task.reject_on_worker_lost, settings.task_reject_on_worker_lost
+        ),
+        max_crashes=choose(task.max_crashes, settings.task_max_crashes),
+        max_retries=task.max_retries,
+        ignore_result=choose(task.ignore_result, settings.task_ignore_result),
+        store_errors_even_if_ignored=choose(
+            task.store_errors_even_if_ignored, settings.task_store_errors_even_if_ignored
+        ),
+        track_started=choose(task.track_started, settings.task_track_started),
+        time_limit=choose(task.time_limit, settings.task_time_limit),
+        soft_time_limit=choose(task.soft_time_limit, settings.task_soft_time_limit),
+        rate_limit=parse_rate(task.rate_limit),
+    )
+
+
+def write_catalogue(tasks: Mapping[str, Task[..., Any]], settings: Settings) -> dict[str, Any]:
+    """The catalogue as JSON."""
+    return {name: dataclasses.asdict(rules_of(task, settings)) for name, task in tasks.items()}
+
+
+def read_catalogue(told: Mapping[str, Any]) -> Catalogue:
+    """The catalogue that a zygote told."""
+    try:
+        return {name: TaskRules(**rules) for name, rules in told.items()}
+    except TypeError as error:
+        raise ImproperlyConfigured(f"the app's tasks cannot be read: {error}") from error

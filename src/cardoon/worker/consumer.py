@@ -1,0 +1,339 @@
+"""The consumer: from a delivery to a job. Receive, open at the gate, claim the nonce, submit.
+
+It claims no more than the pool has room for, so nothing waits here: urgent messages overtake others
+in the broker till the last moment, and a worker that dies holds little.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cardoon import states
+from cardoon.audit import REFUSAL_EVENTS, AuditLog
+from cardoon.broker import (
+    Ack,
+    Broker,
+    Cause,
+    Completion,
+    Delivery,
+    Quarantine,
+    Requeue,
+    Transactional,
+)
+from cardoon.clock import Clock
+from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
+from cardoon.message.protocol import Kind
+from cardoon.message.serializers import JSON, encode_body
+from cardoon.producer import parse_headers
+from cardoon.security.gate import Gate, VerifiedMessage
+from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
+from cardoon.worker.catalogue import Catalogue, TaskRules
+from cardoon.worker.concluding import Conclusion, ResultState, dead, lost, revoked
+from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.leases import Revoked
+from cardoon.worker.pool import Job, Pool
+from cardoon.worker.rates import Rates
+from cardoon.worker.settler import Bare, Concluded, Settler, State
+
+logger = logging.getLogger(__name__)
+
+MAX_CLAIM = 256
+"""Messages in one claim."""
+HELD_ELSEWHERE_DELAY = 5.0
+"""Seconds until a message is looked at again whose copy is being carried out now."""
+SECOND_LOOK = 1.5
+"""Seconds until an unknown signer is looked up once more."""
+UNKNOWN_DELAY = 5.0
+UNKNOWN_GRACE = 60.0
+"""Seconds for which a message may wait for a worker that knows its task: a rolling deploy."""
+
+
+class Options(NamedTuple):
+    """What a consumer needs of the settings."""
+
+    queues: tuple[str, ...]
+    lease: float
+    hostname: str
+    max_bytes: int
+    unknown_grace: float = UNKNOWN_GRACE
+
+
+class Consumer:
+    """Feeds a pool from the broker, in a thread of its own."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        broker: Broker,
+        guard: ReplayGuard,
+        gate: Gate,
+        pool: Pool,
+        settler: Settler,
+        held: HeldTable,
+        revoked_ids: Revoked,
+        catalogue: Catalogue,
+        audit: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._options = options
+        self._audience = frozenset("q:" + queue for queue in options.queues)
+        self._broker = broker
+        self._guard = guard
+        self._gate = gate
+        self._pool = pool
+        self._settler = settler
+        self._held = held
+        self._revoked = revoked_ids
+        self._catalogue = catalogue
+        self._rates = Rates({n: r.rate_limit for n, r in catalogue.items() if r.rate_limit})
+        self._audit = audit
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
+        self.refused = 0
+
+    def start(self) -> None:
+        """Begin to consume."""
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        """Claim no more; returns at once."""
+        self._stop.set()
+
+    def stop(self, timeout: float) -> None:
+        """Claim no more, and wait for the last claim; safe twice."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        delay = 0.05
+        while not self._stop.is_set():
+            try:
+                self.consume()
+                delay = 0.05
+            except OperationalError as error:
+                logger.warning("broker: %s; trying again", error)
+                self._stop.wait(delay)
+                delay = min(5.0, delay * 2)
+            except (
+                Exception
+            ):  # the loop must outlive any one batch; its leases bring the tasks back
+                logger.exception("consumer")
+                self._stop.wait(1.0)
+
+    def consume(self) -> None:
+        """One round: claim as many as there is room for, and hand them on."""
+        room = self._pool.wait_for_room(0.5)
+        if room <= 0 or self._stop.is_set():
+            return
+        deliveries = self._broker.receive(
+            self._options.queues,
+            limit=min(room, MAX_CLAIM),
+            lease=self._options.lease,
+            timeout=1.0,
+        )
+        if not deliveries:
+            return
+        if self._stop.is_set():
+            self._settler.put(*(Bare(Completion(Requeue(one))) for one in deliveries))
+            return
+        self.admit(deliveries)
+
+    def admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Open a batch at the gate, and make jobs of what may run now."""
+        now = self._clock.now()
+        taken_at = self._clock.monotonic()
+        due = []
+        for delivery in deliveries:
+            held = self._open(delivery, now, taken_at)
+            if held is not None:
+                due.append(held)
+        ready = self._start_early_acknowledged(self._claim(due, now))
+        if not ready:
+            return
+        self._held.add(ready)
+        self._settler.put(*(State(one, _started(one)) for one in ready if one.rules.track_started))
+        self._pool.submit([self._job(one) for one in ready])
+
+    def _open(self, delivery: Delivery, now: float, taken_at: float) -> Held | None:
+        """The verified message, if it is due; otherwise its loan ends here."""
+        try:
+            message = self._gate.open(
+                delivery.frame, kind=Kind.TASK, audience=self._audience, queue=delivery.queue
+            )
+            headers = parse_headers(message.claims.headers)
+        except RefusedError as error:
+            if error.reason is Refusal.UNKNOWN_SIGNER and delivery.attempt == 1:
+                self._release(delivery, SECOND_LOOK)  # its certificate may be on its way
+            else:
+                self._refuse(delivery, error)
+            return None
+        claims = message.claims
+        if claims.eta is not None and delivery.retries == 0 and claims.eta / 1000 > now + 0.001:
+            # Whoever can write the store can offer a message early; the signed time counts.
+            self._release(delivery, claims.eta / 1000 - now)
+            return None
+        rules = self._catalogue.get(claims.task)
+        if rules is None:
+            if now - claims.issued_at < self._options.unknown_grace:
+                self._release(delivery, UNKNOWN_DELAY)
+                return None
+            rules = _RULES_OF_UNKNOWN
+        elif wait := self._rates.wait_for(claims.task, taken_at):
+            self._release(delivery, wait)
+            return None
+        return Held(self._held.new_key(), delivery, message, rules, headers, taken_at=taken_at)
+
+    def _claim(self, due: Sequence[Held], now: float) -> list[Held]:
+        """Those that were never carried out before, and may be now."""
+        if not due:
+            return []
+        claims = [
+            NonceClaim(one.message.nonce, one.delivery.receipt, one.delivery.attempt) for one in due
+        ]
+        ready = []
+        for one, state in zip(due, self._guard.claim(claims), strict=True):
+            match state:
+                case NonceState.CLAIMED:
+                    conclusion = self._end_at_once(one, now)
+                    if conclusion is None:
+                        ready.append(one)
+                    else:
+                        self._settler.put(Concluded(one, conclusion))
+                case NonceState.HELD:
+                    self._release(one.delivery, HELD_ELSEWHERE_DELAY)
+                case NonceState.DONE:
+                    error = RefusedError(Refusal.REPLAYED, "it was carried out before")
+                    self._refuse(one.delivery, error, one.message)
+        return ready
+
+    def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
+        """The conclusion of a message that must not run, if it must not."""
+        claims, delivery, rules = held.message.claims, held.delivery, held.rules
+        if held.id in self._revoked:
+            return revoked(held, "revoked")
+        if claims.expires is not None and claims.expires / 1000 <= now:
+            return revoked(held, "expired", dead=True)
+        if rules is _RULES_OF_UNKNOWN:
+            error = NotRegistered(f"no worker on queue {delivery.queue!r} knows {claims.task!r}")
+            return dead(held, error, f"unknown task {claims.task!r}")
+        if delivery.crashes >= rules.max_crashes:
+            return lost(held, delivery.crashes, "the worker that held it was lost")
+        if delivery.crashes and not rules.reject_on_worker_lost:
+            return lost(held, delivery.crashes, "reject_on_worker_lost is off")
+        return None
+
+    def _start_early_acknowledged(self, ready: list[Held]) -> list[Held]:
+        """Acknowledge what is to run at most once (`acks_late=False`), before it runs."""
+        early = [one for one in ready if not one.rules.acks_late]
+        if not early:
+            return ready
+        completions = [Completion(Ack(one.delivery), nonce=one.message.nonce) for one in early]
+        if isinstance(self._broker, Transactional):
+            took = self._broker.complete(completions)
+        else:
+            self._guard.finish([one.message.nonce for one in early])
+            took = self._broker.settle([one.settlement for one in completions])
+        for one, effective in zip(early, took, strict=True):
+            one.settled = effective
+        return [one for one in ready if one.rules.acks_late or one.settled]
+
+    def _job(self, held: Held) -> Job:
+        claims, delivery = held.message.claims, held.delivery
+        hard, soft = _limits(held)
+        signer = held.message.signer
+        head = {
+            "key": held.key,
+            "task": claims.task,
+            "id": claims.id,
+            "codec": claims.codec,
+            "max_bytes": self._options.max_bytes,
+            "retries": held.retries,
+            "max_retries": claims.max_retries,
+            "eta": claims.eta,
+            "expires": claims.expires,
+            "root": claims.root,
+            "parent": claims.parent,
+            "headers": held.headers,
+            "queue": delivery.queue,
+            "attempt": delivery.attempt,
+            "hostname": self._options.hostname,
+            "origin": None if signer is None else signer.name,
+        }
+        return Job(
+            held.key,
+            claims.task,
+            claims.id,
+            head,
+            held.message.body,
+            soft,
+            hard,
+            alone=delivery.crashes > 0,
+        )
+
+    def _release(self, delivery: Delivery, delay: float) -> None:
+        self._settler.put(Bare(Completion(Requeue(delivery, Cause.RELEASED, delay))))
+
+    def _refuse(
+        self, delivery: Delivery, error: RefusedError, message: VerifiedMessage | None = None
+    ) -> None:
+        """Quarantine, audit, count: nothing is dropped, and nobody's word but ours is in the log."""
+        self.refused += 1
+        logger.warning("message on queue %s refused: %s", delivery.queue, error)
+        claims = message.claims if message is not None else None
+        self._audit.record(
+            REFUSAL_EVENTS[error.reason],
+            kind="task",
+            queue=delivery.queue,
+            message=delivery.id,
+            task=claims and claims.task,
+            task_id=claims and claims.id,
+            reason=error.reason.value,
+            detail=error.detail,
+        )
+        settlement = Quarantine(delivery, error.reason.value, error.detail)
+        self._settler.put(Bare(Completion(settlement)))
+
+
+_RULES_OF_UNKNOWN = TaskRules(
+    acks_late=True,
+    acks_on_failure_or_timeout=True,
+    reject_on_worker_lost=True,
+    max_crashes=1,
+    max_retries=0,
+    ignore_result=False,
+    store_errors_even_if_ignored=True,
+    track_started=False,
+    time_limit=None,
+    soft_time_limit=None,
+    rate_limit=None,
+)
+"""For a message whose task nobody here knows; it will not run."""
+
+
+def _limits(held: Held) -> tuple[float | None, float | None]:
+    """Hard and soft limit: the message's own, or else the task's."""
+    match held.headers.get("timelimit"):
+        case [hard, soft]:
+            pass
+        case _:
+            hard = soft = None
+    return (
+        hard if _is_seconds(hard) else held.rules.time_limit,
+        soft if _is_seconds(soft) else held.rules.soft_time_limit,
+    )
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _started(held: Held) -> ResultState:
+    told = {"result": {"pid": os.getpid(), "task": held.task}}
+    return ResultState(states.STARTED, JSON, encode_body(told, JSON))

@@ -1,0 +1,164 @@
+"""The desk: answers what task code asks of the worker, which is all that task code can ask.
+
+SEND     sign and publish calls         through the settler, with the worker's own identity
+STATE    store a state                  of a task that this very process runs, and no other
+LOAD     read present states            opened at the gate
+WAIT     wait a second for final ones
+FORGET   delete results
+REVOKE   broadcast a revocation
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cardoon.clock import Clock
+from cardoon.exceptions import CardoonError, InvalidTaskError
+from cardoon.message.serializers import CODECS
+from cardoon.producer import Producer
+from cardoon.sender import Report, Revocation
+from cardoon.worker.concluding import ResultState
+from cardoon.worker.held import HeldTable
+from cardoon.worker.ipc import Frame, FrameType, IpcError, field
+from cardoon.worker.settler import Send, Settler, State
+from cardoon.worker.supervisor import ReplyTo
+from cardoon.worker.wire import parse_calls, parse_handles, report_head
+
+logger = logging.getLogger(__name__)
+
+MAX_SEND_TIMEOUT = 60.0
+MAX_WAIT = 1.0
+MAX_STATE = 64
+_THREADS = 8
+
+
+class Desk:
+    """Takes requests from the supervisor's thread and answers them from others."""
+
+    def __init__(
+        self,
+        *,
+        settler: Settler,
+        held: HeldTable,
+        reader: Callable[[], Producer],
+        clock: Clock,
+    ) -> None:
+        self._settler = settler
+        self._held = held
+        self._reader = reader
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="desk")
+
+    def take(self, reply: ReplyTo, frame: Frame) -> None:
+        """Take a request; `IpcError` for one that makes no sense, which ends the process."""
+        match frame.type:
+            case FrameType.SEND:
+                self._send(reply, frame)
+            case FrameType.STATE:
+                self._state(reply, frame)
+            case FrameType.LOAD | FrameType.WAIT | FrameType.FORGET | FrameType.REVOKE:
+                work = self._reading(frame)
+                self._threads.submit(self._answer, reply, work)
+            case _:
+                raise IpcError(f"{frame.type.name} is not a request")
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, reply: ReplyTo, frame: Frame) -> None:
+        calls = parse_calls(frame)
+        timeout = min(MAX_SEND_TIMEOUT, field(frame, "timeout", float))
+        if not calls:
+            reply.answer({"digests": []})
+            return
+
+        def done(outcome: Sequence[bytes] | CardoonError) -> None:
+            if isinstance(outcome, CardoonError):
+                reply.answer(_describe(outcome))
+            else:
+                reply.answer({"digests": [digest.hex() for digest in outcome]})
+
+        self._settler.put(Send(calls, self._clock.monotonic() + timeout, done))
+
+    def _state(self, reply: ReplyTo, frame: Frame) -> None:
+        """Progress: only of a task that the process runs, and never a final state of its own making."""
+        task_id, state = field(frame, "id", str), field(frame, "state", str)
+        codec = field(frame, "codec", str)
+        if codec not in CODECS or not 0 < len(state) <= MAX_STATE:
+            raise IpcError("STATE frame: unknown codec, or no state")
+        for key in reply.keys:
+            held = self._held.get(key)
+            if held is not None and held.id == task_id:
+                self._settler.put(State(held, ResultState(state, codec, frame.body)))
+                return
+        logger.warning("a task told the state of task %s, which it does not run", task_id)
+
+    def _reading(self, frame: Frame) -> Callable[[], tuple[dict[str, Any], bytes]]:
+        """The work of a request that reads or writes the stores by itself."""
+        match frame.type:
+            case FrameType.LOAD:
+                handles = parse_handles(frame)
+                return lambda: _reports(list(self._reader().load(handles).values()))
+            case FrameType.WAIT:
+                handles = parse_handles(frame)
+                timeout = min(MAX_WAIT, max(0.0, field(frame, "timeout", float)))
+                return lambda: self._wait(handles, timeout)
+            case FrameType.FORGET:
+                ids = _ids(frame)
+                return lambda: self._forget(ids)
+            case _:
+                revocation = Revocation(
+                    tuple(_ids(frame)),
+                    field(frame, "terminate", bool),
+                    field(frame, "signal", str),
+                )
+                return lambda: self._revoke(revocation)
+
+    def _wait(self, handles: Sequence[Any], timeout: float) -> tuple[dict[str, Any], bytes]:
+        """The first result that comes, and those that are there with it."""
+        found = list(self._reader().wait(handles, timeout=0.0))
+        if not found and timeout:
+            first = next(iter(self._reader().wait(handles, timeout=timeout)), None)
+            found = [first] if first is not None else []
+        return _reports(found)
+
+    def _forget(self, ids: Sequence[str]) -> tuple[dict[str, Any], bytes]:
+        self._reader().forget(ids)
+        return {}, b""
+
+    def _revoke(self, revocation: Revocation) -> tuple[dict[str, Any], bytes]:
+        self._reader().revoke(revocation)
+        return {}, b""
+
+    def _answer(self, reply: ReplyTo, work: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
+        try:
+            head, body = work()
+        except CardoonError as error:
+            reply.answer(_describe(error))
+        except Exception as error:  # one request must not end the desk
+            logger.exception("a request of a task failed")
+            reply.answer(_describe(InvalidTaskError(str(error))))
+        else:
+            reply.answer(head, body)
+
+
+def _reports(reports: Sequence[Report]) -> tuple[dict[str, Any], bytes]:
+    return (
+        {"reports": [report_head(report) for report in reports]},
+        b"".join(report.body for report in reports),
+    )
+
+
+def _describe(error: CardoonError) -> dict[str, Any]:
+    return {"error": {"type": type(error).__name__, "message": str(error)[:4096]}}
+
+
+def _ids(frame: Frame) -> list[str]:
+    ids: list[str] = field(frame, "ids", list)
+    if not all(isinstance(one, str) for one in ids):
+        raise IpcError(f"{frame.type.name} frame: an id is not text")
+    return ids

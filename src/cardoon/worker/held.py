@@ -1,0 +1,114 @@
+"""What a worker holds: messages on loan whose tasks run, or soon will."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cardoon.broker import Delivery
+from cardoon.security.gate import VerifiedMessage
+from cardoon.worker.catalogue import TaskRules
+
+
+class Held:
+    """One message on loan, verified, with all that is needed to end the loan."""
+
+    __slots__ = ("delivery", "headers", "key", "message", "revoked", "rules", "settled", "taken_at")
+
+    def __init__(
+        self,
+        key: int,
+        delivery: Delivery,
+        message: VerifiedMessage,
+        rules: TaskRules,
+        headers: Mapping[str, Any],
+        *,
+        taken_at: float,
+    ) -> None:
+        self.key = key
+        self.delivery = delivery
+        self.message = message
+        self.rules = rules
+        self.headers = headers
+        self.taken_at = taken_at
+        """By the monotonic clock."""
+        self.settled = False
+        """Acknowledged before it ran (`acks_late=False`); only its result is still to be stored."""
+        self.revoked: str | None = None
+        """The signal of a revocation that wants it stopped."""
+
+    @property
+    def id(self) -> str:
+        """The task id, as signed."""
+        return self.message.claims.id
+
+    @property
+    def task(self) -> str:
+        """The task's name, as signed."""
+        return self.message.claims.task
+
+    @property
+    def retries(self) -> int:
+        """How often it has run and asked to run again, in this message and those before it."""
+        return (self.message.claims.retries or 0) + self.delivery.retries
+
+    @property
+    def request(self) -> bytes:
+        """What its result must name: the message that the client signed.
+
+        A message that took another's place when a retry changed the arguments names the first one.
+        """
+        return self.message.claims.request or self.message.request
+
+    def without_links(self) -> Held:
+        """The same message, as if it had no links."""
+        rest = {name: value for name, value in self.headers.items() if name != "links"}
+        copy = Held(self.key, self.delivery, self.message, self.rules, rest, taken_at=self.taken_at)
+        copy.settled = self.settled
+        return copy
+
+    @property
+    def ignores_result(self) -> bool:
+        """Whether nobody wants the result."""
+        return bool(self.headers.get("ignore_result", self.rules.ignore_result))
+
+
+class HeldTable:
+    """The messages on loan, by job key; used by every thread of the worker."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects the tables
+        self._numbers = itertools.count(1)
+        self._by_key: dict[int, Held] = {}
+
+    def new_key(self) -> int:
+        """A job key that was never used."""
+        return next(self._numbers)
+
+    def add(self, held: Sequence[Held]) -> None:
+        """Hold these."""
+        with self._lock:
+            self._by_key.update((one.key, one) for one in held)
+
+    def get(self, key: int) -> Held | None:
+        """The message of a job."""
+        return self._by_key.get(key)
+
+    def remove(self, key: int) -> Held | None:
+        """Let go of a job's message."""
+        with self._lock:
+            return self._by_key.pop(key, None)
+
+    def all(self) -> list[Held]:
+        """Everything held at this moment."""
+        with self._lock:
+            return list(self._by_key.values())
+
+    def with_id(self, task_id: str) -> list[Held]:
+        """What is held of one task."""
+        return [held for held in self.all() if held.id == task_id]
+
+    def __len__(self) -> int:
+        return len(self._by_key)

@@ -1,0 +1,198 @@
+"""From a JOB frame to a call of a task, and from its outcome to an OUTCOME frame."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from cardoon.app import Cardoon
+from cardoon.calling import CallOptions, check_options, make_call
+from cardoon.context import Request
+from cardoon.exceptions import (
+    EncodeError,
+    InvalidTaskError,
+    NotRegistered,
+    Refusal,
+    RefusedError,
+)
+from cardoon.executor import (
+    Failed,
+    HandedBack,
+    Ignored,
+    Outcome,
+    Rejected,
+    Retried,
+    Succeeded,
+    format_traceback,
+)
+from cardoon.message.serializers import decode_body, encode_body
+from cardoon.result import describe_exception
+from cardoon.task import Task
+from cardoon.worker.ipc import Frame
+from cardoon.worker.wire import call_head
+
+MAX_TEXT = 8192
+"""Characters of an exception's message or a reason that travel."""
+
+
+class Prepared(NamedTuple):
+    """A task and the call to carry out."""
+
+    task: Task[..., Any]
+    request: Request
+
+
+class Answer(NamedTuple):
+    """The head and body of an OUTCOME frame."""
+
+    head: dict[str, Any]
+    body: bytes = b""
+
+
+def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
+    """The call that a job asks for, or the answer that there can be none.
+
+    This is the gate's last step, the parse of a body that was verified: it happens here, in a process
+    that holds nothing, and what cannot be parsed is answered with a refusal.
+    """
+    head = frame.head
+    try:
+        body = decode_body(head["codec"], frame.body, max_bytes=head["max_bytes"])
+        args, kwargs, embed = _parts(body)
+        task = app.tasks[head["task"]]
+    except RefusedError as error:
+        return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
+    except NotRegistered as error:
+        return Answer({"kind": "failed"}, _error_body(error, "", head["codec"]))
+    told = head["headers"]
+    request = Request(
+        task=task.name,
+        id=head["id"],
+        args=args,
+        kwargs=kwargs,
+        retries=head["retries"],
+        max_retries=head["max_retries"],
+        eta=_iso(head["eta"]),
+        expires=_iso(head["expires"]),
+        root_id=head["root"] or head["id"],
+        parent_id=head["parent"],
+        headers=told.get("headers") or {},
+        delivery_info={
+            "routing_key": head["queue"],
+            "exchange": "",
+            "priority": told.get("priority", 0),
+            "redelivered": head["attempt"] > 1,
+        },
+        hostname=head["hostname"],
+        origin=head["origin"],
+        shadow=told.get("shadow"),
+        timelimit=tuple(told.get("timelimit") or (None, None)),
+        ignore_result=bool(told.get("ignore_result")),
+        callbacks=embed.get("callbacks"),
+        errbacks=embed.get("errbacks"),
+        called_directly=False,
+        fence=head["attempt"],
+    )
+    return Prepared(task, request)
+
+
+def answer_of(prepared: Prepared, outcome: Outcome, app: Cardoon, *, codec: str) -> Answer:
+    """An outcome as a frame. What cannot travel becomes a failure that says so."""
+    try:
+        return _encode(prepared, outcome, app, codec)
+    except (EncodeError, InvalidTaskError) as error:
+        text = format_traceback(error)
+        return Answer({"kind": "failed", "exhausted": False}, _error_body(error, text, codec))
+
+
+def failure(error: BaseException, *, codec: str) -> Answer:
+    """The answer for an exception that came from outside the task's body."""
+    return Answer({"kind": "failed"}, _error_body(error, format_traceback(error), codec))
+
+
+def encode_result(value: Any, *, codec: str, max_bytes: int) -> bytes:
+    """The body of a successful result; `EncodeError` if it cannot travel or is too large."""
+    body = encode_body({"result": value}, codec)
+    if len(body) > max_bytes:
+        raise EncodeError(
+            f"the result takes {len(body)} bytes, more than message_max_bytes={max_bytes}; "
+            "return a reference to where it is stored"
+        )
+    return body
+
+
+def _encode(prepared: Prepared, outcome: Outcome, app: Cardoon, codec: str) -> Answer:
+    match outcome:
+        case Succeeded(value):
+            limit = app.settings.message_max_bytes
+            return Answer({"kind": "succeeded"}, encode_result(value, codec=codec, max_bytes=limit))
+        case Failed(error, traceback, exhausted):
+            body = _error_body(error, traceback, codec)
+            return Answer({"kind": "failed", "exhausted": exhausted}, body)
+        case Retried(retry, traceback):
+            body = _error_body(retry.exc or retry, traceback, codec)
+            head: dict[str, Any] = {"kind": "retried", "when": retry.when, "split": len(body)}
+            if retry.sig is not None:
+                call, replacement = _replacement(prepared, outcome, app)
+                return Answer({**head, "call": call}, body + replacement)
+            return Answer(head, body)
+        case Rejected(reason, requeue):
+            body = encode_body(
+                {"error": {"type": "Reject", "module": "cardoon.exceptions", "message": reason}},
+                codec,
+            )
+            return Answer(
+                {"kind": "rejected", "reason": reason[:MAX_TEXT], "requeue": requeue}, body
+            )
+        case Ignored():
+            return Answer({"kind": "ignored"})
+        case HandedBack():
+            return Answer({"kind": "handed_back"})
+
+
+def _replacement(
+    prepared: Prepared, outcome: Retried, app: Cardoon
+) -> tuple[dict[str, Any], bytes]:
+    """The message that takes the place of the old one when a retry changes something."""
+    request, sig = prepared.request, outcome.retry.sig
+    options: CallOptions = check_options(
+        {
+            **sig.options,
+            "task_id": request.id,
+            "retries": request.retries + 1,
+            "root_id": request.root_id,
+            "parent_id": request.parent_id,
+        }
+    )
+    call = make_call(
+        prepared.task.name,
+        (sig.args, sig.kwargs),
+        options,
+        defaults=prepared.task.call_defaults,
+        settings=app.settings,
+        clock=app.clock,
+        new_id=app.new_id,
+    )
+    if request.max_retries is not None:
+        call = call._replace(max_retries=request.max_retries)
+    return call_head(call._replace(eta=outcome.retry.when)), call.body
+
+
+def _error_body(error: BaseException, traceback: str, codec: str) -> bytes:
+    described = describe_exception(error)
+    described["message"] = described["message"][:MAX_TEXT].encode("utf-8", "replace").decode()
+    return encode_body({"error": described, "traceback": traceback}, codec)
+
+
+def _parts(body: object) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    match body:
+        case [list(args), dict(kwargs), dict(embed)]:
+            return args, kwargs, embed
+        case _:
+            raise RefusedError(Refusal.UNDECODABLE, "the body is not [args, kwargs, embed]")
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

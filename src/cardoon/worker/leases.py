@@ -1,0 +1,178 @@
+"""Keeps what the worker holds: renews leases, takes back what the dead held, hears revocations.
+
+A thread of its own, which no task and no slow claim can hold up. A worker that is stopped for longer
+than a lease loses its messages; it finds out here, and stops what it still runs of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from cardoon.audit import REFUSAL_EVENTS, AuditLog
+from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
+from cardoon.clock import Clock
+from cardoon.exceptions import CardoonError, Refusal, RefusedError
+from cardoon.message.protocol import Kind
+from cardoon.message.serializers import decode_body
+from cardoon.producer import EVERY_WORKER
+from cardoon.security.gate import Gate
+from cardoon.sender import Revocation
+from cardoon.worker.held import Held, HeldTable
+
+logger = logging.getLogger(__name__)
+
+TICK = 1.0
+MAX_REVOKED = 50_000
+"""Revoked ids remembered; as many as Celery does."""
+CONTROL = "control"
+"""Where a refused control message says it came from, in the quarantine."""
+
+
+class Revoked:
+    """The ids that are not to run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects the table
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, ids: tuple[str, ...]) -> None:
+        """Remember these; the oldest are forgotten beyond the bound."""
+        with self._lock:
+            for one in ids:
+                self._ids[one] = None
+                self._ids.move_to_end(one)
+            while len(self._ids) > MAX_REVOKED:
+                self._ids.popitem(last=False)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._ids
+
+
+class Keeper:
+    """Renews, maintains and listens, about once a second."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        gate: Gate,
+        held: HeldTable,
+        revoked: Revoked,
+        audit: AuditLog,
+        clock: Clock,
+        lease: float,
+        max_bytes: int,
+        on_lost: Callable[[Held], None],
+        on_terminate: Callable[[Held, str], None],
+    ) -> None:
+        self._broker = broker
+        self._gate = gate
+        self._held = held
+        self._revoked = revoked
+        self._audit = audit
+        self._clock = clock
+        self._lease = lease
+        self._max_bytes = max_bytes
+        self._on_lost = on_lost
+        self._on_terminate = on_terminate
+        self._heard = 0
+        self._renewed = clock.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Hear what was broadcast before, then begin."""
+        self.listen()
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End; safe twice."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stop.wait(min(TICK, self._lease / 6)):
+            try:
+                self.tick()
+            except CardoonError as error:
+                logger.warning("leases: %s", error)
+            except Exception:  # the loop must outlive any one tick
+                logger.exception("leases")
+
+    def tick(self) -> None:
+        """One round."""
+        if self._clock.monotonic() - self._renewed >= self._lease / 3:
+            self.renew()
+        if isinstance(self._broker, Maintained):
+            taken = self._broker.maintain()
+            if taken:
+                logger.warning("took back %d messages of workers that are gone", taken)
+        self.listen()
+
+    def renew(self) -> None:
+        """Renew every lease in one call, and give up what is no longer ours."""
+        held = [one for one in self._held.all() if not one.settled]
+        self._renewed = self._clock.monotonic()
+        if not held:
+            return
+        kept = self._broker.extend([one.delivery for one in held], lease=self._lease)
+        still = {(delivery.receipt, delivery.attempt) for delivery in kept}
+        for one in held:
+            if (one.delivery.receipt, one.delivery.attempt) in still:
+                continue
+            if self._held.get(one.key) is one:  # not settled in the meantime
+                logger.warning("the lease on task %s[%s] was lost; it is stopped", one.task, one.id)
+                self._audit.record("task.lease_lost", task=one.task, task_id=one.id)
+                self._on_lost(one)
+
+    def listen(self) -> None:
+        """Take in what was broadcast since the last time."""
+        if not isinstance(self._broker, Broadcaster):
+            return
+        for number, frame in self._broker.heard(self._heard):
+            self._heard = number
+            try:
+                revocation = self._open(frame)
+            except RefusedError as error:
+                self._refuse(frame, error)
+            else:
+                self._carry_out(revocation)
+
+    def _open(self, frame: bytes) -> Revocation:
+        """A revocation. It may be heard again after a restart, which changes nothing."""
+        message = self._gate.open(frame, kind=Kind.CONTROL, audience=frozenset({EVERY_WORKER}))
+        content = decode_body(message.claims.codec, message.body, max_bytes=self._max_bytes)
+        match message.claims.task, content:
+            case "revoke", {"ids": list(ids), "terminate": bool(terminate), "signal": str(signal)}:
+                if all(isinstance(one, str) for one in ids):
+                    return Revocation(tuple(ids), terminate, signal)
+        raise RefusedError(Refusal.BAD_CLAIMS, "not a command that this worker knows")
+
+    def _carry_out(self, revocation: Revocation) -> None:
+        self._revoked.add(revocation.task_ids)
+        for task_id in revocation.task_ids:
+            for held in self._held.with_id(task_id):
+                if revocation.terminate:
+                    held.revoked = revocation.signal
+                    self._on_terminate(held, revocation.signal)
+
+    def _refuse(self, frame: bytes, error: RefusedError) -> None:
+        logger.warning("control message refused: %s", error)
+        self._audit.record(
+            REFUSAL_EVENTS[error.reason],
+            kind="control",
+            reason=error.reason.value,
+            detail=error.detail,
+        )
+        if isinstance(self._broker, Inspectable):
+            self._broker.quarantine(
+                queue=CONTROL,
+                id="",
+                frame=frame,
+                reason=error.reason.value,
+                detail=error.detail,
+            )

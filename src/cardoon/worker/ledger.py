@@ -1,0 +1,144 @@
+"""The ledger: signs what has happened and writes it, as few transactions as the stores allow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from cardoon import states
+from cardoon.audit import REFUSAL_EVENTS, AuditLog
+from cardoon.backend import ResultBackend, SealedResult
+from cardoon.broker import Ack, Broker, Completion, Outgoing, Quarantine, Transactional
+from cardoon.clock import Clock
+from cardoon.exceptions import Refusal
+from cardoon.producer import call_draft, call_outgoing
+from cardoon.security.replay import ReplayGuard
+from cardoon.security.signing import Signer
+from cardoon.sender import Call
+from cardoon.worker.concluding import Conclusion, ResultState, result_draft
+from cardoon.worker.held import Held
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_TIMEOUT = 10.0
+"""Seconds for successors that cannot be part of a transaction."""
+
+
+class Ledger:
+    """Writes for one worker. Used by one thread."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        backend: ResultBackend | None,
+        shared_store: bool,
+        task_signer: Signer,
+        result_signer: Signer,
+        audit: AuditLog,
+        clock: Clock,
+        worker: str,
+        result_expires: float | None,
+    ) -> None:
+        self._broker = broker
+        self._backend = backend
+        self._shared_store = shared_store
+        self._task_signer = task_signer
+        self._result_signer = result_signer
+        self._audit = audit
+        self._clock = clock
+        self._worker = worker
+        self._result_expires = result_expires
+
+    def publish(self, calls: Sequence[Call], *, timeout: float) -> list[bytes]:
+        """Sign and publish calls of task code, as this worker; return their request digests."""
+        signed = self._task_signer.sign([call_draft(call) for call in calls])
+        outgoing = [call_outgoing(call, one) for call, one in zip(calls, signed, strict=True)]
+        self._broker.publish(outgoing, timeout=timeout)
+        return [one.request for one in signed]
+
+    def seal(self, results: Sequence[tuple[Held, ResultState]]) -> list[SealedResult | None]:
+        """Sign results, as one batch; None for each where results are kept nowhere."""
+        if self._backend is None:
+            return [None] * len(results)
+        now = self._clock.now()
+        drafts = [
+            result_draft(held, result, worker=self._worker, now=now, expires=self._result_expires)
+            for held, result in results
+        ]
+        expires = None if self._result_expires is None else now + self._result_expires
+        return [
+            SealedResult(held.id, one.frame, states.is_final(result.state), expires)
+            for (held, result), one in zip(results, self._result_signer.sign(drafts), strict=True)
+        ]
+
+    def completion(
+        self, held: Held, conclusion: Conclusion, result: SealedResult | None
+    ) -> Completion:
+        """A conclusion as what the broker completes, its successors signed."""
+        signed = self._task_signer.sign([call_draft(call) for call in conclusion.calls])
+        outgoing: tuple[Outgoing, ...] = tuple(
+            call_outgoing(call, one) for call, one in zip(conclusion.calls, signed, strict=True)
+        )
+        return Completion(conclusion.settlement, result, outgoing, held.message.nonce)
+
+    def store_states(self, told: Sequence[SealedResult | None]) -> None:
+        """Store how far tasks are."""
+        kept = [one for one in told if one is not None]
+        if kept and self._backend is not None:
+            self._backend.store(kept)
+
+    def complete(self, completions: Sequence[Completion]) -> None:
+        """End loans, with all that belongs to each; one whose lease was lost has no effect."""
+        if not completions:
+            return
+        if self._shared_store and isinstance(self._broker, Transactional):
+            effective = self._broker.complete(completions)
+        else:
+            effective = self._complete_apart(completions)
+        for one, took in zip(completions, effective, strict=True):
+            if not took:
+                delivery = one.settlement.delivery
+                logger.warning("the lease on task %s was lost; its outcome is dropped", delivery.id)
+                self._audit.record("task.lease_lost", task_id=delivery.id, queue=delivery.queue)
+
+    def write_apart(self, completions: Sequence[Completion]) -> None:
+        """Results and successors alone, of messages that were acknowledged before they ran."""
+        outgoing = [message for one in completions for message in one.publish]
+        if outgoing:
+            self._broker.publish(outgoing, timeout=PUBLISH_TIMEOUT)
+        self.store_states([one.result for one in completions])
+
+    def note(self, held: Held, conclusion: Conclusion) -> None:
+        """Audit a conclusion that is worth a record."""
+        settlement = conclusion.settlement
+        if isinstance(settlement, Quarantine):
+            self._audit.record(
+                REFUSAL_EVENTS[Refusal(settlement.reason)],
+                kind="task",
+                task=held.task,
+                task_id=held.id,
+                reason=settlement.reason,
+                detail=settlement.detail,
+                queue=settlement.delivery.queue,
+            )
+        elif conclusion.event:
+            self._audit.record(
+                conclusion.event, task=held.task, task_id=held.id, detail=conclusion.detail
+            )
+
+    def _complete_apart(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """Without a common transaction: successors, results, replay marks, and the settlement last.
+
+        A crash between two of these leaves a redelivery that does the rest again; the first final
+        result stays, and successors have ids of their own.
+        """
+        self.write_apart(completions)
+        if isinstance(self._broker, Transactional):
+            return self._broker.complete(
+                [one._replace(result=None, publish=()) for one in completions]
+            )
+        nonces = [one.nonce for one in completions if one.nonce and isinstance(one.settlement, Ack)]
+        if nonces and isinstance(self._broker, ReplayGuard):
+            self._broker.finish(nonces)
+        return self._broker.settle([one.settlement for one in completions])

@@ -1,0 +1,215 @@
+"""The worker's end of the zygote: starts it without secrets, hears its report, has it fork."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from cardoon.config import (
+    ENVIRONMENT_PREFIX,
+    ROLE_VARIABLE,
+    SECRETS,
+    WITHHELD,
+    Conf,
+)
+from cardoon.exceptions import CardoonError, ImproperlyConfigured
+from cardoon.worker.catalogue import Catalogue, read_catalogue
+from cardoon.worker.ipc import FROM_ZYGOTE, Frame, FrameReader, FrameType, IpcError, pack_frame
+
+logger = logging.getLogger(__name__)
+
+
+class AppImportError(CardoonError):
+    """The app could not be imported; `traceback` is the user's own."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class AppReport(NamedTuple):
+    """What the zygote says of the app it imported."""
+
+    settings: Mapping[str, Any]
+    catalogue: Catalogue
+    main: str | None
+
+
+class Nursery:
+    """Starts the zygote and asks it for children. Used by one thread at a time."""
+
+    def __init__(self, app: str, *, logging_setup: Mapping[str, Any]) -> None:
+        self._init = {
+            "app": app,
+            "path": sys.path,
+            "argv": sys.argv[:1],
+            "logging": dict(logging_setup),
+        }
+        self._withheld: frozenset[str] = frozenset()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._reader = FrameReader(FROM_ZYGOTE)
+        self._handles: deque[int] = deque()
+
+    def start(self, *, passed: tuple[str, ...] = ()) -> AppReport:
+        """Start the zygote and wait until it has imported the app.
+
+        Variables that hold a secret of the app's settings are withheld from it. Which ones those are is
+        known only after an import, so an environment that has any is cleaned and the zygote started
+        anew, and the one that saw them is gone before the first task. `passed` are left alone.
+        """
+        report = self._start_once()
+        secret = _secret_variables(report.settings, os.environ) - set(passed)
+        if secret - self._withheld:
+            self.stop()
+            self._withheld = frozenset(secret)
+            seen = self._start_once()
+            self._warn_of_literals(report.settings, seen.settings)
+        else:
+            self._warn_of_literals(report.settings, report.settings)
+        return report
+
+    def restart(self) -> None:
+        """Start another zygote in place of one that died."""
+        self.stop()
+        self._start_once()
+
+    @property
+    def pid(self) -> int | None:
+        """The zygote's process."""
+        return None if self._process is None else self._process.pid
+
+    def fileno(self) -> int:
+        """The control socket, for selectors."""
+        assert self._control is not None
+        return self._control.fileno()
+
+    def fork(self, channel: socket.socket, head: Mapping[str, Any]) -> None:
+        """Ask for a child that serves the other end of `channel`."""
+        assert self._control is not None
+        frame = pack_frame(FrameType.FORK, head)
+        socket.send_fds(self._control, [frame], [channel.fileno()])
+
+    def receive(self) -> list[tuple[Frame, int | None]]:
+        """What the zygote says: frames, those of new children with a pidfd where there is one.
+
+        `IpcError` when it is gone.
+        """
+        assert self._control is not None
+        try:
+            data, handles, _, _ = socket.recv_fds(self._control, 65536, 64)
+        except OSError as error:
+            raise IpcError(f"the zygote is gone: {error}") from error
+        if not data:
+            raise IpcError("the zygote is gone")
+        self._handles.extend(handles)
+        return [
+            (
+                frame,
+                self._handles.popleft()
+                if frame.type is FrameType.FORKED and self._handles
+                else None,
+            )
+            for frame in self._reader.feed(data)
+        ]
+
+    def stop(self) -> None:
+        """End the zygote, and with it every child; safe twice."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        while self._handles:
+            os.close(self._handles.popleft())
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _start_once(self) -> AppReport:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: nothing in the working directory takes the place of a standard module.
+                [sys.executable, "-P", "-m", "cardoon.worker.zygote", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=self._environment(),
+            )
+        self._control = ours
+        self._reader = FrameReader(FROM_ZYGOTE)
+        ours.sendall(pack_frame(FrameType.INIT, self._init))
+        while True:
+            try:
+                frames = self.receive()
+            except IpcError:
+                self.stop()
+                raise AppImportError("the process that imports the app died", "") from None
+            for frame, _ in frames:
+                return self._read_report(frame)
+
+    def _read_report(self, frame: Frame) -> AppReport:
+        head = frame.head
+        if "error" in head:
+            self.stop()
+            raise AppImportError(str(head["error"]), str(head.get("traceback", "")))
+        return AppReport(head["settings"], read_catalogue(head["tasks"]), head["main"])
+
+    def _environment(self) -> dict[str, str]:
+        """The worker's environment, without Cardoon's settings and what holds a secret."""
+        environment = {
+            name: WITHHELD + name if name in self._withheld else value
+            for name, value in os.environ.items()
+            if not name.startswith(ENVIRONMENT_PREFIX)
+        }
+        environment[ROLE_VARIABLE] = "task"
+        return environment
+
+    def _warn_of_literals(self, first: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+        """A password in the source code is in the memory of every process that imports it."""
+        for name in SECRETS:
+            value = last.get(name)
+            if value and value == first.get(name) and _holds_password(name, str(value)):
+                logger.warning(
+                    "%s is written in the app's source, where task code can read it; "
+                    "use env:NAME or file:PATH",
+                    name,
+                )
+
+
+def check_pool_settings(conf: Conf) -> None:
+    """Refuse settings that a pool of processes cannot honour."""
+    if conf.settings().broker_url.startswith("memory:"):
+        raise ImproperlyConfigured(
+            "broker_url: memory:// lives inside one process, so a worker started by itself would never "
+            "see a message; use sqlite:///FILE"
+        )
+
+
+def _secret_variables(settings: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
+    """Variables that a secret setting names, or whose value it is."""
+    found = set()
+    for name in SECRETS:
+        value = str(settings.get(name) or "")
+        if value.startswith("env:"):
+            found.add(value.removeprefix("env:"))
+        elif value:
+            found |= {variable for variable, held in environ.items() if held == value}
+    return found & set(environ)
+
+
+def _holds_password(name: str, value: str) -> bool:
+    if value.startswith(("env:", "file:", WITHHELD)):
+        return False
+    if name.endswith("password"):
+        return True
+    try:
+        return bool(urlsplit(value).password)
+    except ValueError:
+        return False

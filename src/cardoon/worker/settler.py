@@ -1,0 +1,227 @@
+"""The settler: the one thread that writes what happened: results, settlements, sends of tasks.
+
+It takes all that has gathered since its last commit, and has it signed as one batch and stored in one
+transaction. Nothing is delayed on purpose: when one job ends alone, it is written at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cardoon.broker import Completion
+from cardoon.clock import Clock
+from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.sender import Call
+from cardoon.worker.concluding import Conclusion, ResultState, conclude
+from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.ledger import Ledger
+from cardoon.worker.pool import Crashed, Ending, Failed, Killed, TimedOut
+
+logger = logging.getLogger(__name__)
+
+_MAX_BATCH = 512
+_RETRY_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Ended(NamedTuple):
+    """A job has ended."""
+
+    held: Held
+    ending: Ending
+
+
+class Concluded(NamedTuple):
+    """A message ends without having run."""
+
+    held: Held
+    conclusion: Conclusion
+
+
+class Bare(NamedTuple):
+    """A delivery ends that was never held: refused, or not due."""
+
+    completion: Completion
+
+
+class State(NamedTuple):
+    """A task says how far it is."""
+
+    held: Held
+    result: ResultState
+
+
+class Send(NamedTuple):
+    """A task wants to send calls."""
+
+    calls: Sequence[Call]
+    deadline: float
+    """By the monotonic clock."""
+    done: Callable[[Sequence[bytes] | CardoonError], None]
+
+
+Item = Ended | Concluded | Bare | State | Send
+
+
+class Settler:
+    """Collects items from every thread, and writes them in order."""
+
+    def __init__(self, ledger: Ledger, *, held: HeldTable, clock: Clock, max_bytes: int) -> None:
+        self._ledger = ledger
+        self._held = held
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()  # protects the two below
+        self._items: list[Item] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, *items: Item) -> None:
+        """Have these written; returns at once."""
+        with self._changed:
+            self._items.extend(items)
+            self._changed.notify()
+
+    def ended(self, key: int, ending: Ending) -> None:
+        """A pool says how a job ended."""
+        held = self._held.get(key)
+        if held is not None:
+            self.put(Ended(held, ending))
+
+    def stop(self, timeout: float) -> bool:
+        """Write what is left, and end; whether that was done within `timeout` seconds."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._items and not self._stopping:
+                    self._changed.wait()
+                if not self._items:
+                    return
+                batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
+            try:
+                self._write(batch)
+            except (
+                Exception
+            ):  # the loop must outlive any one batch; its leases bring the tasks back
+                logger.exception("%d outcomes could not be written", len(batch))
+                self._let_go(batch)
+
+    def _write(self, batch: Sequence[Item]) -> None:
+        now = self._clock.now()
+        told: list[tuple[Held, ResultState]] = []
+        endings: list[tuple[Held, Conclusion]] = []
+        bare: list[Completion] = []
+        sends: list[Send] = []
+        for item in batch:
+            match item:
+                case Ended(held, ending):
+                    endings.append((held, self._conclude(held, ending, now)))
+                case Concluded(held, conclusion):
+                    endings.append((held, conclusion))
+                case Bare(completion):
+                    bare.append(completion)
+                case State(held, result):
+                    told.append((held, result))
+                case Send():
+                    sends.append(item)
+        if sends:
+            self._send(sends)
+        self._write_endings(told, endings, bare)
+
+    def _conclude(self, held: Held, ending: Ending, now: float) -> Conclusion:
+        if held.revoked is not None and isinstance(ending, Failed | Crashed | TimedOut):
+            ending = Killed(held.revoked)  # however it took its being stopped
+        try:
+            return conclude(held, ending, now=now, max_bytes=self._max_bytes)
+        except (CardoonError, LookupError, TypeError, ValueError):
+            # Signed by someone trusted, and still not what links look like.
+            logger.exception("the links of task %s[%s] are unreadable", held.task, held.id)
+            plain = conclude(held.without_links(), ending, now=now, max_bytes=self._max_bytes)
+            return plain._replace(event="task.links_unreadable")
+
+    def _send(self, sends: Sequence[Send]) -> None:
+        """Publish what tasks send, together; if that fails each alone, so that none pays for another."""
+        calls = [call for send in sends for call in send.calls]
+        left = min(send.deadline for send in sends) - self._clock.monotonic()
+        try:
+            digests = iter(self._ledger.publish(calls, timeout=max(0.05, left)))
+        except CardoonError as error:
+            if len(sends) == 1:
+                sends[0].done(error)
+                return
+            for send in sends:
+                self._send([send])
+        else:
+            for send in sends:
+                send.done([next(digests) for _ in send.calls])
+
+    def _write_endings(
+        self,
+        told: Sequence[tuple[Held, ResultState]],
+        endings: Sequence[tuple[Held, Conclusion]],
+        bare: Sequence[Completion],
+    ) -> None:
+        ledger = self._ledger
+        final = [(held, one.result) for held, one in endings if one.result is not None]
+        sealed = ledger.seal([*told, *final])
+        states, results = sealed[: len(told)], iter(sealed[len(told) :])
+        loose: list[Completion] = []
+        fenced = list(bare)
+        for held, conclusion in endings:
+            result = next(results) if conclusion.result is not None else None
+            completion = ledger.completion(held, conclusion, result)
+            (loose if held.settled else fenced).append(completion)
+        self._insist(lambda: ledger.store_states(states))
+        self._insist(lambda: ledger.write_apart(loose))
+        self._insist(lambda: ledger.complete(fenced))
+        for held, conclusion in endings:
+            self._held.remove(held.key)
+            ledger.note(held, conclusion)
+            self._log(held, conclusion)
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """Write, and while the store is away try again: what tasks have done must not be lost."""
+        for attempt in range(1 << 30):
+            try:
+                write()
+            except OperationalError as error:
+                if attempt == 0:
+                    logger.warning("outcomes cannot be written, trying again: %s", error)
+                with self._changed:
+                    if self._stopping and attempt >= len(_RETRY_DELAYS):
+                        raise
+                threading.Event().wait(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
+            else:
+                if attempt:
+                    logger.warning("outcomes are written again")
+                return
+
+    def _log(self, held: Held, conclusion: Conclusion) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            took = self._clock.monotonic() - held.taken_at
+            kind = type(conclusion.settlement).__name__
+            outcome = conclusion.result.state if conclusion.result is not None else kind
+            logger.info("task %s[%s] %s in %.4fs", held.task, held.id, outcome.lower(), took)
+
+    def _let_go(self, batch: Sequence[Item]) -> None:
+        for item in batch:
+            match item:
+                case Ended(held) | Concluded(held):
+                    self._held.remove(held.key)
+                case Send():
+                    item.done(OperationalError("the worker could not write"))
+                case Bare() | State():
+                    pass

@@ -1,0 +1,149 @@
+"""Calls and reports as heads of frames, and back with every field checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cardoon.calling import MAX_ID_BYTES, MAX_NAME_BYTES
+from cardoon.retrying import NO_LIMIT
+from cardoon.sender import Call, Handle, Report
+from cardoon.worker.ipc import Frame, IpcError, field
+
+MAX_CALLS = 4096
+"""In one frame; more are sent in several."""
+MAX_HANDLES = 10_000
+
+
+def call_head(call: Call) -> dict[str, Any]:
+    """A call without its body."""
+    return {
+        "task": call.task,
+        "id": call.id,
+        "queue": call.queue,
+        "codec": call.codec,
+        "size": len(call.body),
+        "headers": call.headers.decode(),
+        "priority": call.priority,
+        "eta": call.eta,
+        "expires": call.expires,
+        "retries": call.retries,
+        "max_retries": call.max_retries,
+        "root": call.root,
+        "parent": call.parent,
+    }
+
+
+def parse_call(head: object, body: bytes) -> Call:
+    """The call that a task process asks to send; `IpcError` if it is not one."""
+    if not isinstance(head, dict):
+        raise IpcError("a call is not an object")
+    return Call(
+        task=_text(head, "task", MAX_NAME_BYTES),
+        id=_text(head, "id", MAX_ID_BYTES),
+        queue=_text(head, "queue", MAX_NAME_BYTES),
+        codec=_text(head, "codec", 64),
+        body=body,
+        headers=_text(head, "headers", 32 * 1024, empty=True).encode(),
+        priority=_whole(head, "priority", 9) or 0,
+        eta=_moment(head, "eta"),
+        expires=_moment(head, "expires"),
+        retries=_whole(head, "retries", NO_LIMIT) or 0,
+        max_retries=_whole(head, "max_retries", NO_LIMIT),
+        root=_text(head, "root", MAX_ID_BYTES) if head.get("root") else None,
+        parent=_text(head, "parent", MAX_ID_BYTES) if head.get("parent") else None,
+    )
+
+
+def parse_calls(frame: Frame) -> list[Call]:
+    """The calls of a SEND frame."""
+    heads = field(frame, "calls", list)
+    if len(heads) > MAX_CALLS:
+        raise IpcError(f"SEND frame with {len(heads)} calls; at most {MAX_CALLS}")
+    return [parse_call(head, body) for head, body in zip(heads, _cut(frame, heads), strict=True)]
+
+
+def handle_heads(handles: Sequence[Handle]) -> list[list[str | None]]:
+    """Handles as JSON."""
+    return [
+        [handle.task_id, None if handle.request is None else handle.request.hex()]
+        for handle in handles
+    ]
+
+
+def parse_handles(frame: Frame) -> list[Handle]:
+    """The handles of a LOAD or WAIT frame."""
+    found = []
+    pairs = field(frame, "handles", list)
+    if len(pairs) > MAX_HANDLES:
+        raise IpcError(f"{frame.type.name} frame with {len(pairs)} handles; at most {MAX_HANDLES}")
+    for pair in pairs:
+        match pair:
+            case [str(task_id), None]:
+                found.append(Handle(task_id))
+            case [str(task_id), str(request)]:
+                try:
+                    found.append(Handle(task_id, bytes.fromhex(request)))
+                except ValueError as error:
+                    raise IpcError("a request digest is not hexadecimal") from error
+            case _:
+                raise IpcError("a handle is not a pair of strings")
+    return found
+
+
+def report_head(report: Report) -> dict[str, Any]:
+    """A report without its body."""
+    return {**report._asdict(), "body": None, "size": len(report.body)}
+
+
+def parse_reports(frame: Frame) -> list[Report]:
+    """The reports of a REPLY frame, on the side that trusts the sender."""
+    heads = field(frame, "reports", list)
+    return [
+        Report(**{name: head[name] for name in Report._fields if name != "body"}, body=body)
+        for head, body in zip(heads, _cut(frame, heads), strict=True)
+    ]
+
+
+def _cut(frame: Frame, heads: Sequence[object]) -> list[bytes]:
+    """The bodies, one for each head."""
+    bodies = []
+    start = 0
+    for head in heads:
+        size = head.get("size") if isinstance(head, dict) else None
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise IpcError(f"{frame.type.name} frame: a size is not a number")
+        bodies.append(frame.body[start : start + size])
+        start += size
+    if start != len(frame.body):
+        raise IpcError(f"{frame.type.name} frame: the sizes do not add up")
+    return bodies
+
+
+def _text(head: Mapping[str, Any], name: str, most: int, *, empty: bool = False) -> str:
+    value = head.get(name)
+    if isinstance(value, str) and (value or empty):
+        try:
+            if len(value.encode()) <= most:
+                return value
+        except UnicodeEncodeError:
+            pass
+    raise IpcError(f"call: {name} is not text of at most {most} bytes")
+
+
+def _whole(head: Mapping[str, Any], name: str, most: int) -> int | None:
+    value = head.get(name)
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
+        return value
+    raise IpcError(f"call: {name} is not a number from 0 to {most}")
+
+
+def _moment(head: Mapping[str, Any], name: str) -> float | None:
+    value = head.get(name)
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11:
+        return float(value)
+    raise IpcError(f"call: {name} is not a time")

@@ -1,0 +1,365 @@
+"""The worker: builds its parts, starts them in order, and stops them in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import FrameType as StackFrame
+from typing import Any
+
+from cardoon.app import Cardoon
+from cardoon.broker import Broker, Inspectable
+from cardoon.clock import Clock, SystemClock
+from cardoon.config import Conf, content_kind
+from cardoon.deployment import Deployment
+from cardoon.exceptions import CardoonError, ImproperlyConfigured
+from cardoon.producer import Producer
+from cardoon.security.replay import ReplayGuard
+from cardoon.worker.catalogue import Catalogue, rules_of
+from cardoon.worker.consumer import Consumer
+from cardoon.worker.consumer import Options as ConsumerOptions
+from cardoon.worker.desk import Desk
+from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.leases import Keeper, Revoked
+from cardoon.worker.ledger import Ledger
+from cardoon.worker.local import LocalLink
+from cardoon.worker.nursery import Nursery
+from cardoon.worker.pool import HandedBack, Pool
+from cardoon.worker.pools.solo import SoloPool
+from cardoon.worker.settler import Settler
+from cardoon.worker.supervisor import Plan, ProcessPool
+
+logger = logging.getLogger(__name__)
+
+LEASE = 30.0
+"""Seconds, renewed every ten; `broker_transport_options["visibility_timeout"]` changes it."""
+SWITCH_INTERVAL = 0.0005
+_PR_SET_DUMPABLE = 4
+_EXIT_GRACE = 2.0
+_FLUSH_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What the command line says beyond the settings."""
+
+    app: str = ""
+    """What `-A` names; task processes import it."""
+    hostname: str = ""
+    queues: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings given on the command line, which win."""
+    logging_setup: Mapping[str, Any] = field(default_factory=dict)
+    purge: bool = False
+
+
+class Worker:
+    """Runs tasks until told to stop.
+
+    With a pool of processes it imports no code of the app: the zygote does, and reports settings and
+    tasks. With `solo` it is given the app itself.
+    """
+
+    def __init__(
+        self, options: WorkerOptions, *, app: Cardoon | None = None, clock: Clock | None = None
+    ) -> None:
+        self.options = options
+        self.clock: Clock = clock or SystemClock()
+        self.hostname = options.hostname or f"cardoon@{socket.gethostname()}"
+        self.held = HeldTable()
+        self.ready = threading.Event()
+        self.exit_code = 0
+        self._stopping = threading.Event()
+        self._signals = 0
+        self._nursery: Nursery | None = None
+        if app is not None:
+            conf = Conf()
+            conf.update({**app.conf.explicit, **options.settings})
+            self.settings = conf.settings()
+            catalogue: Catalogue = {
+                name: rules_of(task, self.settings) for name, task in app.tasks.items()
+            }
+        else:
+            self._nursery = Nursery(options.app, logging_setup=options.logging_setup)
+            conf, catalogue = self._import_app(self._nursery)
+            self.settings = conf.settings()
+        self._app = app
+        self.catalogue = catalogue
+        self.queues = options.queues or (self.settings.task_default_queue,)
+        self.deployment = Deployment(self.settings, clock=self.clock, role="worker")
+        try:
+            self._build()
+        except BaseException:
+            self._end_nursery()
+            raise
+
+    def run(self) -> int:
+        """Serve until stopped; returns the exit code. Call it from the main thread for signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._install_signals()
+        protect_memory()
+        # Our threads share one interpreter. At the usual 5 ms, whoever waits for the store or for a
+        # process gets its turn so late that a busy worker does a tenth of its work.
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.audit.record(
+            "worker.start",
+            worker=self.hostname,
+            pool=self.settings.worker_pool,
+            queues=",".join(self.queues),
+            signer=self._signer_name(),
+            accept=",".join(self.settings.accept_content),
+        )
+        try:
+            if self.options.purge:
+                self._purge()
+            self.settler.start()
+            self.keeper.start()
+            self.consumer.start()
+            self.ready.set()
+            self.pool.run(self._stopping.is_set)
+        finally:
+            self._shut_down()
+        return self.exit_code
+
+    def stop(self, *, cold: bool = False) -> None:
+        """Stop warm: claim no more, let tasks end within `worker_soft_shutdown_timeout`. Or cold: now."""
+        grace = 0.0 if cold else self.settings.worker_soft_shutdown_timeout
+        logger.warning(
+            "%s shutdown: running tasks have %g seconds to end", "cold" if cold else "warm", grace
+        )
+        soft = max(0.0, grace - _EXIT_GRACE)
+        self.consumer.request_stop()
+        self.pool.drain(soft=soft, hard=grace)
+        self._stopping.set()
+        self.pool.wake()
+
+    def describe(self) -> dict[str, Any]:
+        """What the banner tells."""
+        settings = self.settings
+        accepts = {content_kind(name) for name in settings.accept_content}
+        trust = self.deployment.trust().describe() if "auth" in accepts else ""
+        return {
+            "worker": self.hostname,
+            "identity": self._signer_name() or "none: messages are not signed",
+            "broker": safe_url(self.deployment.broker_url),
+            "results": safe_url(self.deployment.backend_url) or "disabled",
+            "messages": "signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted",
+            "trust": trust or "nobody needs to be trusted",
+            "domain": settings.security_domain,
+            "pool": f"{settings.worker_pool}, {self.concurrency} at a time",
+            "keys": (
+                "in the process that runs the tasks"
+                if settings.worker_pool == "solo"
+                else "apart from the processes that run the tasks"
+            ),
+            "queues": ", ".join(self.queues),
+            "tasks": sorted(self.catalogue),
+        }
+
+    @property
+    def concurrency(self) -> int:
+        """Tasks that run at a time."""
+        if self.settings.worker_pool == "solo":
+            return 1
+        return self.settings.worker_concurrency or os.cpu_count() or 1
+
+    # Building
+
+    def _import_app(self, nursery: Nursery) -> tuple[Conf, Catalogue]:
+        first = Conf()
+        first.update(self.options.settings)
+        report = nursery.start(passed=first.settings().worker_pass_environment)
+        conf = Conf()
+        conf.update({**report.settings, **self.options.settings})
+        return conf, report.catalogue
+
+    def _build(self) -> None:
+        settings, deployment = self.settings, self.deployment
+        deployment.check_identity()
+        self.audit = deployment.audit()
+        self.broker = deployment.open_broker()
+        self.backend = deployment.open_backend(self.broker)
+        self.broker.declare(self.queues)
+        guard = self._guard(self.broker)
+        ledger = Ledger(
+            broker=self.broker,
+            backend=self.backend,
+            shared_store=deployment.backend_url == deployment.broker_url,
+            task_signer=deployment.make_signer(settings.task_serializer),
+            result_signer=deployment.make_signer(settings.result_serializer),
+            audit=self.audit,
+            clock=self.clock,
+            worker=self.hostname,
+            result_expires=settings.result_expires,
+        )
+        self.settler = Settler(
+            ledger, held=self.held, clock=self.clock, max_bytes=settings.message_max_bytes
+        )
+        self._reader: Producer | None = None
+        self.pool = self._make_pool()
+        revoked = Revoked()
+        lease = float(settings.broker_transport_options.get("visibility_timeout", LEASE))
+        gate = deployment.make_gate(settings.accept_content)
+        self.keeper = Keeper(
+            broker=self.broker,
+            gate=gate,
+            held=self.held,
+            revoked=revoked,
+            audit=self.audit,
+            clock=self.clock,
+            lease=lease,
+            max_bytes=settings.message_max_bytes,
+            on_lost=self._drop,
+            on_terminate=self._terminate,
+        )
+        self.consumer = Consumer(
+            ConsumerOptions(
+                queues=self.queues,
+                lease=lease,
+                hostname=self.hostname,
+                max_bytes=settings.message_max_bytes,
+            ),
+            broker=self.broker,
+            guard=guard,
+            gate=gate,
+            pool=self.pool,
+            settler=self.settler,
+            held=self.held,
+            revoked_ids=revoked,
+            catalogue=self.catalogue,
+            audit=self.audit,
+            clock=self.clock,
+        )
+
+    def _guard(self, broker: Broker) -> ReplayGuard:
+        if not isinstance(broker, ReplayGuard):
+            raise ImproperlyConfigured("this broker cannot remember what was carried out before")
+        return broker
+
+    def _make_pool(self) -> Pool:
+        if self._nursery is None:
+            assert self._app is not None
+            solo = SoloPool(self._app, clock=self.clock, on_ended=self.settler.ended)
+            solo.on_stuck = self._exit_stuck
+            self._app.attach(
+                LocalLink(
+                    settler=self.settler,
+                    held=self.held,
+                    reader=self._make_reader(),
+                    clock=self.clock,
+                )
+            )
+            return solo
+        self.desk = Desk(
+            settler=self.settler, held=self.held, reader=self._make_reader, clock=self.clock
+        )
+        return ProcessPool(
+            self._plan(),
+            self._nursery,
+            clock=self.clock,
+            on_ended=self.settler.ended,
+            on_request=self.desk.take,
+        )
+
+    def _plan(self) -> Plan:
+        settings = self.settings
+        several = settings.worker_pool in {"threads", "asyncio"}
+        return Plan(
+            kind=settings.worker_pool,
+            processes=1 if several else self.concurrency,
+            slots=self.concurrency if several else 1,
+            max_tasks=settings.worker_max_tasks_per_child,
+            max_memory_kib=settings.worker_max_memory_per_child,
+            max_depth=settings.worker_prefetch_multiplier or None,
+        )
+
+    def _make_reader(self) -> Producer:
+        """Reads results for task code; shares the worker's connections."""
+        if self._reader is None:
+            self._reader = Producer(self.deployment, stores=(self.broker, self.backend))
+        return self._reader
+
+    # Running
+
+    def _purge(self) -> None:
+        """`--purge`: begin with empty queues."""
+        if not isinstance(self.broker, Inspectable):
+            raise ImproperlyConfigured("--purge: this broker cannot be looked into")
+        count = sum(self.broker.purge(queue) for queue in self.queues)
+        logger.warning("deleted %d waiting messages", count)
+        self.audit.record("operator.purge", queues=",".join(self.queues), count=count)
+
+    def _drop(self, held: Held) -> None:
+        """A message is no longer ours: its task is stopped, and its outcome would change nothing."""
+        if not self.pool.cancel(held.key, signal="SIGKILL"):
+            self.settler.ended(held.key, HandedBack())
+
+    def _terminate(self, held: Held, name: str) -> None:
+        self.pool.cancel(held.key, signal=name)
+
+    def _exit_stuck(self, code: int) -> None:
+        self.exit_code = code
+        self.settler.stop(_FLUSH_SECONDS)
+        self.audit.record("worker.stop", worker=self.hostname, code=code)
+        os._exit(code)
+
+    def _shut_down(self) -> None:
+        self.consumer.stop(5.0)
+        if not self.settler.stop(_FLUSH_SECONDS):
+            logger.error("some outcomes could not be written; their tasks will run again")
+            self.exit_code = self.exit_code or 1
+        self.keeper.stop(5.0)
+        self.audit.record(
+            "worker.stop", worker=self.hostname, code=self.exit_code, refused=self.consumer.refused
+        )
+        self._end_nursery()
+        if self._app is not None:
+            self._app.detach()
+        with contextlib.suppress(CardoonError):
+            if self.backend is not None:
+                self.backend.close()
+            self.broker.close()
+        self.audit.close()
+
+    def _end_nursery(self) -> None:
+        if self._nursery is not None:
+            self._nursery.stop()
+
+    def _install_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: StackFrame | None) -> None:
+        """The first asks to stop warm, a second one, or SIGQUIT, to stop now."""
+        self._signals += 1
+        cold = self._signals > 1 or number == signal.SIGQUIT
+        # Locks may be held by the code that this interrupts, so another thread does the work.
+        threading.Thread(target=self.stop, kwargs={"cold": cold}, daemon=True).start()
+
+    def _signer_name(self) -> str:
+        return self.deployment.identity().identity.name if self.deployment.signs else ""
+
+
+def protect_memory() -> None:
+    """Keep this process's memory from others of the same user, and out of core dumps (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def safe_url(url: str) -> str:
+    """A URL without its password."""
+    scheme, mark, rest = url.partition("://")
+    if mark and "@" in rest:
+        user, _, place = rest.rpartition("@")
+        rest = f"{user.partition(':')[0]}:***@{place}"
+    return scheme + mark + rest
