@@ -1,0 +1,87 @@
+"""What commands have in common: the app, the broker, and how answers are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from cardoon.app import Cardoon
+from cardoon.backend import ResultBackend
+from cardoon.broker import Inspectable
+from cardoon.cli.main import Invocation
+from cardoon.clock import SystemClock
+from cardoon.deployment import Deployment
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.loading import load_app, load_modules
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+def find_app(invocation: Invocation) -> Cardoon:
+    """The app of `-A`, or one with the project's own settings."""
+    if invocation.app is None:
+        app = Cardoon(set_as_current=False)
+    else:
+        app = load_app(invocation.app)
+        load_modules(app)
+    app.conf.update(invocation.settings)
+    return app
+
+
+@contextmanager
+def open_stores(invocation: Invocation) -> Iterator[tuple[Inspectable, ResultBackend | None]]:
+    """The broker of the app, to look into, and its result backend."""
+    deployment = Deployment(find_app(invocation).settings, clock=SystemClock())
+    broker = deployment.open_broker()
+    try:
+        if not isinstance(broker, Inspectable):
+            raise ImproperlyConfigured("this broker cannot be looked into")
+        yield broker, deployment.open_backend(broker)
+    finally:
+        broker.close()
+
+
+@contextmanager
+def open_broker(invocation: Invocation) -> Iterator[Inspectable]:
+    """The broker of the app, to look into."""
+    with open_stores(invocation) as (broker, _):
+        yield broker
+
+
+def print_json(value: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as what is in them; the first line in bold."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [
+        max(len(heads[column]), *(len(row[column]) for row in cells))
+        if cells
+        else len(heads[column])
+        for column in range(len(heads))
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    click.secho(line(heads), bold=True)
+    for row in cells:
+        click.echo(line(row))
+
+
+def printable(text: str) -> str:
+    """Text from outside, unable to move the cursor or to look like a line of its own."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def when(seconds: float) -> str:
+    """A time for people, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

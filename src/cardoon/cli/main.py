@@ -1,0 +1,124 @@
+"""The `cardoon` command: global options, and the commands, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cardoon import __version__
+from cardoon.exceptions import CardoonError
+
+COMMANDS: Mapping[str, str] = {
+    "call": "cardoon.cli.tasks:call",
+    "dead": "cardoon.cli.kept:dead",
+    "init": "cardoon.cli.init:init",
+    "purge": "cardoon.cli.queues:purge",
+    "quarantine": "cardoon.cli.kept:quarantine",
+    "queues": "cardoon.cli.queues:queues",
+    "result": "cardoon.cli.tasks:result",
+    "worker": "cardoon.cli.worker:worker",
+}
+"""Where each command lives. Loading one must not cost the time of all."""
+
+SUMMARIES: Mapping[str, str] = {
+    "call": "Send a task by name, and wait for its result if asked to.",
+    "dead": "Dead letters: verified tasks that could not be completed.",
+    "init": "Make identities and a starter project in a folder.",
+    "purge": "Delete the messages that wait in queues.",
+    "quarantine": "Messages that were refused, kept with the reason.",
+    "queues": "Show what lies in each queue.",
+    "result": "Show the result of a task.",
+    "worker": "Start a worker.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds commands by name in `COMMANDS`, and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of a name."""
+        target = COMMANDS.get(name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-A", "--app", metavar="MODULE[:NAME]", help="The app, as a module to import.")
+@click.option(
+    "-b",
+    "--broker",
+    metavar="URL",
+    help="Where the messages are. A password here is visible to others; use env:NAME or file:PATH.",
+)
+@click.option("--result-backend", metavar="URL", help="Where the results are.")
+@click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Go there first.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what matters.")
+@click.version_option(__version__, "--version", prog_name="cardoon", message="%(prog)s %(version)s")
+@click.pass_context
+def cardoon(
+    ctx: click.Context,
+    app: str | None,
+    broker: str | None,
+    result_backend: str | None,
+    workdir: str | None,
+    quiet: bool,  # noqa: FBT001  # click passes flags so
+) -> None:
+    """A task queue that trusts nobody.
+
+    \b
+    cardoon init                    make identities and a starter tasks.py
+    cardoon -A tasks worker         run the tasks of tasks.py
+    cardoon -A tasks call add -a '[1, 2]' --wait
+    """  # noqa: D301  # \b keeps click from filling the lines
+    if workdir:
+        os.chdir(workdir)
+    settings = {"broker_url": broker, "result_backend": result_backend}
+    ctx.obj = Invocation(
+        app, {name: value for name, value in settings.items() if value is not None}, quiet=quiet
+    )
+
+
+class Invocation:
+    """What the global options say."""
+
+    def __init__(self, app: str | None, settings: dict[str, Any], *, quiet: bool) -> None:
+        self.app = app
+        self.settings = settings
+        self.quiet = quiet
+
+
+def main() -> None:
+    """Entry point. Errors of ours are one line and exit code 1; `-h` and usage are click's."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        cardoon(prog_name="cardoon")
+    except CardoonError as error:
+        traceback = getattr(error, "traceback", "")
+        if traceback:
+            click.echo(traceback, err=True)
+        click.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,51 @@
+"""`cardoon queues` and `cardoon purge`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from cardoon.cli.access import json_option, open_broker, print_json, print_table
+from cardoon.cli.main import Invocation
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
+    """Show what lies in each queue."""
+    with open_broker(invocation) as broker:
+        depths = broker.depths()
+    if as_json:
+        print_json([dataclasses.asdict(depth) for depth in depths])
+        return
+    print_table(
+        ("queue", "ready", "scheduled", "running", "oldest"),
+        [
+            (
+                depth.queue,
+                depth.ready,
+                depth.scheduled,
+                depth.leased,
+                "-" if depth.oldest is None else f"{depth.oldest:.0f}s",
+            )
+            for depth in depths
+        ],
+    )
+
+
+@click.command()
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-Q", "--queues", "names", metavar="NAMES", help="Only these; all by default.")
+@click.pass_obj
+def purge(invocation: Invocation, force: bool, names: str | None) -> None:  # noqa: FBT001
+    """Delete the messages that wait in queues; what runs is left alone."""
+    with open_broker(invocation) as broker:
+        wanted = names.split(",") if names else [depth.queue for depth in broker.depths()]
+        if not force:
+            click.confirm(
+                f"Delete all that waits in {', '.join(wanted) or 'no queue'}?", abort=True
+            )
+        count = sum(broker.purge(name) for name in wanted)
+    click.echo(f"deleted {count} messages")
