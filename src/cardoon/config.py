@@ -92,6 +92,7 @@ class Settings:
     result_accept_content: tuple[str, ...] | None = _setting(None, optional(names))
     task_serializer: str = _setting("auth", choice("auth", "json", "application/json"))
     result_serializer: str = _setting("", choice("", "auth", "json", "application/json"))
+    event_serializer: str = _setting("auth", choice("auth"))
     task_compression: str | None = _setting(None, optional(choice("zlib", "gzip")))
     task_default_queue: str = _setting("celery", text)
     task_default_priority: int = _setting(0, priority)

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 EMBEDDED = frozenset({"sqlite", "memory"})
 """Brokers whose store only this project's user can reach; an identity may be made for them unasked."""
 
+_ALIASES = {"sqla+sqlite": "sqlite", "db+sqlite": "sqlite", "cache+memory": "memory"}
+"""Celery's names, by which one store must not be taken for two, or for one on a network."""
+
 
 class TrustPaths(NamedTuple):
     """Where the certificates of those who are trusted lie."""
@@ -51,13 +54,13 @@ class Deployment:
     @property
     def broker_url(self) -> str:
         """The broker's URL, references followed; the project's own SQLite file where none is set."""
-        url = reveal(self.settings, "broker_url")
+        url = _plain(reveal(self.settings, "broker_url"))
         return url or f"sqlite:///{self.state_directory / 'cardoon.db'}"
 
     @property
     def backend_url(self) -> str:
         """The result backend's URL: the broker's own store where none is set and it can be."""
-        url = reveal(self.settings, "result_backend")
+        url = _plain(reveal(self.settings, "result_backend"))
         if not url and self.embedded:
             return self.broker_url
         return url
@@ -208,3 +211,10 @@ class Deployment:
     def _report_trust(self, event: str, detail: str) -> None:
         logger.warning("trust store: %s: %s", event, detail)
         self.audit().record(f"trust.{event}", detail=detail)
+
+
+def _plain(url: str) -> str:
+    """The URL, with our own name of an embedded store."""
+    scheme, mark, rest = url.partition("://")
+    name = _ALIASES.get(scheme.lower(), scheme.lower())
+    return f"{name}{mark}{rest}" if name in EMBEDDED else url

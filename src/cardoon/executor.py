@@ -92,7 +92,7 @@ async def execute_async(task: Task[..., Any], request: Request) -> Outcome:
             if inspect.isawaitable(value):
                 value = await value
             return _finish(task, request, value)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # user code may raise anything
             return _conclude(task, request, error)
 
 

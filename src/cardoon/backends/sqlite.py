@@ -14,6 +14,9 @@ from cardoon.sqlite.wakeups import Bell
 _LOOK_AGAIN_SECONDS = 0.5
 """Hints may be lost, so whoever waits looks at the database this often."""
 
+_FEW = 16
+"""Tasks whose results are looked for by name; for more it is asked first what is new."""
+
 _REAL_TIME = SystemClock()
 
 
@@ -53,7 +56,8 @@ class SqliteBackend:
         arrived: Collection[str] = pending
         with self._database.listen(Bell.RESULTS) as listener:
             # Read before the first look, so that nothing falls between it and the second.
-            seen = results.last_number(self._database)
+            asks_for_news = may_grow or len(pending) > _FEW
+            seen = results.last_number(self._database) if asks_for_news else 0
             while True:
                 for result in self.load(list(arrived)).values():
                     if result.final and result.task_id in pending:
@@ -68,10 +72,12 @@ class SqliteBackend:
                     return
                 listener.wait(pause)
                 listener.drain()
-                newer, seen = results.final_since(self._database, seen)
                 if may_grow:
                     pending = set(task_ids)
-                arrived = pending.intersection(newer)
+                arrived = pending
+                if asks_for_news and len(pending) > _FEW:
+                    newer, seen = results.final_since(self._database, seen)
+                    arrived = pending.intersection(newer)
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the results of those tasks."""

@@ -76,9 +76,11 @@ class SqliteBroker:
         """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
         deadline = _REAL_TIME.monotonic() + timeout
         with self._database.listen(Bell.MESSAGES) as listener:
+            hinted = False
             while True:
                 listener.drain()
-                ready, due = messages.look_out(self._database, queues)
+                # After a hint the claim itself is the look, a good part of a millisecond sooner.
+                ready, due = (True, None) if hinted else messages.look_out(self._database, queues)
                 pause = _LOOK_AGAIN_SECONDS
                 if due is not None:
                     pause = min(pause, due - self._database.clock.now())
@@ -86,11 +88,14 @@ class SqliteBroker:
                     deliveries = self._claim(queues, limit, lease, is_any_due=pause <= 0)
                     if deliveries:
                         return deliveries
+                    if hinted:
+                        hinted = False
+                        continue
                     pause = max(pause, 0.0)
                 remaining = deadline - _REAL_TIME.monotonic()
                 if remaining <= 0:
                     return []
-                listener.wait(min(pause, remaining))
+                hinted = listener.wait(min(pause, remaining))
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew the leases, and return those that are still held."""

@@ -38,11 +38,15 @@ def open_stores(invocation: Invocation) -> Iterator[tuple[Inspectable, ResultBac
     """The broker of the app, to look into, and its result backend."""
     deployment = Deployment(find_app(invocation).settings, clock=SystemClock())
     broker = deployment.open_broker()
+    backend = None
     try:
         if not isinstance(broker, Inspectable):
             raise ImproperlyConfigured("this broker cannot be looked into")
-        yield broker, deployment.open_backend(broker)
+        backend = deployment.open_backend(broker)
+        yield broker, backend
     finally:
+        if backend is not None:
+            backend.close()
         broker.close()
 
 

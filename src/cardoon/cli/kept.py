@@ -40,7 +40,9 @@ def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> 
         with open_broker(invocation) as broker:
             found = [m for m in broker.kept(where, limit=1, after=number - 1) if m.number == number]
         if not found:
-            raise click.ClickException(f"there is no number {number}")
+            raise click.ClickException(
+                f"{name} show: there is no number {number}; `cardoon {name} list` shows them"
+            )
         print_json({**_describe(found[0]), "frame": found[0].frame.hex()})
 
     @group.command(restore_name, help=texts["restore"])

@@ -107,11 +107,11 @@ def result(
 
 def _show(found: AsyncResult[Any], *, as_json: bool, with_traceback: bool) -> None:
     state, value, traceback = found.state, found.result, found.traceback
-    failed = state in states.EXCEPTION_STATES
+    raised = state in states.EXCEPTION_STATES
     shown = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else value
     if as_json:
         print_json({"id": found.id, "state": state, "result": shown, "traceback": traceback})
-    elif failed:
+    elif raised:
         click.echo(f"{state}: {shown}", err=True)
         if with_traceback and traceback:
             click.echo(traceback, err=True)
@@ -119,5 +119,5 @@ def _show(found: AsyncResult[Any], *, as_json: bool, with_traceback: bool) -> No
         click.echo(json.dumps(shown, default=str, ensure_ascii=False))
     else:
         click.echo(state)
-    if failed:
+    if state in states.PROPAGATE_STATES:  # one that is to be retried has not failed yet
         raise SystemExit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from cardoon import __version__
-from cardoon.cli.daemon import become_daemon, drop_privileges, hold_pidfile
+from cardoon.cli.daemon import become_daemon, drop_privileges, lock_pidfile, write_pidfile
 from cardoon.cli.main import Invocation
 from cardoon.config import POOLS, Conf, changed
 from cardoon.exceptions import ImproperlyConfigured
@@ -26,6 +27,13 @@ _NOT_HERE = {
     "statedb": "--statedb: not needed; revocations are kept in the broker",
 }
 """Options of Celery's worker that are refused, with the reason."""
+
+
+def octal(text: str) -> int:
+    """A file mode given as an argument."""
+    if not re.fullmatch(r"(0o)?[0-7]{1,4}", text):
+        raise click.BadParameter(f"{text!r} is not a number in octal, such as 027")
+    return int(text, 8)
 
 
 @click.command()
@@ -52,13 +60,14 @@ _NOT_HERE = {
     default="warning",
     show_default=True,
     type=click.Choice(list(LEVELS), case_sensitive=False),
+    help="The least level that is logged.",
 )
 @click.option("-f", "--logfile", help="Log there instead of the terminal.")
 @click.option("-D", "--detach", is_flag=True, help="Go to the background; needs --logfile.")
 @click.option("--pidfile", help="Write the process id there; refuses if that process lives.")
 @click.option("--uid", help="Run as this user.")
 @click.option("--gid", help="Run as this group.")
-@click.option("--umask", help="In octal.")
+@click.option("--umask", type=octal, help="In octal.")
 @click.option("-O", "--optimization", hidden=True)
 @click.option("--without-gossip", is_flag=True, hidden=True)
 @click.option("--without-mingle", is_flag=True, hidden=True)
@@ -108,16 +117,18 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
 
 
 def _enter_background(options: dict[str, Any]) -> None:
-    if options["umask"]:
-        os.umask(int(options["umask"], 8))
+    if options["detach"] and not options["logfile"]:
+        raise click.UsageError("--detach needs --logfile: there is no terminal to log to")
+    if options["umask"] is not None:
+        os.umask(options["umask"])
     if options["uid"] or options["gid"]:
         drop_privileges(options["uid"], options["gid"])
+    pidfile = Path(options["pidfile"]).absolute() if options["pidfile"] else None
+    lock = lock_pidfile(pidfile) if pidfile else -1
     if options["detach"]:
-        if not options["logfile"]:
-            raise click.UsageError("--detach needs --logfile: there is no terminal to log to")
-        become_daemon()
-    if options["pidfile"]:
-        hold_pidfile(Path(options["pidfile"]))
+        become_daemon(Path(options["logfile"]).expanduser())
+    if pidfile:
+        write_pidfile(lock, pidfile)
 
 
 def _logging_setup(invocation: Invocation, options: dict[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class Gate:
         self._limits = limits or Limits()
         self._max_frame = self._limits.max_frame
         self._policy = policy or AllowTrusted()
+        self.signatures = 0
+        """How many it has verified, roughly: for those who care what that costs."""
         self._roots: GenerationCache[tuple[bytes, bytes, bytes, int], bool] = GenerationCache(
             _MAX_ROOTS
         )
@@ -187,6 +189,7 @@ class Gate:
     def _verify_single(self, frame: SignedFrame, key: TrustedKey) -> None:
         if key.is_batch:
             raise RefusedError(Refusal.MALFORMED, "signed as part of a batch, but without proof")
+        self.signatures += 1
         key.verify(
             frame.signature,
             envelope.bytes_to_sign(frame.protected, self._domain, frame.claims),
@@ -201,6 +204,7 @@ class Gate:
         # One signature stands for up to 256 messages, so it is verified for the first of them.
         signed_root = (frame.protected, root, frame.signature, proof.size)
         if self._roots.get(signed_root) is None:
+            self.signatures += 1
             key.verify(
                 frame.signature,
                 envelope.bytes_to_sign(frame.protected, self._domain, root, size=proof.size),

@@ -63,14 +63,14 @@ class Listener:
                 while self._ear.recv(1):
                     pass
 
-    def wait(self, seconds: float) -> None:
-        """Return after a hint, or after so many seconds at the latest."""
+    def wait(self, seconds: float) -> bool:
+        """Return after a hint, or after so many seconds at the latest; whether there was a hint."""
         if self._ear is None:
             time.sleep(min(seconds, _POLL_SECONDS))
-            return
+            return False
         poll = select.poll()
         poll.register(self._ear, select.POLLIN)
-        poll.poll(seconds * 1000)
+        return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
         """Stop listening, and leave no trace; safe twice."""

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cardoon import states
 from cardoon.broker import Ack, Cause, DeadLetter, Quarantine, Requeue, Settlement
-from cardoon.calling import CallDefaults, choose_codec
-from cardoon.exceptions import CardoonError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from cardoon.calling import (
+    MAX_NAME_BYTES,
+    CallOptions,
+    check_options,
+    check_text,
+    choose_codec,
+)
+from cardoon.exceptions import (
+    CardoonError,
+    InvalidTaskError,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import decode_body, encode_body
 from cardoon.result import describe_exception
@@ -36,6 +48,7 @@ CRASH_DELAYS = (1.0, 10.0)
 REJECT_DELAY = 1.0
 """Seconds before a message that its task put back is delivered again, lest it circle at full speed."""
 NEVER_EXPIRES = 10 * 366 * 86400.0
+_LINK_OPTIONS = ("task_id", "queue", "priority", "link", "link_error")
 _LINK_NAMESPACE = uuid.UUID("6f5cf1a2-7f0e-5c1b-9a63-0d6d1f0c2b51")
 
 
@@ -225,10 +238,13 @@ def _linked_calls(held: Held, which: str, body: bytes, *, max_bytes: int) -> Seq
         return ()
     claims = held.message.claims
     content = decode_body(claims.codec, held.message.body, max_bytes=max_bytes)
-    linked = content[2].get(which) or () if len(content) == 3 else ()
+    embed = content[2] if isinstance(content, list) and len(content) == 3 else None
+    linked = embed.get(which) or () if isinstance(embed, dict) else ()
     if not linked:
         return ()
     told = decode_body(claims.codec, body, max_bytes=max_bytes)
+    if not isinstance(told, dict) or not isinstance(linked, list):
+        raise InvalidTaskError(f"{which}: the links or the result are not what they should be")
     first = told.get("result") if which == "callbacks" else claims.id
     return [
         _linked_call(held, signature, first, f"{which}/{position}")
@@ -236,29 +252,42 @@ def _linked_calls(held: Held, which: str, body: bytes, *, max_bytes: int) -> Seq
     ]
 
 
-def _linked_call(held: Held, signature: Mapping[str, Any], first: Any, step: str) -> Call:
+def _linked_call(held: Held, signature: object, first: Any, step: str) -> Call:
+    """`InvalidTaskError` for what cannot be signed: here it costs the link, later a whole batch."""
     claims = held.message.claims
-    options = signature.get("options") or {}
+    if not isinstance(signature, dict):
+        raise InvalidTaskError(f"{step}: {signature!r} is not a signature")
+    check_text(f"{step}: task", signature.get("task"), MAX_NAME_BYTES)
+    options = _link_options(signature.get("options") or {})
     args = list(signature.get("args") or ())
     if not signature.get("immutable"):
         args.insert(0, first)
-    defaults = CallDefaults(queue=held.delivery.queue, codec=choose_codec(None, None))
+    codec = choose_codec(None, None)
     embed = {
-        "callbacks": options.get("link"),
-        "errbacks": options.get("link_error"),
+        "callbacks": list(options.link) or None,
+        "errbacks": list(options.link_error) or None,
         "chain": None,
         "chord": None,
     }
     told = {"links": True} if embed["callbacks"] or embed["errbacks"] else {}
     body = [args, signature.get("kwargs") or {}, embed]
     return Call(
-        task=str(signature["task"]),
-        id=str(options.get("task_id") or uuid.uuid5(_LINK_NAMESPACE, f"{claims.id}/{step}")),
-        queue=str(options.get("queue") or defaults.queue),
-        codec=defaults.codec,
-        body=encode_body(body, defaults.codec),
+        task=signature["task"],
+        id=options.task_id or str(uuid.uuid5(_LINK_NAMESPACE, f"{claims.id}/{step}")),
+        queue=options.queue or held.delivery.queue,
+        codec=codec,
+        body=encode_body(body, codec),
         headers=json.dumps(told).encode() if told else b"",
-        priority=int(options.get("priority") or 0),
+        priority=options.priority or 0,
         root=claims.root or claims.id,
         parent=claims.id,
+    )
+
+
+def _link_options(options: object) -> CallOptions:
+    """The options of a link that count here."""
+    if not isinstance(options, dict):
+        raise InvalidTaskError(f"link: options={options!r} is not a dict")
+    return check_options(
+        {name: options[name] for name in _LINK_OPTIONS if options.get(name)}, method="link"
     )

@@ -26,7 +26,6 @@ from cardoon.broker import (
 )
 from cardoon.clock import Clock
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
-from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.producer import parse_headers
 from cardoon.security.gate import Gate, VerifiedMessage
@@ -35,6 +34,7 @@ from cardoon.worker.catalogue import Catalogue, TaskRules
 from cardoon.worker.concluding import Conclusion, ResultState, dead, lost, revoked
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.leases import Revoked
+from cardoon.worker.opening import Opened, Opener
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
@@ -81,10 +81,9 @@ class Consumer:
         clock: Clock,
     ) -> None:
         self._options = options
-        self._audience = frozenset("q:" + queue for queue in options.queues)
         self._broker = broker
         self._guard = guard
-        self._gate = gate
+        self._opener = Opener(gate, options.queues)
         self._pool = pool
         self._settler = settler
         self._held = held
@@ -110,6 +109,7 @@ class Consumer:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._opener.close()
 
     def _run(self) -> None:
         delay = 0.05
@@ -150,8 +150,8 @@ class Consumer:
         now = self._clock.now()
         taken_at = self._clock.monotonic()
         due = []
-        for delivery in deliveries:
-            held = self._open(delivery, now, taken_at)
+        for delivery, opened in zip(deliveries, self._opener.open_all(deliveries), strict=True):
+            held = self._hold(delivery, opened, now, taken_at)
             if held is not None:
                 due.append(held)
         ready = self._start_early_acknowledged(self._claim(due, now))
@@ -161,12 +161,12 @@ class Consumer:
         self._settler.put(*(State(one, _started(one)) for one in ready if one.rules.track_started))
         self._pool.submit([self._job(one) for one in ready])
 
-    def _open(self, delivery: Delivery, now: float, taken_at: float) -> Held | None:
+    def _hold(self, delivery: Delivery, opened: Opened, now: float, taken_at: float) -> Held | None:
         """The verified message, if it is due; otherwise its loan ends here."""
         try:
-            message = self._gate.open(
-                delivery.frame, kind=Kind.TASK, audience=self._audience, queue=delivery.queue
-            )
+            if isinstance(opened, RefusedError):
+                raise opened
+            message = opened
             headers = parse_headers(message.claims.headers)
         except RefusedError as error:
             if error.reason is Refusal.UNKNOWN_SIGNER and delivery.attempt == 1:

@@ -22,6 +22,8 @@ from cardoon.exceptions import CardoonError
 
 _PREFIX = struct.Struct("!B3xII")
 _READ_BYTES = 256 * 1024
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 class IpcError(CardoonError):
@@ -116,7 +118,7 @@ class Frame(NamedTuple):
 
 def pack_frame(kind: FrameType, head: Mapping[str, Any], body: bytes = b"") -> bytes:
     """The bytes of a frame."""
-    text = json.dumps(head, separators=(",", ":")).encode()
+    text = _encode(head).encode()
     return _PREFIX.pack(kind, len(text), len(body)) + text + body
 
 
@@ -124,7 +126,7 @@ class FrameReader:
     """Cuts a stream of bytes into frames of the permitted types. No I/O of its own."""
 
     def __init__(self, permitted: Mapping[FrameType, Bounds]) -> None:
-        self._permitted = permitted
+        self._permitted = {kind.value: (kind, bounds) for kind, bounds in permitted.items()}
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -147,9 +149,8 @@ class FrameReader:
 
     def _check(self, number: int, head_size: int, body_size: int) -> FrameType:
         try:
-            kind = FrameType(number)
-            bounds = self._permitted[kind]
-        except (ValueError, KeyError):
+            kind, bounds = self._permitted[number]
+        except KeyError:
             raise IpcError(f"frame type {number} is not permitted here") from None
         if head_size > bounds.head or body_size > bounds.body:
             raise IpcError(f"{kind.name} frame is too large: {head_size} + {body_size} bytes")
@@ -158,7 +159,7 @@ class FrameReader:
 
 def _parse_head(data: bytearray) -> dict[str, Any]:
     try:
-        head = json.loads(data)
+        head = _decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise IpcError("the head of a frame is not JSON") from error
     if not isinstance(head, dict):

@@ -76,10 +76,10 @@ class Ledger:
         self, held: Held, conclusion: Conclusion, result: SealedResult | None
     ) -> Completion:
         """A conclusion as what the broker completes, its successors signed."""
-        signed = self._task_signer.sign([call_draft(call) for call in conclusion.calls])
-        outgoing: tuple[Outgoing, ...] = tuple(
-            call_outgoing(call, one) for call, one in zip(conclusion.calls, signed, strict=True)
-        )
+        outgoing: tuple[Outgoing, ...] = ()
+        if calls := conclusion.calls:
+            signed = self._task_signer.sign([call_draft(call) for call in calls])
+            outgoing = tuple(map(call_outgoing, calls, signed))
         return Completion(conclusion.settlement, result, outgoing, held.message.nonce)
 
     def store_states(self, told: Sequence[SealedResult | None]) -> None:

@@ -7,6 +7,8 @@ HORIZON = 0.02
 with short tasks never idles; little enough that a job is never far from another free process."""
 MAX_DEPTH = 128
 _WEIGHT = 0.1
+_LONGEST = 3600.0
+"""Seconds; run times are told by processes that are not trusted, and may be infinite."""
 
 
 class Pace:
@@ -20,7 +22,7 @@ class Pace:
 
     def observe(self, runtime: float) -> None:
         """A job took `runtime` seconds. Slowness is believed at once, speed by and by."""
-        runtime = max(1e-6, runtime)
+        runtime = min(_LONGEST, max(1e-6, runtime))
         if self._average is None or runtime > 8 * self._average:
             self._average = runtime
         else:

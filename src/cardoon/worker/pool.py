@@ -176,5 +176,14 @@ def _parse_retried(frame: Frame) -> Retried:
     if not 0 <= split <= len(frame.body):
         raise IpcError("OUTCOME frame: split is outside of the body")
     head = frame.head.get("call")
-    replacement = None if head is None else parse_call(head, frame.body[split:])
+    replacement = None if head is None else _parse_replacement(head, frame.body[split:])
     return Retried(frame.body[:split], None if when is None else float(when), replacement)
+
+
+def _parse_replacement(head: object, body: bytes) -> Call:
+    """A call that can be signed: it is, together with the outcomes of other processes' jobs."""
+    call = parse_call(head, body)
+    for text in (call.queue, call.codec, call.root or "", call.parent or ""):
+        if not text.isprintable():
+            raise IpcError(f"OUTCOME frame: {text!r} in a replacement is not printable")
+    return call

@@ -168,4 +168,5 @@ class Scheduler:
         return best
 
     def _can_reserve(self, process: TaskProcess) -> bool:
-        return process.phase is Phase.SERVING and not process.alone and process.reserved is None
+        is_free = not process.alone and process.reserved is None
+        return process.phase is Phase.SERVING and is_free and not self.is_spent(process)

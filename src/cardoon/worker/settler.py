@@ -85,8 +85,9 @@ class Settler:
     def put(self, *items: Item) -> None:
         """Have these written; returns at once."""
         with self._changed:
+            if not self._items:  # otherwise nobody waits
+                self._changed.notify()
             self._items.extend(items)
-            self._changed.notify()
 
     def ended(self, key: int, ending: Ending) -> None:
         """A pool says how a job ended."""

@@ -1,0 +1,65 @@
+"""Opens what a claim brought at the gate, in several threads where that is faster.
+
+Verifying a signature lets go of the interpreter lock and takes longer than all else that is done for
+a message, so messages that were signed one by one are opened in threads. Those of a batch share one
+signature; what is left to do for them is Python, which threads would only make slower.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from cardoon.broker import Delivery
+from cardoon.exceptions import RefusedError
+from cardoon.message.protocol import Kind
+from cardoon.security.gate import Gate, VerifiedMessage
+
+Opened = VerifiedMessage | RefusedError
+
+_MAX_THREADS = 4
+_WORTH_THREADS = 8
+"""Signatures in the claim before this one, from which on threads are faster."""
+
+
+class Opener:
+    """Opens task messages that are meant for one of some queues. For one thread at a time."""
+
+    def __init__(self, gate: Gate, queues: Sequence[str]) -> None:
+        self._gate = gate
+        self._audience = frozenset("q:" + queue for queue in queues)
+        self._signatures = 0
+        self._threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        self._executor: ThreadPoolExecutor | None = None
+
+    def open_all(self, deliveries: Sequence[Delivery]) -> list[Opened]:
+        """The verified message of each delivery, or why there is none."""
+        seen = self._gate.signatures
+        if self._signatures < _WORTH_THREADS or len(deliveries) < _WORTH_THREADS:
+            opened = [self._open(delivery) for delivery in deliveries]
+        else:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="opener")
+            size = -(-len(deliveries) // self._threads)
+            parts = [deliveries[at : at + size] for at in range(0, len(deliveries), size)]
+            opened = [one for part in self._executor.map(self._open_part, parts) for one in part]
+        self._signatures = self._gate.signatures - seen
+        return opened
+
+    def close(self) -> None:
+        """Let the threads end; safe twice."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+    def _open_part(self, deliveries: Sequence[Delivery]) -> list[Opened]:
+        return [self._open(delivery) for delivery in deliveries]
+
+    def _open(self, delivery: Delivery) -> Opened:
+        try:
+            return self._gate.open(
+                delivery.frame, kind=Kind.TASK, audience=self._audience, queue=delivery.queue
+            )
+        except RefusedError as error:
+            return error
