@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from cardoon.broker import Kept, KeptMessage
 from cardoon.cli.access import json_option, open_broker, open_stores, print_json, print_table, when
 from cardoon.cli.main import Invocation
+from cardoon.producer import RESULTS
 
 
 def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> click.Group:
@@ -50,8 +52,10 @@ def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> 
     @click.pass_obj
     def restore(invocation: Invocation, numbers: tuple[int, ...]) -> None:
         with open_stores(invocation) as (broker, backend):
-            kept = [m for n in numbers for m in broker.kept(where, limit=1, after=n - 1)]
-            ids = [message.id for message in kept if message.number in numbers]
+            found = [m for n in numbers for m in broker.kept(where, limit=1, after=n - 1)]
+            kept = [message for message in found if message.number in numbers]
+            ids = [message.id for message in kept]
+            _refuse_results(f"{name} {restore_name}", kept)
             if backend is not None and where is Kept.DEAD_LETTER:
                 backend.forget(ids)  # how it ended before must not stand in the way of how it ends
             click.echo(f"put back {broker.restore(where, numbers)} messages")
@@ -97,6 +101,15 @@ quarantine = _group(
         "purge": "Delete refused messages; all of them if no number is given.",
     },
 )
+
+
+def _refuse_results(command: str, kept: Sequence[KeptMessage]) -> None:
+    for message in kept:
+        if message.queue == RESULTS:
+            raise click.ClickException(
+                f"{command}: number {message.number} is a result, which no worker takes from a "
+                "queue; leave it where it is, or purge it"
+            )
 
 
 def _reason(message: KeptMessage) -> str:

@@ -106,10 +106,12 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     in_this_process = conf.worker_pool == "solo"
     app = load_app(target) if in_this_process else None
     if app is not None:
+        app.conf.update(settings)
         load_modules(app)
     started = Worker(worker_options, app=app)
     if formats := log_formats(changed(started.settings)):
         setup_logging(**{**logging_setup, **formats})
+    started.install_signals()  # whoever reads the banner may stop it
     if not invocation.quiet:
         _print_banner(started)
     _warn_of_url(invocation)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,9 +45,12 @@ class AppReport(NamedTuple):
 class Nursery:
     """Starts the zygote and asks it for children. Used by one thread at a time."""
 
-    def __init__(self, app: str, *, logging_setup: Mapping[str, Any]) -> None:
+    def __init__(
+        self, app: str, *, logging_setup: Mapping[str, Any], include: Sequence[str] = ()
+    ) -> None:
         self._init = {
             "app": app,
+            "include": list(include),
             "path": sys.path,
             "argv": sys.argv[:1],
             "logging": dict(logging_setup),

@@ -89,7 +89,13 @@ class Worker:
                 name: rules_of(task, self.settings) for name, task in app.tasks.items()
             }
         else:
-            self._nursery = Nursery(options.app, logging_setup=options.logging_setup)
+            given = Conf()
+            given.update(options.settings)
+            self._nursery = Nursery(
+                options.app,
+                logging_setup=options.logging_setup,
+                include=given.settings().include,
+            )
             conf, catalogue = self._import_app(self._nursery)
             self.settings = conf.settings()
         self._app = app
@@ -104,8 +110,7 @@ class Worker:
 
     def run(self) -> int:
         """Serve until stopped; returns the exit code. Call it from the main thread for signals."""
-        if threading.current_thread() is threading.main_thread():
-            self._install_signals()
+        self.install_signals()
         protect_memory()
         # Our threads share one interpreter. At the usual 5 ms, whoever waits for the store or for a
         # process gets its turn so late that a busy worker does a tenth of its work.
@@ -334,7 +339,10 @@ class Worker:
         if self._nursery is not None:
             self._nursery.stop()
 
-    def _install_signals(self) -> None:
+    def install_signals(self) -> None:
+        """Have SIGTERM and SIGINT stop it, from the main thread; `run` does so, too."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_signal)
 

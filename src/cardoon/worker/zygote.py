@@ -87,6 +87,8 @@ class Zygote:
         setup_logging(**init["logging"])
         try:
             app = load_app(init["app"])
+            if init["include"]:
+                app.conf.update(include=init["include"])
             load_modules(app)
             self._follow_formats(app)
             report = {

@@ -1,0 +1,218 @@
+"""`cardoon call` and `cardoon result`."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cardoon import states
+from cardoon.message.serializers import decode_body
+from cardoon.result import describe_exception
+
+
+def calls(project):
+    """What waits: name, arguments, keyword arguments."""
+    found = []
+    for delivery in project.hands.take(limit=10):
+        message = project.hands.open(delivery)
+        args, kwargs, _ = decode_body(message.claims.codec, message.body, max_bytes=10_000)
+        found.append((message.claims.task, args, kwargs))
+    return found
+
+
+def test_a_call_is_sent_by_name_and_its_id_printed(project):
+    told = project.answer("call", "shop.pay", "-a", "[1, null]", "-k", '{"x": "y"}')
+
+    [delivery] = project.hands.take()
+    assert told == f"{delivery.id}\n"
+    assert project.hands.arguments(delivery) == [1, None]
+
+
+def test_arguments_may_be_left_out(project):
+    sent = project.json("call", "shop.pay", "--json")
+
+    assert list(sent) == ["id"]
+    assert calls(project) == [("shop.pay", [], {})]
+
+
+@pytest.mark.parametrize("name", ["add", "tasks.add"])
+def test_a_short_name_is_one_of_the_apps_own(project, name):
+    project.write_tasks()
+
+    project.answer("-A", "tasks", "call", name, "-a", "[1]", "-k", '{"y": 2}')
+
+    assert calls(project) == [("tasks.add", [1], {"y": 2})]
+
+
+def test_arguments_of_a_known_task_are_checked(project):
+    project.write_tasks()
+
+    assert "tasks.add" in project.error("-A", "tasks", "call", "add", "-a", "[1]")
+    assert calls(project) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [
+        ("-a", "1, 2", "'1, 2' is not JSON, such as '[1, 2]'"),
+        ("-a", '{"x": 1}', "is not a JSON list, such as '[1, 2]'"),
+        ("-k", "[1]", "'[1]' is not a JSON object, such as '{\"x\": 1}'"),
+        ("-k", "x=1", "'x=1' is not JSON, such as '{\"x\": 1}'"),
+        ("--eta", "tomorrow", "--eta 'tomorrow' is no ISO 8601 time"),
+        ("--priority", "10", "10 is not in the range 0<=x<=9"),
+        ("--countdown", "soon", "'soon' is not a valid float"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_named_with_an_example(project, option, text, told):
+    assert told in project.usage("call", "shop.pay", option, text)
+    assert calls(project) == []
+
+
+def test_options_of_a_call_are_taken(project):
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    project.answer("call", "a.low", "--priority", "0")
+    project.answer("call", "a.high", "--priority", "9")
+    project.answer("call", "a.mail", "--queue", "mail")
+    project.answer("call", "a.late", "--countdown", "3600")
+    project.answer("call", "a.eta", "--eta", f"{tomorrow:%Y-%m-%dT%H:%M:%S}+00:00")
+
+    celery, mail = project.json("queues", "--json")
+    assert (celery["ready"], celery["scheduled"], mail["ready"]) == (2, 2, 1)
+    assert [name for name, *_ in calls(project)] == ["a.high", "a.low"]
+
+
+def test_a_call_may_expire(project):
+    before = time.time()
+    project.answer("call", "a.b", "--expires", "60")
+
+    [delivery] = project.hands.take()
+    expires = project.hands.open(delivery).claims.expires / 1000
+    assert before + 59 < expires < time.time() + 61
+
+
+def test_a_result_is_waited_for(project):
+    with project.hands.answering(lambda x, y: {"sum": x + y}):
+        shown = project.answer("call", "tasks.add", "-a", "[1, 2]", "--wait")
+        found = project.json("call", "tasks.add", "-a", "[3, 4]", "--wait", "--json")
+
+    assert json.loads(shown) == {"sum": 3}
+    assert (found["state"], found["result"], found["traceback"]) == ("SUCCESS", {"sum": 7}, None)
+
+
+def test_a_result_is_not_waited_for_for_ever(project):
+    told = project.error("call", "tasks.add", "--wait", "--timeout", "0.01")
+
+    assert told.startswith("task ")
+    assert told.endswith("no result within 0.01 seconds")
+
+
+def finished(project, **how):
+    """The id of a task that has ended with a value or an error."""
+    sent = project.send(1, 2)
+    [delivery] = project.hands.take()
+    if "error" in how:
+        project.hands.fail(delivery, how["error"])
+    else:
+        project.hands.succeed(delivery, how["value"])
+    return sent.id
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "null"), ("Grün", '"Grün"'), ([1, {"a": 2}], '[1, {"a": 2}]')]
+)
+def test_a_value_is_shown_as_json(project, value, shown):
+    task_id = finished(project, value=value)
+
+    assert project.answer("result", task_id) == f"{shown}\n"
+    assert project.json("result", task_id, "--json") == {
+        "id": task_id,
+        "state": "SUCCESS",
+        "result": value,
+        "traceback": None,
+    }
+
+
+def test_a_failure_is_told_on_stderr_with_exit_code_1(project):
+    task_id = finished(project, error=ValueError("no such\nthing"))
+
+    done = project.run("result", task_id)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "FAILURE: ValueError: no such\nthing\n"
+
+
+def test_a_traceback_is_shown_if_asked_for(project):
+    task_id = finished(project, error=ValueError("no"))
+
+    done = project.run("result", task_id, "--traceback")
+
+    assert done.exit_code == 1
+    assert done.stderr == "FAILURE: ValueError: no\nTraceback of\n  hands\n"
+
+
+def test_a_failure_is_told_to_programs_as_well(project):
+    task_id = finished(project, error=KeyError("k"))
+
+    done = project.run("result", task_id, "--json")
+
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert json.loads(done.stdout) == {
+        "id": task_id,
+        "state": "FAILURE",
+        "result": "KeyError: 'k'",
+        "traceback": "Traceback of\n  hands",
+    }
+
+
+def test_an_unknown_id_is_a_task_that_is_still_to_come(project):
+    assert project.answer("result", "nobody-knows") == "PENDING\n"
+    assert project.json("result", "nobody-knows", "--json") == {
+        "id": "nobody-knows",
+        "state": "PENDING",
+        "result": None,
+        "traceback": None,
+    }
+
+
+def test_what_is_no_id_is_refused(project):
+    assert project.error("result", "a\nb").startswith("task_id='a\\nb' ")
+
+
+def test_a_state_on_the_way_is_shown(project):
+    sent = project.send(1, 2)
+    [delivery] = project.hands.take()
+    project.hands.tell(delivery, "PROGRESS", {"result": {"done": 5}})
+
+    assert project.answer("result", sent.id) == "PROGRESS\n"
+    assert project.json("result", sent.id, "--json")["result"] == {"done": 5}
+
+
+def test_a_task_that_is_to_be_retried_has_not_failed(project):
+    sent = project.send(1, 2)
+    [delivery] = project.hands.take()
+    content = {"error": describe_exception(ValueError("later")), "traceback": ""}
+    project.hands.tell(delivery, states.RETRY, content)
+
+    done = project.run("result", sent.id)
+
+    assert (done.exit_code, done.stderr) == (0, "RETRY: ValueError: later\n")
+
+
+def test_without_a_result_backend_there_is_nothing_to_show(project):
+    assert project.error("--result-backend", "disabled://", "result", "x") == (
+        "result_backend is not set, so results are kept nowhere"
+    )
+
+
+def test_a_result_that_was_forged_is_not_shown(project):
+    sent = project.send(1, 2)
+    [delivery] = project.hands.take()
+    sealed = project.hands.seal_for(delivery, {"result": "false"})
+    project.hands.backend.store([sealed._replace(frame=sealed.frame[:-3] + b'!"}')])
+
+    assert project.answer("result", sent.id) == "PENDING\n"
+    [kept] = project.json("quarantine", "list", "--json")
+    assert (kept["id"], kept["queue"], kept["reason"]) == (sent.id, "results", "wrong-digest")
