@@ -42,6 +42,7 @@ REFUSAL_EVENTS: Mapping[Refusal, str] = {
     Refusal.UNDECODABLE: "message.malformed",
     Refusal.BOMB: "message.too_large",
     Refusal.WRONG_REQUEST: "message.wrong_request",
+    Refusal.WRONG_INPUT: "message.wrong_input",
 }
 """Stable names, by which alarms are set."""
 

@@ -10,11 +10,11 @@
     ├── TaskError
     │   ├── AlreadyRegistered, NotRegistered, InvalidTaskError
     │   ├── TimeoutError            a result did not come in time
-    │   ├── MaxRetriesExceededError, TaskRevokedError, QueueNotFound
+    │   ├── MaxRetriesExceededError, TaskRevokedError, ChordError, QueueNotFound
     │   ├── WorkerLostError, TimeLimitExceeded, Terminated
     │   └── RemoteError             a task's exception whose type is not rebuilt here
     └── TaskPredicate               raised by task code to say how it ends
-        └── Retry, Ignore, Reject
+        └── Retry, Ignore, Reject, Replaced
     SoftTimeLimitExceeded, SoftShutdown    raised inside a running task
 
 Names without the ending `Error` are Celery's, which users catch.
@@ -54,6 +54,7 @@ class Refusal(enum.StrEnum):
     UNDECODABLE = "undecodable"
     BOMB = "decompression-bomb"
     WRONG_REQUEST = "wrong-request"
+    WRONG_INPUT = "wrong-input"
 
 
 class CardoonError(Exception):
@@ -127,6 +128,10 @@ class TaskRevokedError(TaskError):
     """The task was revoked, or it expired before it could run."""
 
 
+class ChordError(TaskError):
+    """One of the tasks that a chord's body waits for did not succeed."""
+
+
 class WorkerLostError(TaskError):
     """The process that ran the task died under it."""
 
@@ -168,6 +173,14 @@ class TaskPredicate(CardoonError):
 
 class Ignore(TaskPredicate):
     """The task ends without a result."""
+
+
+class Replaced(TaskPredicate):
+    """Another canvas takes the task's place; raised by `self.replace(signature)`."""
+
+    def __init__(self, signature: Any) -> None:
+        super().__init__("replaced")
+        self.signature = signature
 
 
 class Reject(TaskPredicate):

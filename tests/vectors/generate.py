@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
-from cardoon.message.protocol import Claims, GroupMember, Kind, Label
+from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
 
 HERE = Path(__file__).parent
 NOW = 1_790_000_000
@@ -182,10 +182,14 @@ def cbor_vectors():
 
 def claims_map(claims):
     fields = cbor.decode(encode_claims(claims))
-    return {
-        str(label): {"hex": value.hex()} if isinstance(value, bytes) else value
-        for label, value in fields.items()
-    }
+    return {str(label): as_json(value) for label, value in fields.items()}
+
+
+def as_json(value):
+    """A value of CBOR, with bytes in hexadecimal."""
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
 
 
 def claims_vectors():
@@ -203,6 +207,9 @@ def claims_vectors():
             request=hashlib.sha256(b"earlier claims").digest(),
         ),
         "a result": task(kind=Kind.RESULT, audience=(), request=bytes(range(32)), retries=None),
+        "the body of a chord": task(
+            compose=Compose(Take.RESULTS, 3, hashlib.sha256(b"three digests").digest())
+        ),
         "an event": task(kind=Kind.EVENT, task="", audience=(), retries=None, max_retries=None),
         "a command": task(kind=Kind.CONTROL, task="revoke", audience=("*",), retries=None),
         "letters beyond ASCII": task(task="läden.zahlung", id="größe-ß"),
@@ -210,7 +217,10 @@ def claims_vectors():
     usual = cbor.decode(encode_claims(task()))
     invalid = {
         "an unknown label": {**usual, 24: 0},
-        "the reserved label of grants": {**usual, int(Label.COMPOSE): 1},
+        "the reserved label of replies": {**usual, int(Label.REPLY): 1},
+        "the results of none": {**usual, int(Label.COMPOSE): [1, 0, bytes(32)]},
+        "one result of two": {**usual, int(Label.COMPOSE): [0, 2, bytes(32)]},
+        "something else of one": {**usual, int(Label.COMPOSE): [3, 1, bytes(32)]},
         "the reserved label of encryption": {**usual, int(Label.ENCRYPTION): [b"kid", 1]},
         "no audience": {label: value for label, value in usual.items() if label != 4},
         "no retries": {label: value for label, value in usual.items() if label != 17},

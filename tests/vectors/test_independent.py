@@ -60,6 +60,13 @@ def plain(value):
     return [plain(each) for each in value]
 
 
+def from_json(value):
+    """The value that a vector shows, its bytes in hexadecimal."""
+    if isinstance(value, list):
+        return [from_json(one) for one in value]
+    return bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
+
+
 @pytest.mark.parametrize("case", load("cbor")["valid"], ids=lambda case: case["hex"])
 def test_cbor(case):
     encoded = bytes.fromhex(case["hex"])
@@ -70,10 +77,7 @@ def test_cbor(case):
 
 @pytest.mark.parametrize("case", load("claims")["valid"], ids=lambda case: case["what"])
 def test_claims(case):
-    written = {
-        int(label): bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
-        for label, value in case["claims"].items()
-    }
+    written = {int(label): from_json(value) for label, value in case["claims"].items()}
 
     assert plain(cbor2.loads(bytes.fromhex(case["hex"]))) == written
     assert cbor2.dumps(written, canonical=True).hex() == case["hex"]

@@ -174,11 +174,12 @@ def test_the_gate_says_why(tmp_path, case):
 
 def test_there_is_a_vector_for_every_word_of_the_gate():
     # The rest is said elsewhere: where nothing signed is accepted, by a policy, by the replay
-    # guard, or when a body is decoded.
+    # guard, by what stands beside a message, or when a body is decoded.
     elsewhere = {
         Refusal.NOT_ACCEPTED,
         Refusal.DENIED,
         Refusal.REPLAYED,
+        Refusal.WRONG_INPUT,
         Refusal.UNDECODABLE,
         Refusal.BOMB,
     }

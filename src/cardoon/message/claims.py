@@ -8,17 +8,19 @@ and whatever is read encodes to the same bytes.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from cardoon.exceptions import EncodeError, MessageError
 from cardoon.message import cbor, protocol
-from cardoon.message.protocol import Claims, GroupMember, Kind, Label
+from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
 
 _LABELS = [bytes((label,)) for label in range(24)]
 """A label below 24 is its own encoding."""
 _KIND, _TASK, _ID, _AUDIENCE, _ISSUED_AT, _VALID_UNTIL, _SESSION, _SEQUENCE = _LABELS[1:9]
 _DIGEST, _CODEC, _LENGTH, _ROOT, _PARENT, _GROUP, _ETA, _EXPIRES = _LABELS[9:17]
 _RETRIES, _MAX_RETRIES, _HEADERS, _REQUEST = _LABELS[17], _LABELS[18], _LABELS[20], _LABELS[21]
+_COMPOSE = _LABELS[22]
 
 
 def encode_claims(claims: Claims) -> bytes:
@@ -49,6 +51,8 @@ def encode_claims(claims: Claims) -> bytes:
         entries.append(_headers_entry(claims.headers))
     if claims.request is not None:
         entries.append(_fixed_entry(_REQUEST, claims.request, protocol.DIGEST_BYTES))
+    if claims.compose is not None:
+        entries.append(_compose_entry(claims.compose))
     # What `_validity_entries` returns is three entries.
     return cbor.head(cbor.MAP, len(entries) + 2) + b"".join(entries)
 
@@ -63,7 +67,7 @@ def parse_claims(encoded: bytes) -> Claims:
     if kind is None:
         raise MessageError(f"claims: unknown kind {fields[Label.KIND]}")
     # Fields stand in the order of their labels, with REPLY between.
-    claims = Claims._make((kind, *fields[2:19], fields[20], fields[21]))
+    claims = Claims._make((kind, *fields[2:19], *fields[20:23]))
     problem = protocol.find_problem(claims)
     if problem:
         raise MessageError(f"claims: {problem}")
@@ -154,6 +158,17 @@ def _group_entry(group: GroupMember) -> bytes:
     )
 
 
+def _compose_entry(compose: Compose) -> bytes:
+    return b"".join(
+        (
+            _COMPOSE + cbor.head(cbor.ARRAY, 3),
+            _uint_entry(b"", compose.take, max(Take)),
+            _uint_entry(b"", compose.size, protocol.MAX_PREDECESSORS),
+            _fixed_entry(b"", compose.digest, protocol.DIGEST_BYTES),
+        )
+    )
+
+
 def _name(label: bytes) -> str:
     return Label(label[0]).name if label else "an element"
 
@@ -194,8 +209,7 @@ def _read_fields(encoded: bytes) -> list[Any]:  # noqa: C901 - unrolled, for spe
             fields[label] = _printable(encoded[at : at + argument].decode())
             at += argument
         else:
-            read = _read_audience if label == _AUDIENCE[0] else _read_group
-            fields[label], at = read(encoded, at, argument)
+            fields[label], at = _READERS[label](encoded, at, argument)
     if at != len(encoded):
         raise MessageError(f"claims: {len(encoded)} bytes, but the map has {at}")
     if seen & _IN_EVERY_MESSAGE != _IN_EVERY_MESSAGE:
@@ -224,7 +238,21 @@ def _read_group(encoded: bytes, at: int, _: int) -> tuple[GroupMember, int]:
     return GroupMember(_printable(name), position, size), at
 
 
+def _read_compose(encoded: bytes, at: int, _: int) -> tuple[Compose, int]:
+    take, at = cbor.read_uint(encoded, at, max(Take))
+    count, at = cbor.read_uint(encoded, at, protocol.MAX_PREDECESSORS)
+    digest, at = cbor.read_bytes(encoded, at, protocol.DIGEST_BYTES)
+    if len(digest) != protocol.DIGEST_BYTES:
+        raise MessageError(f"claims: {len(digest)} bytes of digest for label {Label.COMPOSE}")
+    return Compose(Take(take), count, digest), at
+
+
 _KINDS = {kind.value: kind for kind in Kind}
+_READERS: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
+    Label.AUDIENCE: _read_audience,
+    Label.GROUP: _read_group,
+    Label.COMPOSE: _read_compose,
+}
 
 # Major types as they stand in the upper bits of a head.
 _UINT, _BYTES, _TEXT, _ARRAY = (
@@ -254,6 +282,7 @@ _SHAPES: dict[int, _Shape] = {
     Label.MAX_RETRIES: (_UINT, 0, protocol.MAX_COUNT),
     Label.HEADERS: (_BYTES, 1, protocol.MAX_HEADERS),
     Label.REQUEST: _DIGEST_SHAPE,
+    Label.COMPOSE: (_ARRAY, 3, 3),
 }
 """Major type, with the least and most of a number, or of the bytes or elements behind the head."""
 

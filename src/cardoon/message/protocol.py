@@ -31,6 +31,8 @@ MAX_SECONDS = 253_402_300_799
 MAX_MILLISECONDS = MAX_SECONDS * 1000 + 999
 MAX_COUNT = (1 << 31) - 1
 """Retries, and members of a group: what fits in the integer column of any store."""
+MAX_PREDECESSORS = 100_000
+"""Tasks that one task waits for: members of a chord."""
 MAX_LENGTH = (1 << 63) - 1
 """A body's length as claimed. The gate compares it with the length of the body it has."""
 
@@ -52,7 +54,7 @@ class Kind(enum.IntEnum):
 
 
 class Label(enum.IntEnum):
-    """The keys of the claims map. REPLY, COMPOSE and ENCRYPTION are reserved, and refused."""
+    """The keys of the claims map. REPLY and ENCRYPTION are reserved, and refused."""
 
     KIND = 1
     TASK = 2
@@ -86,6 +88,27 @@ class GroupMember(NamedTuple):
     position: int
     """From 0."""
     size: int
+
+
+class Take(enum.IntEnum):
+    """What a task takes from those that it waits for."""
+
+    RESULT = 0
+    """The result of one, as the next link of a chain does."""
+    RESULTS = 1
+    """The results of several, as the body of a chord does."""
+    FAILURE = 2
+    """How one failed, as an errback does."""
+
+
+class Compose(NamedTuple):
+    """What a task waits for, and takes from it."""
+
+    take: Take
+    size: int
+    """Predecessors."""
+    digest: bytes
+    """SHA-256 over their request digests, in order: who they are, whatever their number."""
 
 
 class Claims(NamedTuple):
@@ -125,6 +148,8 @@ class Claims(NamedTuple):
     """A JSON object: stamps, time limits, user headers."""
     request: bytes | None = None
     """SHA-256 of the claims that this message answers or wraps."""
+    compose: Compose | None = None
+    """A task only: what it waits for."""
 
 
 def find_problem(claims: Claims) -> str | None:
@@ -144,10 +169,22 @@ def find_problem(claims: Claims) -> str | None:
             return f"this version does not speak kind {claims.kind.name}"
     if not complete:
         return f"what every {claims.kind.name} says is missing"
+    return _find_contradiction(claims)
+
+
+def _find_contradiction(claims: Claims) -> str | None:
     if claims.valid_until < claims.issued_at:
         return "valid only until before it was issued"
     if claims.max_retries is not None and (claims.retries or 0) > claims.max_retries:
         return f"retry {claims.retries} of at most {claims.max_retries}"
     if claims.group is not None and claims.group.position >= claims.group.size:
         return f"member {claims.group.position} of a group of {claims.group.size}"
+    return None if claims.compose is None else _find_compose_problem(claims.kind, claims.compose)
+
+
+def _find_compose_problem(kind: Kind, compose: Compose) -> str | None:
+    if kind is not Kind.TASK:
+        return f"a {kind.name} waits for nothing"
+    if not compose.size or (compose.size > 1 and compose.take is not Take.RESULTS):
+        return f"it waits for {compose.size} to take the {compose.take.name.lower()}"
     return None

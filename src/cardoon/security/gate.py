@@ -9,16 +9,17 @@ nothing else is raised, so no message can stop a worker.
     (3) claims
     (4) policy
 
-Two follow where the message is about to be carried out: (5) replay, by `ReplayGuard.claim` with the
-message's nonce, and (6) reading the body, by `serializers.decode_body`.
+Three follow where the message is about to be carried out: (5) what it waited for, in `Gate.open_inputs`,
+(6) replay, by `ReplayGuard.claim` with the message's nonce, and (7) reading the body, by
+`serializers.decode_body`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from cardoon.clock import Clock
 from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
@@ -31,6 +32,7 @@ from cardoon.security.cache import GenerationCache
 from cardoon.security.identity import Identity
 from cardoon.security.policy import Action, AllowTrusted, Policy, Request
 from cardoon.security.replay import Nonce, make_nonce
+from cardoon.security.signing import digest_predecessors
 from cardoon.security.snapshot import TrustedKey
 from cardoon.security.trust import DEFAULT_SKEW, TrustStore
 
@@ -64,6 +66,16 @@ class Limits:
 
 
 _MAX_BODY_HEAD = 9
+
+
+class Input(NamedTuple):
+    """How a message ended that another one waits for."""
+
+    id: str
+    request: bytes
+    """SHA-256 of its claims, which its result names."""
+    frame: bytes | None
+    """Its signed result; None where it has not ended, or is gone without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +177,29 @@ class Gate:
                 claims.sequence,
                 claims.valid_until + self._skew,
             ),
+        )
+
+    def open_inputs(
+        self, message: VerifiedMessage, inputs: Sequence[Input]
+    ) -> tuple[VerifiedMessage | None, ...]:
+        """The results that a message waited for, in order; None for one that is not there.
+
+        `RefusedError` unless they are the answers to exactly those messages whose digests the signer
+        of this one has signed.
+        """
+        # (5) inputs: whoever can write the store can put anything beside a message.
+        compose = message.claims.compose
+        if (0 if compose is None else compose.size) != len(inputs):
+            raise RefusedError(Refusal.WRONG_INPUT, f"{len(inputs)} inputs beside it")
+        if compose is None:
+            return ()
+        if digest_predecessors(one.request for one in inputs) != compose.digest:
+            raise RefusedError(Refusal.WRONG_INPUT, "it waits for other messages than these")
+        return tuple(
+            self.open(one.frame, kind=Kind.RESULT, id=one.id, request=one.request)
+            if one.frame is not None
+            else None
+            for one in inputs
         )
 
     def _verify(self, frame: SignedFrame | PlainFrame) -> Identity | None:

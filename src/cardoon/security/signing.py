@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,8 +23,10 @@ from cardoon.message.protocol import (
     MAX_SEQUENCE,
     SESSION_BYTES,
     Claims,
+    Compose,
     GroupMember,
     Kind,
+    Take,
 )
 from cardoon.security import keys
 from cardoon.security.identity import Identity, PrivateIdentity
@@ -59,6 +61,9 @@ class Draft(NamedTuple):
     """SHA-256 of the claims that this answers."""
     lifetime: float | None = None
     """Seconds for which it may be acted on, if not as long as the signer's messages usually are."""
+    take: Take = Take.RESULT
+    after: tuple[int | bytes, ...] = ()
+    """What it waits for, to take something of it: places of earlier drafts, or request digests."""
 
 
 class Signed(NamedTuple):
@@ -197,9 +202,13 @@ class _ClaimsWriter:
         session = self._session
         if session.process != os.getpid() or self._clock.monotonic() >= session.ends_at:
             self._session = self._begin_session()
-        return [self._write_one(draft, int(now)) for draft in drafts]
+        written: list[bytes] = []
+        for draft in drafts:
+            compose = _find_predecessors(draft, written) if draft.after else None
+            written.append(self._write_one(draft, int(now), compose))
+        return written
 
-    def _write_one(self, draft: Draft, issued_at: int) -> bytes:
+    def _write_one(self, draft: Draft, issued_at: int, compose: Compose | None) -> bytes:
         start = issued_at if draft.eta is None else max(issued_at, draft.eta // 1000)
         if start > self._not_after:
             raise SecurityError(
@@ -231,6 +240,7 @@ class _ClaimsWriter:
                 draft.max_retries,
                 draft.headers,
                 draft.request,
+                compose,
             )
         )
 
@@ -249,6 +259,19 @@ class _ClaimsWriter:
             ends_at=self._clock.monotonic() + SESSION_SECONDS,
             process=os.getpid(),
         )
+
+
+def digest_predecessors(requests: Iterable[bytes]) -> bytes:
+    """What a task signs of those that it waits for: SHA-256 over their request digests."""
+    return hashlib.sha256(b"".join(requests)).digest()
+
+
+def _find_predecessors(draft: Draft, written: Sequence[bytes]) -> Compose:
+    requests = (
+        one if isinstance(one, bytes) else hashlib.sha256(written[one]).digest()
+        for one in draft.after
+    )
+    return Compose(draft.take, len(draft.after), digest_predecessors(requests))
 
 
 def _check_validity(identity: Identity, now: float) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cardoon.exceptions import EncodeError, MessageError
 from cardoon.message import cbor, protocol
 from cardoon.message.claims import encode_claims, parse_claims
-from cardoon.message.protocol import Claims, GroupMember, Kind, Label
+from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
 
 TASK = Claims(
     kind=Kind.TASK,
@@ -32,9 +32,11 @@ SPOKEN = [Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY]
 
 def as_map(claims):
     """The map that claims stand for, to be encoded by the general codec."""
-    fields = dict(zip([*list(Label)[:18], Label.HEADERS, Label.REQUEST], claims, strict=True))
+    fields = dict(zip([*list(Label)[:18], *list(Label)[19:22]], claims, strict=True))
     if claims.group is not None:
         fields[Label.GROUP] = list(claims.group)
+    if claims.compose is not None:
+        fields[Label.COMPOSE] = [int(claims.compose.take), *claims.compose[1:]]
     fields[Label.AUDIENCE] = list(claims.audience)
     return {
         int(label): int(value) if label == Label.KIND else value
@@ -56,8 +58,13 @@ def any_claims(draw):
     size = draw(st.integers(1, protocol.MAX_COUNT))
     issued_at = draw(st.integers(0, protocol.MAX_SECONDS))
     max_retries = draw(st.none() | counts(protocol.MAX_COUNT))
+    kind = draw(st.sampled_from(SPOKEN))
+    digests = st.binary(min_size=32, max_size=32)
+    compose = st.builds(Compose, st.sampled_from(Take), st.just(1), digests) | st.builds(
+        Compose, st.just(Take.RESULTS), st.integers(1, protocol.MAX_PREDECESSORS), digests
+    )
     return Claims(
-        kind=draw(st.sampled_from(SPOKEN)),
+        kind=kind,
         task=draw(names),
         id=draw(names),
         audience=tuple(draw(st.lists(names, min_size=1, max_size=3))),
@@ -79,6 +86,7 @@ def any_claims(draw):
         max_retries=max_retries,
         headers=draw(st.binary(max_size=300)),
         request=draw(st.binary(min_size=32, max_size=32)),
+        compose=draw(st.none() | compose) if kind is Kind.TASK else None,
     )
 
 
@@ -186,7 +194,7 @@ def test_kinds_of_later_versions_are_refused(kind):
         parse_claims(cbor.encode({**as_map(TASK), Label.KIND.value: kind.value}))
 
 
-@pytest.mark.parametrize("label", [0, Label.REPLY, Label.COMPOSE, Label.ENCRYPTION, 24, 400])
+@pytest.mark.parametrize("label", [0, Label.REPLY, Label.ENCRYPTION, 24, 400])
 def test_labels_of_later_versions_are_refused(label):
     with pytest.raises(MessageError):
         parse_claims(cbor.encode({**as_map(TASK), int(label): 1}))
@@ -341,3 +349,32 @@ def test_a_label_twice_is_refused():
 def test_bytes_behind_the_claims_are_refused():
     with pytest.raises(MessageError, match="but the map has"):
         parse_claims(encode_claims(TASK) + b"\x00")
+
+
+WAITS = Compose(Take.RESULTS, 3, bytes(32))
+
+
+def test_only_a_task_waits():
+    with pytest.raises(EncodeError, match="RESULT waits for nothing"):
+        encode_claims(TASK._replace(kind=Kind.RESULT, request=bytes(32), compose=WAITS))
+
+
+@pytest.mark.parametrize(
+    ("take", "count"), [(Take.RESULT, 0), (Take.RESULT, 2), (Take.FAILURE, 2), (Take.RESULTS, 0)]
+)
+def test_who_takes_one_result_waits_for_one(take, count):
+    with pytest.raises(EncodeError, match=f"waits for {count}"):
+        encode_claims(TASK._replace(compose=WAITS._replace(take=take, size=count)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1, [], [1, 3], [1, 3, bytes(32), 0], [3, 3, bytes(32)], [1, 3, bytes(31)]),
+        *([1, 3, "x" * 32], [-1, 3, bytes(32)], [1, protocol.MAX_PREDECESSORS + 1, bytes(32)]),
+        [1, [], bytes(32)],
+    ],
+)
+def test_what_a_task_waits_for_has_one_form(value):
+    with pytest.raises(MessageError):
+        parse_claims(cbor.encode({**as_map(TASK), int(Label.COMPOSE): value}))
