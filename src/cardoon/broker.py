@@ -4,9 +4,10 @@ A message is `ready` (or scheduled for later), then `leased` to one worker, then
 put back, kept as a dead letter or kept in the quarantine.
 
     publish --> scheduled --> ready --receive--> leased --settle--> (acknowledged)
-                                ^                  |                 dead letter
-                                +---- requeue -----+                 quarantine
-                                +-- lease expired -+
+        |           ^           ^                  |                 dead letter
+        |           |           +---- requeue -----+                 quarantine
+        |           |           +-- lease expired -+
+        +--> dormant, until the messages that it waits for have ended, or one has failed
 
 Every claim raises `Delivery.attempt`, the fencing token: whoever names an older one in `extend` or
 `settle` has lost the message, and changes nothing.
@@ -22,7 +23,32 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from cardoon.backend import SealedResult
+from cardoon.security import gate
 from cardoon.security.replay import Nonce
+
+MAX_INPUT_BYTES = 256 * 2**20
+"""Results that one delivery carries together, so that no message is the end of every worker that
+takes it. As much as the largest single message may have."""
+
+STRAY_GRACE_SECONDS = 10.0
+"""How long after its sending a message may wait for one that is nowhere."""
+
+
+class Predecessor(NamedTuple):
+    """A message that another one waits for."""
+
+    id: str
+    request: bytes
+    """SHA-256 of its claims, which its result names."""
+
+
+class Trigger(enum.Enum):
+    """Which end of its predecessors wakes a dormant message."""
+
+    SUCCESS = "success"
+    """All succeeded; or one failed, so that it never can run and is to be closed, at once."""
+    FAILURE = "failure"
+    """Its one predecessor failed. If that succeeds or was skipped, the message is deleted unread."""
 
 
 class Outgoing(NamedTuple):
@@ -36,6 +62,15 @@ class Outgoing(NamedTuple):
     """0 to 9, 9 first."""
     run_at: float | None = None
     """Not before this time, in seconds since the epoch."""
+    after: tuple[Predecessor, ...] = ()
+    """What it waits for, stored or yet to come; only a `Transactional` broker takes such messages."""
+    trigger: Trigger = Trigger.SUCCESS
+    delay: float = 0.0
+    """Seconds from the end of its last predecessor until it may run; `run_at` holds as well."""
+
+
+Input = gate.Input
+"""How a predecessor of a delivered message ended: its id, its request digest, its signed result."""
 
 
 class Delivery(NamedTuple):
@@ -53,6 +88,9 @@ class Delivery(NamedTuple):
     retries: int = 0
     """How often the task itself asked to run again."""
     priority: int = 0
+    inputs: tuple[Input, ...] = ()
+    """Of a message that waited: one for each predecessor, in order. What would make their frames more
+    than `MAX_INPUT_BYTES` together is left out, as if it were gone."""
 
 
 class Cause(enum.Enum):
@@ -139,6 +177,16 @@ class Broker(Protocol):
         ...
 
 
+class Outcome(NamedTuple):
+    """How a task ended, as those that wait for it are told."""
+
+    frame: bytes
+    """Its signed result."""
+    succeeded: bool
+    skipped: bool = False
+    """It failed without having run, because a predecessor did: its errbacks are dropped, too."""
+
+
 class Completion(NamedTuple):
     """How one delivery ends, with everything that must happen in the same step."""
 
@@ -147,6 +195,9 @@ class Completion(NamedTuple):
     publish: tuple[Outgoing, ...] = ()
     nonce: Nonce | None = None
     """Marked as done when the settlement is final; left claimable when it is a requeue."""
+    outcome: Outcome | None = None
+    """Wakes what waits for this task; ignored with a requeue. None where the task goes on under its
+    id, or nothing waits for it."""
 
 
 @runtime_checkable
@@ -154,11 +205,15 @@ class Transactional(Protocol):
     """A broker whose store also holds the results and the replay marks."""
 
     def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
-        """Settle, store results, mark nonces and publish successors, in one transaction.
+        """Settle, store results, mark nonces, publish and wake successors, in one transaction.
 
         A completion whose lease was lost has no effect at all and yields False. A final result
         replaces whatever lies there: only who holds the lease says how a task ends, so a forgery that
         was written first must not keep the true one out.
+
+        Loans end one after the other, then all that was sent is stored, then the outcomes arrive; so
+        what one completion publishes may wait for what another one ends. The first outcome of an id
+        counts, and is kept for as long as a message is that waits or waited for it.
         """
         ...
 
@@ -171,6 +226,10 @@ class Maintained(Protocol):
         """Take back what dead or silent workers held, each with one crash; return how many.
 
         Cheap when there is nothing to do; every worker calls it every few seconds.
+
+        Also wakes, for a worker to close them, dormant messages with a predecessor that is nowhere:
+        neither stored nor kept nor ended. Not within `STRAY_GRACE_SECONDS` of their sending, but within
+        a minute after that, or after their predecessor was lost.
         """
         ...
 
@@ -195,6 +254,8 @@ class QueueDepth:
     queue: str
     ready: int
     scheduled: int
+    dormant: int
+    """Waiting for others to end."""
     leased: int
     oldest: float | None
     """Age of the oldest ready message, in seconds."""
@@ -233,7 +294,7 @@ class Inspectable(Protocol):
         ...
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue, ready and scheduled; return how many."""
+        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
         ...
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from cardoon.broker import (
+    STRAY_GRACE_SECONDS,
     Ack,
     Cause,
     Completion,
@@ -20,12 +21,15 @@ from cardoon.broker import (
     Delivery,
     Kept,
     KeptMessage,
+    Outcome,
     Outgoing,
     Quarantine,
     QueueDepth,
     Requeue,
     Settlement,
+    Trigger,
 )
+from cardoon.brokers.inputs import Inputs
 from cardoon.clock import Clock, SystemClock
 from cardoon.memory import MemoryResults
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
@@ -53,6 +57,29 @@ class _Message:
     retries: int = 0
     lease_until: float | None = None
     """None while it waits."""
+    dormant: _Dormancy | None = None
+    """None as soon as it may run, or is to be closed."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Dormancy:
+    missing: set[str]
+    trigger: Trigger
+    run_at: float | None
+    delay: float
+    since: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Put:
+    """A message that is kept."""
+
+    place: Kept
+    shown: KeptMessage
+    priority: int
+    nonce: Nonce | None
+    inputs_of: int
+    """The number that the message had."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,7 +101,8 @@ class MemoryBroker:
         self._messages: dict[int, _Message] = {}
         self._by_id: dict[str, _Message] = {}
         self._marks: dict[tuple[bytes, int], _Mark] = {}
-        self._kept: dict[int, tuple[Kept, KeptMessage, int, Nonce | None]] = {}
+        self._inputs = Inputs()
+        self._kept: dict[int, _Put] = {}
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
         self._last_number = 0
         self._turn = 0
@@ -128,9 +156,30 @@ class MemoryBroker:
         """Nothing to let go of."""
 
     def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
-        """Settle, store results, mark nonces and publish successors, in one step."""
+        """Settle, store results, mark nonces, publish and wake successors, in one step."""
+        taken = []
+        outgoing: list[Outgoing] = []
+        outcomes: list[tuple[str, Outcome]] = []
         with self._changed:
-            taken = [self._complete(completion) for completion in completions]
+            for completion in completions:
+                settlement = completion.settlement
+                message = self._held(settlement.delivery)
+                taken.append(message is not None)
+                if message is None:
+                    continue
+                self._settle(message, settlement, completion.nonce)
+                if completion.result is not None:
+                    self._results.complete(completion.result)
+                # What a later completion ends is still stored now, so a send of its id is dropped.
+                outgoing += [sent for sent in completion.publish if sent.id not in self._by_id]
+                if completion.outcome is not None and not isinstance(settlement, Requeue):
+                    outcomes.append((message.id, completion.outcome))
+            for sent in outgoing:
+                self._publish(sent)
+            for name, outcome in outcomes:
+                for number in self._inputs.arrive(name, outcome):
+                    if number in self._messages:  # and is not kept
+                        self._tell(self._messages[number], name, outcome)
             self._changed.notify_all()
             return taken
 
@@ -147,7 +196,7 @@ class MemoryBroker:
                 self._marks.setdefault((nonce.session, nonce.sequence), mark).done = True
 
     def maintain(self) -> int:
-        """Take back what silent workers held, and delete what has expired."""
+        """Take back what silent workers held, wake strays, and delete what has expired."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._changed:
             taken_back = 0
@@ -158,6 +207,7 @@ class MemoryBroker:
                     message.crashes += 1
                     message.due = now + pause
                     taken_back += 1
+            self._wake_strays()
             self._results.purge()
             self._marks = {key: mark for key, mark in self._marks.items() if mark.expires_at > now}
             self._broadcasts = {n: kept for n, kept in self._broadcasts.items() if kept[0] > now}
@@ -183,6 +233,7 @@ class MemoryBroker:
         now = self._clock.now()
         with self._changed:
             messages = self._messages.values()
+            dormant = Counter(m.queue for m in messages if m.dormant is not None)
             leased = Counter(m.queue for m in messages if m.lease_until is not None)
             scheduled = Counter(m.queue for m in self._waiting() if m.due > now)
             ready: dict[str, list[float]] = {}
@@ -194,6 +245,7 @@ class MemoryBroker:
                     queue=queue,
                     ready=len(ready.get(queue, [])),
                     scheduled=scheduled[queue],
+                    dormant=dormant[queue],
                     leased=leased[queue],
                     oldest=max(ready.get(queue, []), default=None),
                 )
@@ -201,34 +253,40 @@ class MemoryBroker:
             ]
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue, ready and scheduled; return how many."""
+        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
         with self._changed:
-            waiting = [message for message in self._waiting() if message.queue == queue]
-            for message in waiting:
-                self._remove(message)
-            return len(waiting)
+            doomed = [
+                message
+                for message in self._messages.values()
+                if message.queue == queue and message.lease_until is None
+            ]
+            for message in doomed:
+                self._delete(message)
+            return len(doomed)
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
         """Kept messages by number, from the one behind `after`."""
         with self._changed:
             numbers = sorted(number for number in self._kept if number > after)
             found = [self._kept[number] for number in numbers]
-            return [message for place, message, _, _ in found if place is where][:limit]
+            return [put.shown for put in found if put.place is where][:limit]
 
     def restore(self, where: Kept, numbers: Sequence[int]) -> int:
         """Put kept messages back, but not those whose id is in a queue again."""
         restored = 0
         with self._changed:
             for number in numbers:
-                place, message, priority, nonce = self._kept.get(number, (None, None, 0, None))
-                if place is not where or message is None or message.id in self._by_id:
+                put = self._kept.get(number)
+                if put is None or put.place is not where or put.shown.id in self._by_id:
                     continue
                 del self._kept[number]
-                self._publish(Outgoing(message.queue, message.id, message.frame, priority))
+                old, nonce = put.shown, put.nonce
+                self._publish(Outgoing(old.queue, old.id, old.frame, put.priority))
+                back = self._by_id[old.id]
+                self._inputs.rename(put.inputs_of, back.number)
                 if where is Kept.QUARANTINE:
-                    back = self._by_id[message.id]
-                    back.attempt, back.crashes = message.attempt, message.crashes
-                    back.retries = message.retries
+                    back.attempt, back.crashes = old.attempt, old.crashes
+                    back.retries = old.retries
                 if nonce is not None:
                     self._marks.pop((nonce.session, nonce.sequence), None)
                 restored += 1
@@ -240,11 +298,11 @@ class MemoryBroker:
         with self._changed:
             doomed = [
                 number
-                for number, (place, *_) in self._kept.items()
-                if place is where and (numbers is None or number in numbers)
+                for number, put in self._kept.items()
+                if put.place is where and (numbers is None or number in numbers)
             ]
             for number in doomed:
-                del self._kept[number]
+                self._inputs.remove(self._kept.pop(number).inputs_of)
             return len(doomed)
 
     def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
@@ -266,6 +324,50 @@ class MemoryBroker:
             now if message.run_at is None else message.run_at,
         )
         self._messages[stored.number] = self._by_id[stored.id] = stored
+        if message.after:
+            self._inputs.add(stored.number, message.after)
+            missing = {predecessor.id for predecessor in message.after}
+            stored.dormant = _Dormancy(
+                missing, message.trigger, message.run_at, message.delay, since=now
+            )
+            for predecessor in message.after:
+                outcome = self._inputs.outcome(predecessor.id)
+                if outcome is not None:
+                    self._tell(stored, predecessor.id, outcome)
+
+    def _tell(self, message: _Message, name: str, outcome: Outcome) -> None:
+        """Have a message know how one that it waits for has ended."""
+        dormant = message.dormant
+        if dormant is None:
+            return
+        dormant.missing.discard(name)
+        match dormant.trigger:
+            case Trigger.SUCCESS if not outcome.succeeded:
+                self._wake(message, due=self._clock.now())
+            case Trigger.FAILURE if outcome.succeeded or outcome.skipped:
+                message.dormant = None
+                self._delete(message)
+            case Trigger.SUCCESS if dormant.missing:
+                pass
+            case Trigger.SUCCESS | Trigger.FAILURE:
+                due = self._clock.now() + dormant.delay
+                self._wake(message, due=due if dormant.run_at is None else max(due, dormant.run_at))
+            case _:
+                assert_never(dormant.trigger)
+
+    def _wake(self, message: _Message, *, due: float) -> None:
+        message.due = due
+        message.dormant = None
+
+    def _wake_strays(self) -> None:
+        now = self._clock.now()
+        there = self._by_id.keys() | {put.shown.id for put in self._kept.values()}
+        for message in self._messages.values():
+            dormant = message.dormant
+            if dormant is None or dormant.since + STRAY_GRACE_SECONDS > now:
+                continue
+            if not dormant.missing <= there:
+                self._wake(message, due=now)
 
     def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
         now = self._clock.now()
@@ -288,6 +390,7 @@ class MemoryBroker:
                         message.crashes,
                         message.retries,
                         message.priority,
+                        self._inputs.of(message.number),
                     )
                 )
         return deliveries
@@ -297,18 +400,6 @@ class MemoryBroker:
         if due is None:
             return _LOOK_AGAIN_SECONDS
         return min(_LOOK_AGAIN_SECONDS, max(0.0, due - self._clock.now()))
-
-    def _complete(self, completion: Completion) -> bool:
-        settlement = completion.settlement
-        message = self._held(settlement.delivery)
-        if message is None:
-            return False
-        self._settle(message, settlement, completion.nonce)
-        if completion.result is not None:
-            self._results.complete(completion.result)
-        for successor in completion.publish:
-            self._publish(successor)
-        return True
 
     def _settle(self, message: _Message, settlement: Settlement, nonce: Nonce | None) -> None:
         match settlement:
@@ -320,14 +411,15 @@ class MemoryBroker:
                     message.due = self._clock.now() + delay
                 return
             case Ack():
-                pass
+                self._delete(message)
             case DeadLetter(reason=reason):
+                self._remove(message)
                 self._keep(message, Kept.DEAD_LETTER, reason, "", nonce)
             case Quarantine(reason=reason, detail=detail):
+                self._remove(message)
                 self._keep(message, Kept.QUARANTINE, reason, detail, nonce)
             case _:
                 assert_never(settlement)
-        self._remove(message)
         if nonce is not None:
             self.finish([nonce])
 
@@ -347,7 +439,7 @@ class MemoryBroker:
             crashes=message.crashes,
             retries=message.retries,
         )
-        self._kept[number] = (place, shown, message.priority, nonce)
+        self._kept[number] = _Put(place, shown, message.priority, nonce, message.number)
 
     def _claim_nonce(self, claim: NonceClaim) -> NonceState:
         key = (claim.nonce.session, claim.nonce.sequence)
@@ -377,7 +469,15 @@ class MemoryBroker:
         return message
 
     def _waiting(self) -> Iterator[_Message]:
-        return (message for message in self._messages.values() if message.lease_until is None)
+        return (
+            message
+            for message in self._messages.values()
+            if message.lease_until is None and message.dormant is None
+        )
+
+    def _delete(self, message: _Message) -> None:
+        self._remove(message)
+        self._inputs.remove(message.number)
 
     def _remove(self, message: _Message) -> None:
         del self._messages[message.number]

@@ -115,7 +115,7 @@ class SqliteBroker:
         self._database.close()
 
     def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
-        """Settle, store results, mark nonces and publish successors, in one transaction."""
+        """Settle, store results, mark nonces, publish and wake successors, in one transaction."""
         if not completions:
             return []
         with self._database.write(durable=True) as transaction:
@@ -134,15 +134,14 @@ class SqliteBroker:
             replay.finish(transaction, nonces)
 
     def maintain(self) -> int:
-        """Take back what dead or silent workers held, and delete what has expired."""
+        """Take back what silent workers held, wake strays, and delete what has expired."""
         database, clock = self._database, self._database.clock
         now, monotonic = clock.now(), clock.monotonic()
         with explained(database.path):
             dead = upkeep.find_dead(database, database.presence, boot=self._boot)
         if not dead and not upkeep.is_anything_overdue(database, now=now, monotonic=monotonic):
             return 0
-        with database.write(durable=False) as transaction:
-            taken_back = upkeep.tidy(transaction, dead, now=now, monotonic=monotonic)
+        taken_back = upkeep.tidy(database, dead, now=now, monotonic=monotonic)
         for owner in dead:
             database.presence.remove(owner.name)
         return taken_back
@@ -162,10 +161,10 @@ class SqliteBroker:
         return kept.measure(self._database, now=self._database.clock.now())
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue, ready and scheduled; return how many."""
+        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
         return sum(
             self._delete_in_steps(statement, queue)
-            for statement in ("kept.purge_ready", "kept.purge_scheduled")
+            for statement in ("kept.purge_dormant", "kept.purge_ready", "kept.purge_scheduled")
         )
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:

@@ -21,12 +21,13 @@ def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
         print_json([dataclasses.asdict(depth) for depth in depths])
         return
     print_table(
-        ("queue", "ready", "scheduled", "running", "oldest"),
+        ("queue", "ready", "scheduled", "dormant", "running", "oldest"),
         [
             (
                 depth.queue,
                 depth.ready,
                 depth.scheduled,
+                depth.dormant,
                 depth.leased,
                 "-" if depth.oldest is None else f"{depth.oldest:.0f}s",
             )

@@ -27,6 +27,7 @@ def measure(database: Database, *, now: float) -> list[QueueDepth]:
     for queue, count, earliest in database.rows("kept.ready"):
         ready[queue] += count
         due[queue] = min(earliest, due.get(queue, earliest))
+    dormant = Counter(dict(database.rows("kept.dormant")))
     leased = Counter(dict(database.rows("kept.leased")))
     declared = {name for (name,) in database.rows("kept.queues")}
     return [
@@ -34,10 +35,11 @@ def measure(database: Database, *, now: float) -> list[QueueDepth]:
             queue=queue,
             ready=ready[queue],
             scheduled=scheduled[queue],
+            dormant=dormant[queue],
             leased=leased[queue],
             oldest=max(0.0, now - due[queue]) if ready[queue] else None,
         )
-        for queue in sorted(declared | ready.keys() | leased.keys())
+        for queue in sorted(declared | ready.keys() | dormant.keys() | leased.keys())
     ]
 
 
@@ -77,6 +79,7 @@ def restore(transaction: Transaction, where: Kept, numbers: Sequence[int], *, no
         if not inserted:
             continue
         transaction.run("kept.restore_frame", number=number, new=new)
+        transaction.run("kept.restore_inputs", number=number, new=new)
         session, sequence = transaction.row("kept.nonce", number=number)
         if session is not None:
             replay.reopen(transaction, bytes.fromhex(session), sequence)

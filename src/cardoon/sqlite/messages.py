@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from cardoon.broker import Delivery, Outgoing
 from cardoon.exceptions import OperationalError
+from cardoon.sqlite import dormant
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.statements import batches, cut, document
 
 MAX_CLAIM_BYTES = 32 * 2**20
-"""Frames that one claim may carry together; a single larger one still comes alone."""
+"""Frames, and results that messages waited for, that one claim may carry together; a single larger
+message still comes alone."""
 
 _MIN_PROMOTED = 1000
 """How many due messages a claim makes ready at least. When more than that fall due at once, those
@@ -34,6 +36,9 @@ def publish(transaction: Transaction, outgoing: Sequence[Outgoing], *, now: floa
         first = last - len(messages) + 1
         transaction.run("messages.insert", rows=packed, first=first, now=now)
         transaction.run("messages.insert_frames", rows=packed, first=first, frames=blob)
+        waiting = [(number, each) for number, each in enumerate(messages, first) if each.after]
+        if waiting:
+            dormant.lay_down(transaction, waiting, now=now)
 
 
 def look_out(database: Database, queues: Sequence[str]) -> tuple[bool, float | None]:
@@ -104,11 +109,17 @@ def _lease(
     transaction.run("messages.lease", numbers=packed, owner=owner, until=lease_until)
     rows, blob = transaction.row("messages.fetch", numbers=packed)
     found: dict[int, Delivery] = {}
+    waited: list[int] = []
     start = 0
-    for queue, name, number, attempt, crashes, retries, priority, size in json.loads(rows):
+    for queue, name, number, attempt, crashes, retries, priority, size, inputs in json.loads(rows):
         frame = blob[start : start + size]
         start += size
         found[number] = Delivery(queue, name, frame, number, attempt, crashes, retries, priority)
+        if inputs:
+            waited.append(number)
     if len(found) != len(numbers) or start != len(blob):
         raise OperationalError("the database has lost the frames of messages; restore it")
+    if waited:
+        for number, ends in dormant.inputs_of(transaction, waited).items():
+            found[number] = found[number]._replace(inputs=tuple(ends))
     return [found[number] for number in numbers]

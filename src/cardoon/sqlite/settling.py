@@ -1,7 +1,7 @@
-"""End loans: settle, store results, mark nonces and publish successors in one transaction.
+"""End loans: settle, store results, mark nonces, publish and hand on outcomes in one transaction.
 
 A batch takes a fixed number of statements. It has the effect of its completions one after the
-other, each of which is nothing at all when its lease was lost.
+other, each of which is nothing at all when its lease was lost; only outcomes arrive last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from cardoon.broker import (
     Completion,
     DeadLetter,
     Kept,
+    Outcome,
     Outgoing,
     Quarantine,
     Requeue,
 )
 from cardoon.security.replay import Nonce
-from cardoon.sqlite import messages, replay, results
+from cardoon.sqlite import dormant, messages, replay, results
 from cardoon.sqlite.database import Transaction
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
@@ -62,6 +63,7 @@ class _Batch:
     results: list[SealedResult] = field(default_factory=list)
     done: list[Nonce] = field(default_factory=list)
     publish: list[Outgoing] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def add(self, number: int, completion: Completion) -> None:
         nonce = completion.nonce
@@ -80,6 +82,8 @@ class _Batch:
                 assert_never(completion.settlement)
         if completion.result is not None:
             self.results.append(completion.result)
+        if completion.outcome is not None and not isinstance(completion.settlement, Requeue):
+            self.outcomes.setdefault(completion.settlement.delivery.id, completion.outcome)
 
     def write(self, transaction: Transaction) -> None:
         if self.kept:
@@ -94,6 +98,8 @@ class _Batch:
             replay.finish(transaction, self.done)
         if self.publish:
             messages.publish(transaction, self.publish, now=self.now)
+        if self.outcomes:
+            dormant.hand_on(transaction, self.outcomes, now=self.now)
         if self.requeued or self.publish:
             transaction.bells.add(Bell.MESSAGES)
         if any(result.final for result in self.results):

@@ -1,4 +1,4 @@
-"""Take back what the dead and the silent held, and delete what has expired."""
+"""Take back what the dead and the silent held, wake strays, and delete what has expired."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cardoon.sqlite import dormant
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.presence import Life, Presence
 from cardoon.sqlite.statements import document
@@ -28,7 +29,7 @@ class Owner(NamedTuple):
 
 
 def is_anything_overdue(database: Database, *, now: float, monotonic: float) -> bool:
-    """Whether a lease has run out or something has expired; one look, no lock."""
+    """Whether a lease has run out, something has expired or is to be looked at; one look, no lock."""
     (found,) = database.row("upkeep.overdue", monotonic=monotonic, now=now)
     return bool(found)
 
@@ -41,8 +42,23 @@ def find_dead(database: Database, presence: Presence, *, boot: str) -> list[Owne
     ]
 
 
-def tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monotonic: float) -> int:
+def tidy(database: Database, dead: Sequence[Owner], *, now: float, monotonic: float) -> int:
     """Do all that is due, and return how many messages were taken back."""
+    looked_at, strays = dormant.look_for_strays(database, now=now)
+    with database.write(durable=False) as transaction:
+        dormant.wake_strays(transaction, looked_at, strays, now=now)
+        return _tidy(transaction, dead, now=now, monotonic=monotonic)
+
+
+def load_boot_id() -> str:
+    """What names the time since the host was started; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monotonic: float) -> int:
     pauses = {"first_pause": FIRST_PAUSE_SECONDS, "later_pause": LATER_PAUSE_SECONDS}
     numbers = document([owner.number for owner in dead])
     taken_back = transaction.run("upkeep.take_back_dead", owners=numbers, now=now, **pauses)
@@ -54,11 +70,3 @@ def tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monoton
     if taken_back:
         transaction.bells.add(Bell.MESSAGES)
     return taken_back
-
-
-def load_boot_id() -> str:
-    """What names the time since the host was started; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""

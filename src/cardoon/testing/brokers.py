@@ -33,13 +33,20 @@ from cardoon.testing.powers import (
     TransactionalSuite,
 )
 from cardoon.testing.setting import message, publish, receive
+from cardoon.testing.workflows import KeptWorkflowSuite, WorkflowSuite
 
 LONG = 20.0
 """Seconds in real time after which a test gives up on something that should happen at once."""
 
 
 class BrokerSuite(
-    MaintainedSuite, TransactionalSuite, ReplaySuite, BroadcasterSuite, InspectableSuite
+    MaintainedSuite,
+    TransactionalSuite,
+    ReplaySuite,
+    BroadcasterSuite,
+    InspectableSuite,
+    WorkflowSuite,
+    KeptWorkflowSuite,
 ):
     """The contract of `Broker`, and of those optional powers that the driver has."""
 

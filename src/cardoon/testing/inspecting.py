@@ -50,9 +50,9 @@ class InspectableSuite(BrokerFixtures):
         depths = list(inspectable.depths())
 
         assert depths == [
-            QueueDepth(queue="empty", ready=0, scheduled=0, leased=0, oldest=None),
-            QueueDepth(queue="q", ready=1, scheduled=1, leased=1, oldest=9),
-            QueueDepth(queue="r", ready=1, scheduled=0, leased=1, oldest=2),
+            QueueDepth(queue="empty", ready=0, scheduled=0, dormant=0, leased=0, oldest=None),
+            QueueDepth(queue="q", ready=1, scheduled=1, dormant=0, leased=1, oldest=9),
+            QueueDepth(queue="r", ready=1, scheduled=0, dormant=0, leased=1, oldest=2),
         ]
 
     def test_purging_deletes_what_waits(self, broker: Broker, clock: FakeClock) -> None:

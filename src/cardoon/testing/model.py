@@ -12,7 +12,7 @@ The driver must have all optional powers, and its time must be the clock's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import hypothesis.strategies as st
@@ -29,12 +29,15 @@ from cardoon.broker import (
     Inspectable,
     Kept,
     Maintained,
+    Outcome,
     Outgoing,
+    Predecessor,
     Quarantine,
     QueueDepth,
     Requeue,
     Settlement,
     Transactional,
+    Trigger,
 )
 from cardoon.security.replay import Nonce, NonceClaim, ReplayGuard
 from cardoon.testing.clock import FakeClock
@@ -44,6 +47,8 @@ QUEUES = ("q", "r")
 TASKS = tuple(f"t{number}" for number in range(8))
 NONCES = tuple(Nonce(b"session of 16 by", number, 9e9) for number in range(4))
 LEASE = 30.0
+STRAY_SECONDS = 60.0
+"""Within which a driver finds a message that waits for one that is nowhere."""
 
 
 class AllPowers(Broker, Transactional, Maintained, Inspectable, ReplayGuard, Protocol):
@@ -51,14 +56,36 @@ class AllPowers(Broker, Transactional, Maintained, Inspectable, ReplayGuard, Pro
 
 
 @st.composite
+def _waiting(
+    draw: st.DrawFn, earlier: Sequence[str]
+) -> tuple[tuple[Predecessor, ...], Trigger, float]:
+    trigger = draw(st.sampled_from(Trigger))
+    most = 3 if trigger is Trigger.SUCCESS else 1
+    after = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=most))
+    request = draw(st.sampled_from([b"", bytes(32), b"\xff" * 32]))
+    delay = draw(st.sampled_from([0.0, 0.0, 3.0]))
+    return tuple(Predecessor(name, request) for name in after), trigger, delay
+
+
+@st.composite
+def _outcome(draw: st.DrawFn) -> Outcome:
+    succeeded = draw(st.booleans())
+    return Outcome(draw(st.binary(max_size=3)), succeeded, not succeeded and draw(st.booleans()))
+
+
+@st.composite
 def _outgoing(draw: st.DrawFn, now: float) -> Outgoing:
     delay = draw(st.sampled_from([None, None, -1, 0, 1, 7]))
+    index = draw(st.integers(0, len(TASKS) - 1))
+    # Those that wait for each other in a circle would fill the store.
+    earlier = TASKS[:index]
     return Outgoing(
         draw(st.sampled_from(QUEUES)),
-        draw(st.sampled_from(TASKS)),
+        TASKS[index],
         draw(st.binary(max_size=5)),
         draw(st.integers(0, 2)),
         None if delay is None else now + delay,
+        *(draw(st.just(()) | _waiting(earlier)) if earlier else ()),
     )
 
 
@@ -71,9 +98,20 @@ def _settlement(draw: st.DrawFn, delivery: Delivery) -> Settlement:
             delay = draw(st.sampled_from([0.0, 0.0, 1.0, 5.0]))
             return Requeue(delivery, draw(st.sampled_from(Cause)), delay)
         case 3:
-            return DeadLetter(delivery, "broken")
+            return _dead(delivery)
         case _:
-            return Quarantine(delivery, "refused", "why")
+            return _refused(delivery)
+
+
+def _dead(delivery: Delivery) -> DeadLetter:
+    return DeadLetter(delivery, "broken")
+
+
+def _refused(delivery: Delivery) -> Quarantine:
+    return Quarantine(delivery, "refused", "why")
+
+
+_ENDS: list[Callable[[Delivery], Settlement]] = [Ack, Ack, Ack, _dead, _refused]
 
 
 @st.composite
@@ -85,11 +123,14 @@ def _completion(draw: st.DrawFn, given: Sequence[Delivery], now: float) -> Compl
         st.booleans(),
         st.just(None),
     )
+    # Most of what was ever given is lost by now.
+    delivery = draw(st.sampled_from(given[-5:]) | st.sampled_from(given))
     return Completion(
-        draw(_settlement(draw(st.sampled_from(given)))),
+        draw(_settlement(delivery)),
         draw(st.none() | result),
         tuple(draw(st.lists(_outgoing(now), max_size=2))),
         draw(st.none() | st.sampled_from(NONCES)),
+        draw(st.none() | _outcome()),
     )
 
 
@@ -100,24 +141,61 @@ class BrokerMachine(RuleBasedStateMachine):
         """A broker with an empty store, and the result backend that shares it."""
         raise NotImplementedError
 
-    @initialize()
-    def start(self) -> None:
-        """Begin with nothing."""
+    @initialize(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        """Begin with a few messages."""
         self.clock = FakeClock()
         self.oracle = Oracle()
         self.given: list[Delivery] = []
         self.broker, self.backend = self.make(self.clock)
+        self._publish(data.draw(st.lists(_outgoing(self.clock.now()), min_size=4, max_size=8)))
 
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
         """Send a few messages, some of them again."""
-        outgoing = data.draw(st.lists(_outgoing(self.clock.now()), min_size=1, max_size=4))
+        self._publish(data.draw(st.lists(_outgoing(self.clock.now()), min_size=1, max_size=6)))
 
-        self.broker.publish(outgoing, timeout=10)
-        self.oracle.publish(outgoing, self.clock.now())
+    @rule(
+        names=st.permutations(TASKS).map(lambda names: sorted(names[:4], reverse=True)),
+        queue=st.sampled_from(QUEUES),
+        trigger=st.sampled_from(Trigger),
+    )
+    def publish_workflow(self, names: list[str], queue: str, trigger: Trigger) -> None:
+        """Send a few messages, and one that waits for them."""
+        body, *members = names if trigger is Trigger.SUCCESS else names[:2]
+        after = tuple(Predecessor(name, name.encode()) for name in members)
+        outgoing = [Outgoing(queue, body, b"body", after=after, trigger=trigger)]
+        outgoing += [Outgoing(queue, name, b"member", priority=2) for name in members]
+        self._publish(outgoing)
+
+    @rule(data=st.data(), rounds=st.integers(1, 3))
+    def work(self, data: st.DataObject, rounds: int) -> None:
+        """Take all that is due and end it, as workers do."""
+        now = self.clock.now()
+        for _ in range(rounds):
+            held = self._receive(QUEUES, 5)
+            completions = [
+                Completion(
+                    data.draw(st.sampled_from(_ENDS))(each),
+                    publish=tuple(data.draw(st.lists(_outgoing(now), max_size=2))),
+                    outcome=data.draw(_outcome()),
+                )
+                for each in held
+            ]
+
+            assert list(self.broker.complete(completions)) == [True] * len(held)
+            self.oracle.complete(completions, now)
 
     @rule(queues=st.permutations(QUEUES), limit=st.integers(1, 5))
     def receive(self, queues: list[str], limit: int) -> None:
+        """Take what is due, and keep it."""
+        self._receive(queues, limit)
+
+    def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+        self.broker.publish(outgoing, timeout=10)
+        self.oracle.publish(outgoing, self.clock.now())
+
+    def _receive(self, queues: Sequence[str], limit: int) -> Sequence[Delivery]:
         """Take what is due; whose turn it is among the queues is the driver's business."""
         now = self.clock.now()
         lines = {queue: self.oracle.line(queue, now) for queue in queues}
@@ -132,6 +210,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert delivery[3:5] not in [old[3:5] for old in self.given], "a token came twice"
             self.oracle.lend(delivery, self.clock.monotonic() + LEASE)
         self.given += deliveries
+        return deliveries
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
@@ -153,7 +232,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
         taken = list(self.broker.complete(completions))
 
-        assert taken == [self.oracle.complete(each, now) for each in completions]
+        assert taken == self.oracle.complete(completions, now)
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
@@ -192,14 +271,16 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule()
     def maintain(self) -> None:
-        """Take back what has run out."""
+        """Take back what has run out, and wake what waits for nothing any more."""
+        if self.oracle.strays(self.clock.now()):
+            self.clock.advance(STRAY_SECONDS)
         expected = self.oracle.maintain(self.clock.now(), self.clock.monotonic())
 
         assert self.broker.maintain() == expected
 
-    @rule(queue=st.sampled_from(QUEUES))
+    @rule(queue=st.sampled_from((*QUEUES, *("",) * 8)))
     def purge(self, queue: str) -> None:
-        """Delete what waits."""
+        """Delete what waits; seldom, or there would be little left to wait."""
         assert self.broker.purge(queue) == self.oracle.purge(queue)
 
     @rule(where=st.sampled_from(Kept), data=st.data())
@@ -213,6 +294,17 @@ class BrokerMachine(RuleBasedStateMachine):
         restored = self.broker.restore(where, [kept[index].number])
 
         assert restored == self.oracle.restore(where, index, self.clock.now())
+
+    @rule(where=st.sampled_from(Kept), data=st.data())
+    def discard(self, where: Kept, data: st.DataObject) -> None:
+        """Delete a kept message."""
+        kept = self.broker.kept(where, limit=100)
+        if not kept:
+            return
+        index = data.draw(st.integers(0, len(kept) - 1))
+
+        assert self.broker.discard(where, [kept[index].number]) == 1
+        self.oracle.discard(where, index)
 
     @rule(seconds=st.sampled_from([1, 5, 29, 30]))
     def pass_time(self, seconds: int) -> None:
@@ -229,7 +321,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert seen == [_record(stored.message.id, stored) for stored in put]
         depths = {depth.queue: depth for depth in self.broker.depths()}
         for queue in QUEUES:
-            empty = QueueDepth(queue=queue, ready=0, scheduled=0, leased=0, oldest=None)
+            empty = QueueDepth(queue=queue, ready=0, scheduled=0, dormant=0, leased=0, oldest=None)
             _compare_depth(depths.get(queue, empty), self.oracle, self.clock.now())
 
     def teardown(self) -> None:
@@ -244,8 +336,9 @@ def _record(name: str, counted: Any) -> tuple[str, int, int, int]:
 
 def _compare_depth(depth: QueueDepth, oracle: Oracle, now: float) -> None:
     stored = [each for each in oracle.messages.values() if each.message.queue == depth.queue]
-    waiting = [each.due for each in stored if each.token is None]
+    waiting = [each.due for each in stored if each.token is None and not each.dormant]
     due = [at for at in waiting if at <= now]
-    assert depth.leased == len(stored) - len(waiting)
+    assert depth.dormant == sum(each.dormant for each in stored)
+    assert depth.leased == len(stored) - len(waiting) - depth.dormant
     assert (depth.ready, depth.scheduled) == (len(due), len(waiting) - len(due))
     assert depth.oldest == (now - min(due) if due else None)

@@ -11,15 +11,19 @@ from typing import assert_never
 
 from cardoon.backend import SealedResult
 from cardoon.broker import (
+    STRAY_GRACE_SECONDS,
     Ack,
     Cause,
     Completion,
     DeadLetter,
     Delivery,
+    Input,
     Kept,
+    Outcome,
     Outgoing,
     Quarantine,
     Requeue,
+    Trigger,
 )
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
@@ -38,6 +42,13 @@ class Stored:
     lease_until: float | None = None
     token: tuple[int | str, int] | None = None
     """Receipt and attempt of the loan that holds it."""
+    sent_at: float = 0.0
+    dormant: bool = False
+
+    @property
+    def predecessors(self) -> list[str]:
+        """The ids of those that it waits or waited for."""
+        return [predecessor.id for predecessor in self.message.after]
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,6 +69,8 @@ class Oracle:
     results: dict[str, SealedResult] = dataclasses.field(default_factory=dict)
     marks: dict[Nonce, tuple[int | str, int] | None] = dataclasses.field(default_factory=dict)
     """Who claimed a nonce last; None once it is done."""
+    outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
+    """How those ended that somebody waits or waited for."""
     places: int = 0
 
     def publish(self, outgoing: Iterable[Outgoing], now: float) -> None:
@@ -66,7 +79,10 @@ class Oracle:
             if message.id not in self.messages:
                 self.places += 1
                 due = now if message.run_at is None else message.run_at
-                self.messages[message.id] = Stored(message, self.places, due)
+                stored = Stored(message, self.places, due, sent_at=now)
+                self.messages[message.id] = stored
+                stored.dormant = bool(message.after)
+                self._rouse(stored, now)
 
     def line(self, queue: str, now: float) -> list[str]:
         """The ids that a queue would lend, in order."""
@@ -74,6 +90,7 @@ class Oracle:
             stored
             for stored in self.messages.values()
             if stored.message.queue == queue and stored.token is None and stored.due <= now
+            if not stored.dormant
         ]
         due.sort(key=lambda stored: (-stored.message.priority, stored.place))
         return [stored.message.id for stored in due]
@@ -93,6 +110,12 @@ class Oracle:
             stored.crashes,
             stored.retries,
             stored.message.priority,
+            tuple(
+                Input(each.id, each.request, self.outcomes[each.id].frame)
+                if each.id in self.outcomes
+                else Input(each.id, each.request, None)
+                for each in stored.message.after
+            ),
         )
         if delivery != expected:
             raise AssertionError(f"lent {delivery}, expected {expected}")
@@ -109,34 +132,34 @@ class Oracle:
         self.messages[delivery.id].lease_until = until
         return True
 
-    def complete(self, completion: Completion, now: float) -> bool:
-        """End a loan with all that belongs to it, or do nothing."""
-        settlement = completion.settlement
-        if not self.holds(settlement.delivery):
-            return False
-        stored = self.messages[settlement.delivery.id]
-        match settlement:
-            case Requeue(cause=cause, delay=delay):
-                stored.token = stored.lease_until = None
-                stored.crashes += 1 if cause is Cause.CRASHED else 0
-                stored.retries += 1 if cause is Cause.RETRIED else 0
-                stored.due = now + delay if delay > 0 else stored.due
-            case Ack():
-                self._end(stored, completion.nonce)
-            case DeadLetter():
-                self._end(stored, completion.nonce)
-                self.kept.append(Put(Kept.DEAD_LETTER, stored, completion.nonce))
-            case Quarantine():
-                self._end(stored, completion.nonce)
-                self.kept.append(Put(Kept.QUARANTINE, stored, completion.nonce))
-            case _:
-                assert_never(settlement)
-        if completion.result is not None:
-            if completion.result.final:
-                self.results.pop(completion.result.task_id, None)
-            self.store(completion.result)
-        self.publish(completion.publish, now)
-        return True
+    def complete(self, completions: Iterable[Completion], now: float) -> list[bool]:
+        """End loans with all that belongs to each, or do nothing where one is lost."""
+        taken: list[bool] = []
+        sent: list[Outgoing] = []
+        ended: dict[str, Outcome] = {}
+        for completion in completions:
+            delivery = completion.settlement.delivery
+            taken.append(self.holds(delivery))
+            if not taken[-1]:
+                continue
+            self._settle(completion, now)
+            if completion.result is not None:
+                if completion.result.final:
+                    self.results.pop(completion.result.task_id, None)
+                self.store(completion.result)
+            sent += [each for each in completion.publish if each.id not in self.messages]
+            if completion.outcome is not None and not isinstance(completion.settlement, Requeue):
+                ended[delivery.id] = completion.outcome
+        self._forget_outcomes()
+        self.publish(sent, now)
+        waited_for = {name for stored in self._all() for name in stored.predecessors}
+        for name, outcome in ended.items():
+            if name in waited_for:
+                self.outcomes.setdefault(name, outcome)
+        for stored in list(self.messages.values()):
+            self._rouse(stored, now)
+        self._forget_outcomes()
+        return taken
 
     def store(self, result: SealedResult) -> None:
         """Keep the first final result, and until then the latest."""
@@ -170,7 +193,20 @@ class Oracle:
                 stored.due = now + (10.0 if stored.crashes else 1.0)
                 stored.crashes += 1
                 taken_back += 1
+        for stored in self.strays(now):
+            stored.dormant, stored.due = False, now
         return taken_back
+
+    def strays(self, now: float) -> list[Stored]:
+        """Dormant messages past their grace that wait for one that is nowhere."""
+        there = {stored.message.id for stored in self._all()} | self.outcomes.keys()
+        return [
+            stored
+            for stored in self.messages.values()
+            if stored.dormant
+            and stored.sent_at + STRAY_GRACE_SECONDS <= now
+            and not there.issuperset(stored.predecessors)
+        ]
 
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue."""
@@ -181,7 +217,13 @@ class Oracle:
         ]
         for name in doomed:
             del self.messages[name]
+        self._forget_outcomes()
         return len(doomed)
+
+    def discard(self, where: Kept, index: int) -> None:
+        """Delete the message that is kept at this place among those kept there."""
+        self.kept.remove([each for each in self.kept if each.where is where][index])
+        self._forget_outcomes()
 
     def restore(self, where: Kept, index: int, now: float) -> bool:
         """Put back the message that is kept at this place among those kept there."""
@@ -191,15 +233,62 @@ class Oracle:
             return False
         self.kept.remove(put)
         self.publish([message._replace(run_at=None)], now)
+        back = self.messages[message.id]
+        back.dormant, back.due = False, now
         if where is Kept.QUARANTINE:
-            back = self.messages[message.id]
             back.attempt, back.crashes = put.stored.attempt, put.stored.crashes
             back.retries = put.stored.retries
         if put.nonce is not None:
             self.marks.pop(put.nonce, None)
         return True
 
+    def _settle(self, completion: Completion, now: float) -> None:
+        settlement = completion.settlement
+        stored = self.messages[settlement.delivery.id]
+        match settlement:
+            case Requeue(cause=cause, delay=delay):
+                stored.token = stored.lease_until = None
+                stored.crashes += 1 if cause is Cause.CRASHED else 0
+                stored.retries += 1 if cause is Cause.RETRIED else 0
+                stored.due = now + delay if delay > 0 else stored.due
+            case Ack():
+                self._end(stored, completion.nonce)
+            case DeadLetter():
+                self._end(stored, completion.nonce)
+                self.kept.append(Put(Kept.DEAD_LETTER, stored, completion.nonce))
+            case Quarantine():
+                self._end(stored, completion.nonce)
+                self.kept.append(Put(Kept.QUARANTINE, stored, completion.nonce))
+            case _:
+                assert_never(settlement)
+
     def _end(self, stored: Stored, nonce: Nonce | None) -> None:
         del self.messages[stored.message.id]
         if nonce is not None:
             self.finish(nonce)
+
+    def _rouse(self, stored: Stored, now: float) -> None:
+        """Wake a dormant message, or drop it, if what has ended is enough for that."""
+        if not stored.dormant:
+            return
+        message = stored.message
+        ends = [self.outcomes[name] for name in stored.predecessors if name in self.outcomes]
+        failed = any(not outcome.succeeded for outcome in ends)
+        if message.trigger is Trigger.FAILURE:
+            stored.dormant = not ends
+            if any(outcome.succeeded or outcome.skipped for outcome in ends):
+                del self.messages[message.id]
+        else:
+            stored.dormant = not failed and len(ends) < len(message.after)
+        if not stored.dormant:
+            at_once = failed and message.trigger is Trigger.SUCCESS
+            stored.due = now if at_once else max(now + message.delay, message.run_at or 0)
+
+    def _all(self) -> list[Stored]:
+        return [*self.messages.values(), *(put.stored for put in self.kept)]
+
+    def _forget_outcomes(self) -> None:
+        waited_for = {name for stored in self._all() for name in stored.predecessors}
+        self.outcomes = {
+            name: outcome for name, outcome in self.outcomes.items() if name in waited_for
+        }

@@ -3,13 +3,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import pytest
 
 from cardoon.backend import ResultBackend
-from cardoon.broker import Broker, Delivery, Outgoing
+from cardoon.broker import (
+    Ack,
+    Broker,
+    Completion,
+    Delivery,
+    Outcome,
+    Outgoing,
+    Predecessor,
+    Trigger,
+)
 from cardoon.security.replay import Nonce, NonceClaim
 from cardoon.testing.clock import FakeClock
 
@@ -51,6 +61,43 @@ class BrokerFixtures:
 def message(name: str) -> Outgoing:
     """A message to the queue `q`."""
     return Outgoing("q", name, name.encode())
+
+
+def predecessor(name: str) -> Predecessor:
+    """A message to wait for, with the digest that `inputs` repeats."""
+    return Predecessor(name, hashlib.sha256(name.encode()).digest())
+
+
+def waiting(name: str, *names: str, delay: float = 0.0, run_at: float | None = None) -> Outgoing:
+    """A message to the queue `q` that waits for others to succeed."""
+    after = tuple(map(predecessor, names))
+    return Outgoing("q", name, name.encode(), run_at=run_at, after=after, delay=delay)
+
+
+def errback(name: str, of: str, *, delay: float = 0.0) -> Outgoing:
+    """A message to the queue `q` that waits for another to fail."""
+    return waiting(name, of, delay=delay)._replace(trigger=Trigger.FAILURE)
+
+
+def success(delivery: Delivery) -> Completion:
+    """The end of a task that succeeded; its result is its name in capitals."""
+    return Completion(Ack(delivery), outcome=Outcome(delivery.id.upper().encode(), succeeded=True))
+
+
+def failure(delivery: Delivery, *, skipped: bool = False) -> Completion:
+    """The end of a task that failed."""
+    outcome = Outcome(f"no {delivery.id}".encode(), succeeded=False, skipped=skipped)
+    return Completion(Ack(delivery), outcome=outcome)
+
+
+def ids(deliveries: Sequence[Delivery]) -> list[str]:
+    """The messages that were lent, in order."""
+    return [delivery.id for delivery in deliveries]
+
+
+def frames(delivery: Delivery) -> list[bytes | None]:
+    """The results that a delivery carries."""
+    return [each.frame for each in delivery.inputs]
 
 
 def publish(broker: Broker, *outgoing: Outgoing) -> None:

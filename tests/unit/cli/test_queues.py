@@ -20,10 +20,10 @@ def full(project):
 def test_queues_are_shown_for_people(full):
     head, celery, mail = full.answer("queues").splitlines()
 
-    assert head.split() == ["queue", "ready", "scheduled", "running", "oldest"]
-    assert celery.split()[:4] == ["celery", "2", "1", "1"]
-    assert mail.split()[:4] == ["mail", "1", "0", "0"]
-    assert mail.split()[4].endswith("s")
+    assert head.split() == ["queue", "ready", "scheduled", "dormant", "running", "oldest"]
+    assert celery.split()[:5] == ["celery", "2", "1", "0", "1"]
+    assert mail.split()[:5] == ["mail", "1", "0", "0", "0"]
+    assert mail.split()[5].endswith("s")
 
 
 def test_queues_are_shown_for_programs(full):
@@ -34,6 +34,7 @@ def test_queues_are_shown_for_programs(full):
         "queue": "celery",
         "ready": 2,
         "scheduled": 1,
+        "dormant": 0,
         "leased": 1,
         "oldest": 0,
     }
@@ -43,7 +44,7 @@ def test_queues_are_shown_for_programs(full):
 def test_a_queue_in_which_nothing_waits_has_no_oldest(project):
     assert project.hands.take() == []
 
-    assert project.answer("queues").splitlines()[1].split() == ["celery", "0", "0", "0", "-"]
+    assert project.answer("queues").splitlines()[1].split() == ["celery", "0", "0", "0", "0", "-"]
 
 
 def test_a_new_project_has_no_queues(project):

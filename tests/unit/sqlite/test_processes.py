@@ -9,8 +9,6 @@ from collections import Counter
 
 import pytest
 
-from cardoon.clock import SystemClock
-
 
 def words(process, timeout=60):
     output, _ = process.communicate(timeout=timeout)
@@ -46,13 +44,9 @@ def test_four_senders_and_two_workers_lose_nothing_and_do_nothing_twice(tmp_path
 def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path, start):
     path = tmp_path / "x.db"
     chance = random.Random(7)
-    clock = SystemClock()
-    end = clock.monotonic() + 5
     said = []
-    rounds = 0
-    while clock.monotonic() < end:
-        rounds += 1
-        storm = [start("storm", path, f"{rounds}.{n}") for n in range(3)]
+    for number in range(6):
+        storm = [start("storm", path, f"{number}.{n}") for n in range(3)]
         said += [tuple(storm[0].stdout.readline().split()) for _ in range(chance.randrange(1, 99))]
         for process in storm:
             process.send_signal(signal.SIGKILL)
@@ -63,7 +57,6 @@ def test_processes_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_pa
     waiting = set(rows(path, "SELECT id FROM message"))
     recorded = set(rows(path, "SELECT task_id FROM result"))
 
-    assert rounds > 3
     assert len(sent) > 100
     assert len(done) > 100
     assert rows(path, "PRAGMA integrity_check") == ["ok"]

@@ -15,13 +15,14 @@ import cardoon
 from cardoon.exceptions import OperationalError
 from cardoon.sqlite import schema, statements
 
-AREAS = ["messages", "results", "replay", "kept", "upkeep", "broadcasts"]
+AREAS = ["messages", "dormant", "results", "replay", "kept", "upkeep", "broadcasts"]
 NAMES = [name for area in AREAS for name in statements.names(area)]
 
 READS_EVERY_ROW = {
     # Counts, for people.
     "kept.ready",
     "kept.scheduled",
+    "kept.dormant",
     "kept.leased",
     # Tables with a handful of rows.
     "kept.queues",
@@ -70,7 +71,13 @@ def test_no_statement_reads_a_whole_table_or_sorts(connection, name):
         ("messages.promote", "message_scheduled (queue=? AND due<?)"),
         ("kept.ready", "message_ready"),
         ("kept.scheduled", "message_scheduled"),
+        ("kept.dormant", "message_dormant"),
+        ("kept.purge_dormant", "message_dormant (queue=?)"),
+        ("dormant.successors", "input_predecessor (predecessor=?)"),
+        ("dormant.to_look_at", "dormant_look (look_at<?)"),
+        ("dormant.strays", "kept_id (id=?)"),
         ("upkeep.overdue", "message_leased (lease_until<?)"),
+        ("upkeep.overdue", "dormant_look (look_at<?)"),
         ("upkeep.take_back_dead", "message_leased"),
     ],
 )

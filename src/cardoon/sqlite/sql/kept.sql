@@ -13,6 +13,9 @@ SELECT queue, count(*), sum(due <= :now), min(due) FROM message WHERE state = 0 
 -- name: leased
 SELECT queue, count(*) FROM message WHERE state = 2 GROUP BY queue;
 
+-- name: dormant
+SELECT queue, count(*) FROM message WHERE state = 3 GROUP BY queue;
+
 -- name: purge_ready
 DELETE FROM message WHERE number IN (
     SELECT number FROM message WHERE state = 1 AND queue = :place LIMIT :limit
@@ -23,6 +26,11 @@ DELETE FROM message WHERE number IN (
     SELECT number FROM message WHERE state = 0 AND queue = :place LIMIT :limit
 );
 
+-- name: purge_dormant
+DELETE FROM message WHERE number IN (
+    SELECT number FROM message WHERE state = 3 AND queue = :place LIMIT :limit
+);
+
 -- name: list
 SELECT number, queue, id, reason, detail, kept_at, frame, attempt, crashes, retries
 FROM kept
@@ -31,9 +39,12 @@ ORDER BY number LIMIT :limit;
 
 -- name: restore_message
 -- A dead letter starts afresh. What was quarantined by mistake goes on where it was.
-INSERT INTO message (number, id, queue, priority, state, due, size, attempt, crashes, retries)
+INSERT INTO message (
+    number, id, queue, priority, state, due, size, inputs, attempt, crashes, retries
+)
 SELECT
     :new, id, queue, priority, 1, :now, length(frame),
+    (SELECT count(*) FROM input WHERE message = inputs_of),
     CASE place WHEN 'dead' THEN 0 ELSE attempt END,
     CASE place WHEN 'dead' THEN 0 ELSE crashes END,
     CASE place WHEN 'dead' THEN 0 ELSE retries END
@@ -42,6 +53,10 @@ ON CONFLICT (id) DO NOTHING;
 
 -- name: restore_frame
 INSERT INTO frame (number, frame) SELECT :new, frame FROM kept WHERE number = :number;
+
+-- name: restore_inputs
+UPDATE input SET message = :new
+WHERE message = (SELECT inputs_of FROM kept WHERE number = :number);
 
 -- name: nonce
 SELECT session, sequence FROM kept WHERE number = :number;

@@ -1,7 +1,8 @@
 -- Messages on their way. Batches travel as one JSON document and one joined blob of frames, so
 -- that a statement is one step however many messages it concerns (see statements.py).
 --
--- States, as literals because partial indexes ask for them: 0 scheduled, 1 ready, 2 leased.
+-- States, as literals because partial indexes ask for them: 0 scheduled, 1 ready, 2 leased,
+-- 3 dormant (see dormant.sql).
 
 -- name: declare
 INSERT INTO queue (name)
@@ -54,9 +55,16 @@ WHERE number IN (
 );
 
 -- name: pick
-SELECT json_group_array(json_array(number, size))
+-- With the size of all that a delivery carries.
+SELECT json_group_array(json_array(number, total))
 FROM (
-    SELECT number, size FROM message WHERE state = 1 AND queue = :queue
+    SELECT number, size + CASE inputs WHEN 0 THEN 0 ELSE (
+        SELECT coalesce(sum(length(outcome.frame)), 0)
+        FROM input
+        CROSS JOIN outcome ON outcome.predecessor = input.predecessor
+        WHERE input.message = message.number
+    ) END AS total
+    FROM message WHERE state = 1 AND queue = :queue
     ORDER BY priority DESC, number LIMIT :limit
 );
 
@@ -69,7 +77,7 @@ WHERE number IN (SELECT value FROM json_each(:numbers));
 SELECT
     json_group_array(json_array(
         message.queue, message.id, message.number, message.attempt,
-        message.crashes, message.retries, message.priority, length(frame.frame)
+        message.crashes, message.retries, message.priority, length(frame.frame), message.inputs
     )),
     CAST(group_concat(frame.frame, '') AS BLOB)
 FROM json_each(:numbers) AS picked
@@ -106,7 +114,7 @@ WHERE message.number = json_extract(change.value, '$[0]');
 -- :rows [[number, place, reason, detail, session or null, sequence or null], ...]
 INSERT INTO kept (
     place, queue, id, priority, attempt, crashes, retries, reason, detail, kept_at,
-    session, sequence, frame
+    session, sequence, inputs_of, frame
 )
 SELECT
     json_extract(move.value, '$[1]'),
@@ -117,6 +125,7 @@ SELECT
     :now,
     json_extract(move.value, '$[4]'),
     json_extract(move.value, '$[5]'),
+    CASE WHEN message.inputs > 0 THEN message.number END,
     frame.frame
 FROM json_each(:rows) AS move
 CROSS JOIN message ON message.number = json_extract(move.value, '$[0]')

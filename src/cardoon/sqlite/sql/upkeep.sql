@@ -1,6 +1,7 @@
 -- name: overdue
 SELECT
     EXISTS (SELECT 1 FROM message WHERE state = 2 AND lease_until <= :monotonic)
+    OR EXISTS (SELECT 1 FROM dormant WHERE look_at <= :now)
     OR EXISTS (SELECT 1 FROM result WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM replay WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM broadcast WHERE expires_at <= :now);
