@@ -21,8 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cardoon.app import Cardoon, Celery
-    from cardoon.canvas import Signature
-    from cardoon.result import AsyncResult, EagerResult
+    from cardoon.canvas import (
+        Signature,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        xmap,
+        xstarmap,
+    )
+    from cardoon.result import AsyncResult, EagerResult, GroupResult, ResultSet
     from cardoon.shared import shared_task
     from cardoon.task import Task
 
@@ -33,10 +43,20 @@ __all__ = [
     "Cardoon",
     "Celery",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
     "Signature",
     "Task",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
     "shared_task",
+    "signature",
+    "xmap",
+    "xstarmap",
 ]
 
 _HOMES = {
@@ -44,9 +64,19 @@ _HOMES = {
     "Cardoon": "cardoon.app",
     "Celery": "cardoon.app",
     "EagerResult": "cardoon.result",
+    "GroupResult": "cardoon.result",
+    "ResultSet": "cardoon.result",
     "Signature": "cardoon.canvas",
     "Task": "cardoon.task",
+    "chain": "cardoon.canvas",
+    "chord": "cardoon.canvas",
+    "chunks": "cardoon.canvas",
+    "group": "cardoon.canvas",
+    "maybe_signature": "cardoon.canvas",
     "shared_task": "cardoon.shared",
+    "signature": "cardoon.canvas",
+    "xmap": "cardoon.canvas",
+    "xstarmap": "cardoon.canvas",
 }
 
 

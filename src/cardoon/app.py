@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from cardoon.awaiting import ResultQueue, SendQueue
+from cardoon.builtins import register_builtins
 from cardoon.calling import (
-    MAX_ID_BYTES,
     MAX_NAME_BYTES,
     NO_OPTIONS,
-    CallDefaults,
-    CallOptions,
-    check_options,
     check_text,
     choose_codec,
-    make_call,
 )
-from cardoon.canvas import Signature
+from cardoon.calls import Calls
+from cardoon.canvas.signatures import set_default_caller
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, is_task_process
-from cardoon.context import Request, current_request
-from cardoon.deployment import Deployment
-from cardoon.eager import run_eagerly
+from cardoon.context import current_request
+from cardoon.deployment import Deployment, require_signatures
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
-from cardoon.ids import make_id
 from cardoon.producer import Producer
 from cardoon.registry import SHARED, Registry, SharedFunction
-from cardoon.result import AsyncResult as _AsyncResult
-from cardoon.result import EagerResult
-from cardoon.retrying import publish_delays, publish_until
-from cardoon.sender import Call, Handle, Report, Sender
+from cardoon.sender import Sender
+from cardoon.settings_source import Packages, import_related, read_source
 from cardoon.task import BoundTaskDecorator, CoroutineTask, TaskDecorator, make_task
 from cardoon.task import Task as _Task
 from cardoon.task_options import check_task_options
@@ -45,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Cardoon:
+class Cardoon(Calls):
     """A task queue: settings, tasks, and the way to the broker.
 
     `Cardoon("shop")` needs nothing else: it signs with an identity of its own, made on first use, and
@@ -65,6 +57,8 @@ class Cardoon:
         include: Sequence[str] | None = None,
         task_cls: type[_Task[..., Any]] | None = None,
         set_as_current: bool = True,
+        config_source: object = None,
+        namespace: str | None = None,
         clock: Clock | None = None,
         **settings: Any,
     ) -> None:
@@ -73,14 +67,18 @@ class Cardoon:
         self.conf = Conf()
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         self.conf.update({name: value for name, value in given.items() if value is not None})
+        if config_source is not None:
+            self.config_from_object(config_source, namespace=namespace)
         self.conf.update(settings)
         if task_cls is not None:
             self.Task = task_cls
         self.tasks = Registry()
         self._producer: tuple[int, Settings, Producer] | None = None
         self._link: Sender | None = None
+        self._discoveries: list[tuple[Packages, str | None]] = []
         self._start_afresh()
         _apps.add(self)
+        register_builtins(self)
         for shared in SHARED:
             self.register_shared(shared)
         if set_as_current:
@@ -129,140 +127,6 @@ class Cardoon:
             module = self.main or (Path(path).stem if path else "__main__")
         return f"{module}.{name}"
 
-    # Calling
-
-    def send(
-        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> _AsyncResult[Any]:
-        """Call a task; see `Task.apply_async`."""
-        task.check_arguments(args, kwargs)
-        if self.settings.task_always_eager:
-            return self.run_eagerly(task, args, kwargs, **options)
-        checked = check_options(options)
-        call = self._make_call(task.name, args, kwargs, checked, task.call_defaults)
-        return self._publish([call], checked)[0]
-
-    def send_calls(
-        self, task: _Task[..., Any], calls: Iterable[Any], **options: Any
-    ) -> list[_AsyncResult[Any]]:
-        """Call a task many times in one transaction; see `Task.send_many`."""
-        pairs = [_split_call(task.name, call) for call in calls]
-        for args, kwargs in pairs:
-            task.check_arguments(args, kwargs)
-        if self.settings.task_always_eager:
-            return [self.run_eagerly(task, args, kwargs, **options) for args, kwargs in pairs]
-        checked = check_options(options)
-        if checked.task_id is not None:
-            raise InvalidTaskError("send_many: one task_id cannot name many calls")
-        defaults = task.call_defaults
-        return self._publish(
-            [self._make_call(task.name, args, kwargs, checked, defaults) for args, kwargs in pairs],
-            checked,
-        )
-
-    async def asend(
-        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> _AsyncResult[Any]:
-        """Call a task from a coroutine; concurrent calls are stored together."""
-        task.check_arguments(args, kwargs)
-        if self.settings.task_always_eager:
-            # A task that is a coroutine needs a loop of its own, which one thread cannot have twice.
-            return await asyncio.to_thread(self.run_eagerly, task, args, kwargs, **options)
-        checked = check_options(options)
-        call = self._make_call(task.name, args, kwargs, checked, task.call_defaults)
-        if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
-            return (await asyncio.to_thread(self._publish, [call], checked))[0]
-        return _AsyncResult(call.id, source=self, request=await self._sends.send(call))
-
-    def send_task(
-        self,
-        name: str,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> _AsyncResult[Any]:
-        """Call a task by name. It need not be known here; then its arguments are not checked."""
-        if name in self.tasks:
-            return self.send(self.tasks[name], args or (), kwargs or {}, **options)
-        check_text("task name", name, MAX_NAME_BYTES)
-        checked = check_options(options)
-        settings = self.settings
-        defaults = CallDefaults(
-            queue=settings.task_default_queue,
-            codec=choose_codec(None, settings.task_compression),
-            priority=settings.task_default_priority,
-            ignore_result=settings.task_ignore_result,
-        )
-        call = self._make_call(name, args or (), kwargs or {}, checked, defaults)
-        return self._publish([call], checked)[0]
-
-    def send_many(self, signatures: Iterable[Signature]) -> list[_AsyncResult[Any]]:
-        """Send many signatures, of different tasks if need be, all or none."""
-        found = [(self.tasks[one.task], one.args, one.kwargs, one.options) for one in signatures]
-        for task, args, kwargs, _ in found:
-            task.check_arguments(args, kwargs)
-        if self.settings.task_always_eager:
-            return [
-                self.run_eagerly(task, args, kwargs, **rest) for task, args, kwargs, rest in found
-            ]
-        calls = [
-            self._make_call(task.name, args, kwargs, check_options(rest), task.call_defaults)
-            for task, args, kwargs, rest in found
-        ]
-        return self._publish(calls, NO_OPTIONS)
-
-    def apply_task(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> EagerResult[Any]:
-        """Run a task by name, here and now."""
-        return self.run_eagerly(self.tasks[name], args, kwargs, **options)
-
-    def run_eagerly(
-        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> EagerResult[Any]:
-        """Run one call here and now, with its retries; see `Task.apply`."""
-        throw = options.pop("throw", self.settings.task_eager_propagates)
-        checked = check_options(options)
-        around = current_request()
-        request = Request(
-            task=task.name,
-            id=checked.task_id or self.new_id(),
-            args=tuple(args),
-            kwargs=dict(kwargs),
-            retries=checked.retries,
-            max_retries=checked.max_retries,
-            headers=dict(checked.headers or {}),
-            hostname=None if around is None else around.hostname,
-            is_eager=True,
-            called_directly=False,
-        )
-        result: EagerResult[Any] = run_eagerly(task, request, source=self)
-        linked = checked.link if result.successful() else checked.link_error
-        for callback in linked:
-            Signature(callback, caller=self).apply(
-                (result.result,) if result.successful() else (result.id,)
-            )
-        if throw:
-            result.get()
-        return result
-
-    def signature(
-        self,
-        name: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        immutable: bool = False,
-        options: Mapping[str, Any] | None = None,
-    ) -> Signature:
-        """A call to make later, by name."""
-        return Signature(name, args, kwargs, options, immutable=immutable, caller=self)
-
-    def AsyncResult(self, task_id: str) -> _AsyncResult[Any]:  # noqa: N802  # Celery's name
-        """The handle on the result of a task that was sent elsewhere or before."""
-        check_text("task_id", task_id, MAX_ID_BYTES)
-        return _AsyncResult(task_id, source=self)
-
     # The parts that are built on first use
 
     @property
@@ -285,14 +149,63 @@ class Cardoon:
         with self._lock:
             return self._connect()
 
-    @property
-    def max_result_bytes(self) -> int:
-        """How large a decoded result may be."""
-        return self.settings.message_max_bytes
+    def config_from_object(
+        self,
+        obj: object,
+        silent: bool = False,  # noqa: FBT001, FBT002  # Celery's signature
+        force: bool = False,  # noqa: ARG002, FBT001, FBT002
+        namespace: str | None = None,
+    ) -> None:
+        """Take settings from an object, a dict, or the name of a module or of `module:object`.
 
-    async def wait_for(self, handle: Handle) -> Report:
-        """A final result, for a coroutine."""
-        return await self._results.wait_for(handle)
+        Read at once. With `namespace="CELERY"` those that begin with `CELERY_`, as in
+        `app.config_from_object("django.conf:settings", namespace="CELERY")`. What was set before stays
+        unless it is named here. `silent` takes a module that is not there for an empty one.
+        """
+        try:
+            found = read_source(obj, namespace=namespace)
+        except ImproperlyConfigured as error:
+            if silent and isinstance(error.__cause__, ModuleNotFoundError):
+                return
+            raise
+        self.conf.update(found)
+
+    def config_from_envvar(self, variable_name: str, silent: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Take settings from the module that an environment variable names."""
+        name = os.environ.get(variable_name)
+        if name:
+            self.config_from_object(name, silent=silent)
+        elif not silent:
+            raise ImproperlyConfigured(
+                f"config_from_envvar: the environment has no variable {variable_name!r}"
+            )
+
+    def autodiscover_tasks(
+        self,
+        packages: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+        related_name: str | None = "tasks",
+        force: bool = False,  # noqa: FBT001, FBT002  # Celery's signature
+    ) -> None:
+        """Import `tasks` of each package when the app is first needed, or now with `force`.
+
+        Without `packages` those of Django's `INSTALLED_APPS`. A package without the module is skipped;
+        what its import raises is raised.
+        """
+        self._discoveries.append((packages, related_name))
+        if force:
+            self.discover()
+
+    def discover(self) -> None:
+        """Carry out what `autodiscover_tasks` asked for; what a worker does at its start."""
+        while self._discoveries:
+            packages, related_name = self._discoveries.pop(0)
+            import_related(packages, related_name)
+
+    @property
+    def current_task(self) -> _Task[..., Any] | None:
+        """The task that runs in this thread or coroutine."""
+        request = current_request()
+        return None if request is None else self.tasks.get(request.task)
 
     def setup_security(
         self,
@@ -317,22 +230,9 @@ class Cardoon:
             "security_cert_store": store,
             "security_digest": digest,
         }
-        accept = ["auth", *(name for name in allowed_serializers or () if name != "auth")]
-        self.conf.update(
-            {name: value for name, value in given.items() if value is not None},
-            task_serializer="auth",
-            result_serializer="auth",
-            accept_content=accept,
-        )
-        settings = self.settings
-        for name in ("security_key", "security_certificate", "security_cert_store"):
-            if not getattr(settings, name):
-                raise ImproperlyConfigured(
-                    f"setup_security: {name} is not set; it needs security_key, "
-                    "security_certificate and security_cert_store"
-                )
+        require_signatures(self.conf, given, accept=allowed_serializers or ())
         if not is_task_process():  # a process that runs task code must never read the key
-            Deployment(settings, clock=self.clock).check_identity()
+            Deployment(self.settings, clock=self.clock).check_identity()
 
     def attach(self, link: Sender) -> None:
         """Send through `link` instead of an own connection: what task processes do."""
@@ -363,10 +263,6 @@ class Cardoon:
     def __repr__(self) -> str:
         return f"<Cardoon {self.main or '__main__'}>"
 
-    def new_id(self) -> str:
-        """A fresh task id."""
-        return make_id(self.clock)
-
     def _connect(self) -> Producer:
         settings = self.settings
         made = self._producer
@@ -383,46 +279,6 @@ class Cardoon:
         self._lock = threading.RLock()  # protects the producer
         self._sends = SendQueue(lambda calls: self._sign_and_store(calls, NO_OPTIONS))
         self._results = ResultQueue(lambda: self.sender)
-
-    def _make_call(
-        self,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        options: CallOptions,
-        defaults: CallDefaults,
-    ) -> Call:
-        call = make_call(
-            name,
-            (args, kwargs),
-            options,
-            defaults=defaults,
-            settings=self.settings,
-            clock=self.clock,
-            new_id=self.new_id,
-        )
-        running = current_request()
-        if running is not None and running.id is not None and call.parent is None:
-            return call._replace(root=call.root or running.root_id, parent=running.id)
-        return call
-
-    def _publish(self, calls: Sequence[Call], options: CallOptions) -> list[_AsyncResult[Any]]:
-        return [
-            _AsyncResult(call.id, source=self, request=digest)
-            for call, digest in zip(calls, self._sign_and_store(calls, options), strict=True)
-        ]
-
-    def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[bytes]:
-        settings = self.settings
-        timeout = options.timeout or settings.task_publish_timeout
-        again = settings.task_publish_retry if options.retry is None else options.retry
-        policy = options.retry_policy or settings.task_publish_retry_policy
-        return publish_until(
-            lambda left: self.sender.send(calls, timeout=left),
-            timeout=timeout,
-            delays=publish_delays(policy) if again else iter(()),
-            clock=self.clock,
-        )
 
     def _register_function(self, function: Any, options: Mapping[str, Any]) -> _Task[..., Any]:
         if not callable(function) or not hasattr(function, "__qualname__"):
@@ -463,17 +319,9 @@ def current_application() -> Cardoon:
     return _current[-1]
 
 
+set_default_caller(current_application)
+
+
 def known_applications() -> list[Cardoon]:
     """Every app of this process."""
     return list(_apps)
-
-
-def _split_call(name: str, call: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    if isinstance(call, (tuple, list)):
-        return call, {}
-    if isinstance(call, dict):
-        return (), call
-    raise InvalidTaskError(
-        f"{name}.send_many: {call!r} is neither a tuple of positional arguments nor a dict of "
-        "keyword arguments; for one argument write (value,)"
-    )

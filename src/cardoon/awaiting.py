@@ -112,8 +112,11 @@ class ResultQueue(Collection[Handle]):
                     return
 
     def _look(self, handle: Handle) -> None:
-        for report in self._sender().wait([handle], timeout=0.0):
-            self._deliver(report)
+        try:
+            for report in self._sender().wait([handle], timeout=0.0):
+                self._deliver(report)
+        except Exception as error:  # noqa: BLE001  # as in `_wait_all`
+            self._fail(error)
 
     def _deliver(self, report: Report) -> None:
         with self._lock:

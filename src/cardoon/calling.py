@@ -138,9 +138,15 @@ def make_call(
     settings: Settings,
     clock: Clock,
     new_id: Callable[[], str],
+    embed: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Call:
-    """Encode one call. `EncodeError` for arguments that cannot travel."""
-    if options is NO_OPTIONS and defaults.expires is None and defaults.shadow is None:
+    """Encode one call. `EncodeError` for arguments that cannot travel.
+
+    `embed` is what the body says besides the arguments, `told` what its signed headers say.
+    """
+    is_plain = options is NO_OPTIONS and not (embed or told)
+    if is_plain and defaults.expires is None and defaults.shadow is None:
         return Call(
             task=name,
             id=new_id(),
@@ -151,14 +157,21 @@ def make_call(
             priority=defaults.priority,
             max_retries=defaults.max_retries,
         )
-    return _call_with_options(
-        name, body, options, defaults=defaults, settings=settings, clock=clock, new_id=new_id
+    made = _call_with_options(
+        name,
+        (*body, {**_NO_EMBED, **(embed or {})}),
+        options,
+        defaults=defaults,
+        settings=settings,
+        clock=clock,
+        new_id=new_id,
     )
+    return made._replace(headers=_headers(defaults, options, told))
 
 
 def _call_with_options(
     name: str,
-    body: tuple[Sequence[Any], Mapping[str, Any]],
+    body: tuple[Sequence[Any], Mapping[str, Any], Mapping[str, Any]],
     options: CallOptions,
     *,
     defaults: CallDefaults,
@@ -180,20 +193,12 @@ def _call_with_options(
     codec = defaults.codec
     if options.serializer is not None or options.compression is not None:
         codec = choose_codec(options.serializer, options.compression)
-    embed = _NO_EMBED
-    if options.link or options.link_error:
-        embed = {
-            **_NO_EMBED,
-            "callbacks": list(options.link) or None,
-            "errbacks": list(options.link_error) or None,
-        }
     return Call(
         task=name,
         id=options.task_id if options.task_id is not None else new_id(),
         queue=options.queue or defaults.queue,
         codec=codec,
-        body=encode_body([body[0], body[1], embed], codec),
-        headers=_headers(defaults, options),
+        body=encode_body(list(body), codec),
         priority=defaults.priority if options.priority is None else options.priority,
         eta=None if eta is None or eta <= now else eta,
         expires=expires,
@@ -287,9 +292,11 @@ _PARSERS: Mapping[str, Parser] = {
 _NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def _headers(defaults: CallDefaults, options: CallOptions) -> bytes:
+def _headers(
+    defaults: CallDefaults, options: CallOptions, told: Mapping[str, Any] | None = None
+) -> bytes:
     """Label 20: what is signed beyond the claims, and only where it differs from the usual."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(told or {})
     hard = options.time_limit or defaults.time_limit
     soft = options.soft_time_limit or defaults.soft_time_limit
     if hard or soft:
@@ -302,8 +309,6 @@ def _headers(defaults: CallDefaults, options: CallOptions) -> bytes:
         found["priority"] = priority
     if shadow := options.shadow or defaults.shadow:
         found["shadow"] = shadow
-    if options.link or options.link_error:
-        found["links"] = True
     if options.headers:
         found["headers"] = dict(options.headers)
     if not found:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cardoon.celery_settings import UNNEEDED, find_reason
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
     Parser,
@@ -33,6 +35,8 @@ from cardoon.option import (
     timezone,
     url,
 )
+
+logger = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "CARDOON_"
 ROLE_VARIABLE = "CARDOON_PROCESS"
@@ -156,6 +160,8 @@ def check_setting(name: str, value: object) -> Any:
     """The value as its option reads it; `ImproperlyConfigured` names setting, value and remedy."""
     option = OPTIONS.get(name)
     if option is None:
+        if reason := find_reason(name):
+            raise ImproperlyConfigured(f"setting {name!r} is Celery's and not here: {reason}")
         close = difflib.get_close_matches(name, OPTIONS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "; see docs/configuration.md"
         raise ImproperlyConfigured(f"unknown setting {name!r}{hint}")
@@ -207,8 +213,13 @@ class Conf:
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set several settings, or, if one of them is wrong, none."""
+        given = {**(values or {}), **more}
+        for name in UNNEEDED.keys() & given.keys():
+            logger.info("setting %s changes nothing here: %s", name, UNNEEDED[name])
         checked = {
-            name: check_setting(name, value) for name, value in {**(values or {}), **more}.items()
+            name: check_setting(name, value)
+            for name, value in given.items()
+            if name not in UNNEEDED
         }
         self._explicit = {**self._explicit, **checked}
         self._settings = None

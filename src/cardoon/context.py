@@ -43,8 +43,9 @@ class Request:
     is_eager: bool = False
     called_directly: bool = True
     utc: bool = True
-    callbacks: list[Any] | None = None
-    errbacks: list[Any] | None = None
+    group: str | None = None
+    group_index: int | None = None
+    """The group that it is a member of, and its place there."""
     fence: int = 0
     """Rises with each delivery of the message: a fencing token for writes elsewhere."""
     entered: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from cardoon.audit import AuditLog
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
 from cardoon.clock import Clock
-from cardoon.config import Settings, content_kind, find_state_directory, reveal
+from cardoon.config import Conf, Settings, content_kind, find_state_directory, reveal
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.security.authority import ensure_identity
 from cardoon.security.gate import Gate, Limits
@@ -218,3 +219,22 @@ def _plain(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     name = _ALIASES.get(scheme.lower(), scheme.lower())
     return f"{name}{mark}{rest}" if name in EMBEDDED else url
+
+
+def require_signatures(
+    conf: Conf, given: Mapping[str, str | None], *, accept: Sequence[str]
+) -> None:
+    """Sign everything with the files that are given or set, and accept nothing else but `accept`."""
+    conf.update(
+        {name: value for name, value in given.items() if value is not None},
+        task_serializer="auth",
+        result_serializer="auth",
+        accept_content=["auth", *(name for name in accept if name != "auth")],
+    )
+    settings = conf.settings()
+    for name in ("security_key", "security_certificate", "security_cert_store"):
+        if not getattr(settings, name):
+            raise ImproperlyConfigured(
+                f"setup_security: {name} is not set; it needs security_key, security_certificate "
+                "and security_cert_store"
+            )

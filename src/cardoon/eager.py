@@ -14,6 +14,7 @@ from cardoon.executor import (
     HandedBack,
     Ignored,
     Rejected,
+    Replaced,
     Retried,
     Succeeded,
     execute,
@@ -47,5 +48,7 @@ def run_eagerly(
             return EagerResult(task_id, Reject(reason), states.REJECTED, source=source)
         case Ignored():
             return EagerResult(task_id, Ignore(), states.IGNORED, source=source)
+        case Replaced():
+            raise CardoonError(f"{task.name}: Replaced was raised by hand; use self.replace")
         case HandedBack():
             raise CardoonError(f"{task.name}: SoftShutdown was raised outside of a worker")

@@ -14,6 +14,7 @@ import traceback as tracebacks
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cardoon import exceptions
 from cardoon.context import Request, carrying_out
 from cardoon.exceptions import Ignore, Reject, Retry, SoftShutdown
 from cardoon.retrying import backoff_delay
@@ -64,7 +65,13 @@ class HandedBack(NamedTuple):
     """The task was interrupted because its worker stops; it has not ended."""
 
 
-Outcome = Succeeded | Failed | Retried | Rejected | Ignored | HandedBack
+class Replaced(NamedTuple):
+    """The task put a canvas in its place."""
+
+    signature: Any
+
+
+Outcome = Succeeded | Failed | Retried | Rejected | Ignored | HandedBack | Replaced
 
 
 def execute(task: Task[..., Any], request: Request, run: Callable[[Any], Any]) -> Outcome:
@@ -115,6 +122,9 @@ def _conclude(task: Task[..., Any], request: Request, error: BaseException) -> O
     match error:
         case SoftShutdown():
             return HandedBack()
+        case exceptions.Replaced():
+            _after_return(task, request, IGNORED, None, None)
+            return Replaced(error.signature)
         case Ignore():
             _after_return(task, request, IGNORED, None, None)
             return Ignored()

@@ -41,7 +41,8 @@ def load_app(target: str) -> Cardoon:
 
 
 def load_modules(app: Cardoon) -> None:
-    """Import what the settings `include` and `imports` name."""
+    """Import what the settings `include` and `imports` name, and what was to be discovered."""
+    app.discover()
     for name in (*app.settings.include, *app.settings.imports):
         if not _exists(name):
             raise ImproperlyConfigured(f"include: there is no module {name!r} on the Python path")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS
 from cardoon.backend import ResultBackend, SealedResult
-from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing
+from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing, Predecessor, Trigger
 from cardoon.deployment import Deployment
 from cardoon.exceptions import (
     CardoonError,
@@ -23,7 +24,7 @@ from cardoon.exceptions import (
     Refusal,
     RefusedError,
 )
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import Kind, Take
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.signing import Draft, Signed
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 EVERY_WORKER = "*"
 """Audience of a control message for all workers of the domain."""
+NEVER_EXPIRES = 10 * 366 * 86400.0
+"""Seconds for which a result is valid that is to be kept for ever."""
+_GROUP = "cardoon.group"
 RESULTS = "results"
 """Where a refused result says it came from, in the quarantine."""
 SECOND_LOOK = 2.0
@@ -118,6 +122,31 @@ class Producer:
         broker.broadcast(signed.frame, expires_at=now + self.deployment.settings.security_max_age)
         self.audit.record("operator.revoke", tasks=",".join(revocation.task_ids[:5]))
 
+    def save_group(self, group_id: str, codec: str, body: bytes) -> None:
+        """Sign and store what a group consists of; see `GroupKeeper`."""
+        settings = self.deployment.settings
+        now = self.deployment.clock.now()
+        expires = settings.result_expires
+        told = {"state": states.SUCCESS, "done": round(now, 6)}
+        draft = Draft(
+            kind=Kind.RESULT,
+            task=_GROUP,
+            id=group_id,
+            audience=(),
+            codec=codec,
+            body=body,
+            headers=json.dumps(told).encode(),
+            request=_group_digest(group_id),
+            lifetime=NEVER_EXPIRES if expires is None else expires,
+        )
+        [signed] = self.deployment.make_signer(settings.result_serializer).sign([draft])
+        until = None if expires is None else now + expires
+        self._need_backend().store([SealedResult(group_id, signed.frame, True, until)])
+
+    def load_group(self, group_id: str) -> Report | None:
+        """What was saved under the id."""
+        return self.load([Handle(group_id, _group_digest(group_id))]).get(group_id)
+
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:  # noqa: ARG002
         """Refused: a state is signed for the message that it belongs to, which a worker holds."""
         raise InvalidTaskError(
@@ -135,7 +164,7 @@ class Producer:
     def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[bytes]:
         signed = self._signer.sign([call_draft(call) for call in calls])
         self._broker.publish(
-            [call_outgoing(call, one) for call, one in zip(calls, signed, strict=True)],
+            outgoing_of(calls, signed),
             timeout=timeout,
         )
         return [one.request for one in signed]
@@ -260,7 +289,7 @@ class GroupCommit:
         try:
             with self._lock:
                 batches, self._waiting = self._waiting, []
-            self._commit_together(batches, timeout)
+            self._committogether(batches, timeout)
         finally:
             for one in batches:
                 if one.digests is None and one.error is None:  # the leader raises what stopped it
@@ -276,19 +305,33 @@ class GroupCommit:
         for batch in (*batches, *heirs):
             batch.woken.set()
 
-    def _commit_together(self, batches: Sequence[_Batch], timeout: float) -> None:
+    def _committogether(self, batches: Sequence[_Batch], timeout: float) -> None:
         try:
-            digests = iter(self._publish([call for one in batches for call in one.calls], timeout))
+            digests = iter(self._publish(together([one.calls for one in batches]), timeout))
         except CardoonError as error:
             if len(batches) > 1 and not isinstance(error, OperationalError):
                 for one in batches:  # one caller's mistake must not be another's failure
-                    self._commit_together([one], timeout)
+                    self._committogether([one], timeout)
                 return
             for one in batches:
                 one.error = error
         else:
             for one in batches:
                 one.digests = [next(digests) for _ in one.calls]
+
+
+def together(sent: Sequence[Sequence[Call]]) -> list[Call]:
+    """Calls that were sent apart, and that name each other by their places, in one list."""
+    calls: list[Call] = []
+    for some in sent:
+        start = len(calls)
+        calls += (
+            call._replace(after=tuple(start + place for place in call.after))
+            if start and call.after
+            else call
+            for call in some
+        )
+    return calls
 
 
 class _Batch:
@@ -347,6 +390,11 @@ class _Growing(Collection[str]):
         return any(task_id == one for one in self)
 
 
+def _group_digest(group_id: str) -> bytes:
+    """In the place of a request's digest: nobody asked for a group, and nothing else has this one."""
+    return hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
+
+
 def call_draft(call: Call) -> Draft:
     """What is signed of a call."""
     return Draft(
@@ -364,12 +412,23 @@ def call_draft(call: Call) -> Draft:
         max_retries=call.max_retries,
         headers=call.headers,
         request=call.request,
+        group=call.group,
+        after=call.after,
+        take=call.take,
     )
 
 
-def call_outgoing(call: Call, signed: Signed) -> Outgoing:
-    """What the broker is told of a call."""
-    return Outgoing(call.queue, call.id, signed.frame, call.priority, call.eta)
+def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed]) -> list[Outgoing]:
+    """What the broker is told of calls that were signed together."""
+    outgoing = []
+    for call, one in zip(calls, signed, strict=True):
+        message = Outgoing(call.queue, call.id, one.frame, call.priority, call.eta)
+        if call.after:
+            trigger = Trigger.FAILURE if call.take is Take.FAILURE else Trigger.SUCCESS
+            after = tuple(Predecessor(calls[at].id, signed[at].request) for at in call.after)
+            message = message._replace(after=after, trigger=trigger, delay=call.delay)
+        outgoing.append(message)
+    return outgoing
 
 
 def revocation_draft(revocation: Revocation) -> Draft:

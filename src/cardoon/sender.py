@@ -8,7 +8,9 @@ that runs tasks it asks the worker to, because such a process holds no key and n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from cardoon.message.protocol import GroupMember, Take
 
 
 class Call(NamedTuple):
@@ -34,6 +36,12 @@ class Call(NamedTuple):
     parent: str | None = None
     request: bytes | None = None
     """The message whose place this one takes, where a retry changed something: `Handle.request`."""
+    group: GroupMember | None = None
+    after: tuple[int, ...] = ()
+    """What it waits for: calls that are sent together with it, by their place among them."""
+    take: Take = Take.RESULT
+    delay: float = 0.0
+    """Seconds from their end until it may run."""
 
 
 class Handle(NamedTuple):
@@ -97,4 +105,21 @@ class Sender(Protocol):
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Store a state of the task that is running, for whoever follows its progress."""
+        ...
+
+
+@runtime_checkable
+class GroupKeeper(Protocol):
+    """A sender that can keep what a group consists of, beside the results."""
+
+    def save_group(self, group_id: str, codec: str, body: bytes) -> None:
+        """Sign and store it."""
+        ...
+
+    def load_group(self, group_id: str) -> Report | None:
+        """What was saved under the id, if its signature is right; None if there is nothing."""
+        ...
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete stored results and groups."""
         ...

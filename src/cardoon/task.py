@@ -19,7 +19,8 @@ from typing import (
 )
 
 from cardoon.calling import CallDefaults, check_options, check_text, choose_codec, to_epoch
-from cardoon.canvas import Signature
+from cardoon.canvas import Signature, chunks, group, xmap, xstarmap
+from cardoon.canvas.steps import ACCUMULATE
 from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.context import Request, carrying_out, current_request
@@ -27,6 +28,7 @@ from cardoon.exceptions import (
     ImproperlyConfigured,
     InvalidTaskError,
     MaxRetriesExceededError,
+    Replaced,
     Retry,
 )
 from cardoon.message.serializers import encode_body
@@ -239,6 +241,18 @@ class Task(Generic[P, R]):
         """`signature(args, kwargs, immutable=True)`."""
         return self.signature(args, kwargs, immutable=True)
 
+    def map(self, it: Iterable[Any]) -> xmap:
+        """`[task(item) for item in it]` in one message."""
+        return xmap(self.s(), it)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """`[task(*item) for item in it]` in one message."""
+        return xstarmap(self.s(), it)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """The items in parts of `n`, each part one message."""
+        return chunks(self.s(), it, n)
+
     # From inside the running task
 
     @property
@@ -302,6 +316,25 @@ class Task(Generic[P, R]):
             raise retry
         request.pending_retry = retry
         return retry
+
+    def replace(self, sig: Signature) -> Any:
+        """Put a canvas in the task's place: `raise self.replace(sig)` ends the task here.
+
+        What waits for the task waits for the canvas, and the result under its id is the canvas's. A
+        group's is the list of results. The worker signs it, as itself. Run eagerly, it returns the result.
+        """
+        request = self.request
+        whole = sig | self.app.signature(ACCUMULATE) if isinstance(sig, group) else sig
+        if request.called_directly or request.is_eager:
+            return whole.apply().get()
+        raise Replaced(whole)
+
+    def add_to_chord(self, sig: Signature) -> Any:
+        """Refused: the members of a chord are signed by who sent it; `replace` yourself with a group."""
+        raise InvalidTaskError(
+            f"{self.name}.add_to_chord({sig!r}): who sent a chord has signed who its members are; use "
+            "self.replace(group(...)), whose results take the place of this task's"
+        )
 
     # Hooks for subclasses; what those behind the body raise is logged and changes nothing
 

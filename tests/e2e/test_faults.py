@@ -190,6 +190,7 @@ def test_a_warm_shutdown_lets_the_running_task_end(site):
     waiting = site.send("add", 1, 1)
 
     worker.terminate()
+    site.until(lambda: "warm shutdown" in site.log.read_text())
     Path(site.path("gate")).touch()
 
     assert worker.wait(20) == 0

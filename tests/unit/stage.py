@@ -139,7 +139,7 @@ class Stage:
             worker="cardoon@here",
             result_expires=result_expires,
         )
-        self.settler = Settler(self.ledger, held=self.held, clock=self.clock, max_bytes=MAX_BYTES)
+        self.settler = Settler(self.ledger, held=self.held, clock=self.clock)
         self.consumer = Consumer(
             Options(queues=("celery",), lease=30.0, hostname="cardoon@here", max_bytes=MAX_BYTES),
             broker=self.broker,

@@ -201,8 +201,8 @@ class TestSendingMany:
             stage.app.send_many([pay.s(1), one.s()])
         with pytest.raises(InvalidTaskError, match="queue="):
             stage.app.send_many([pay.s(1), one.s(1).set(queue="a\nb")])
-        with pytest.raises(KeyError):
-            stage.app.send_many([pay.s(1), stage.app.signature("no.such")])
+        with pytest.raises(InvalidTaskError, match="unknown option"):
+            stage.app.send_many([pay.s(1), stage.app.signature("no.such").set(quueue="a")])
 
         assert stage.depth() == (0, 0, 0)
 

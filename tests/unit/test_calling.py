@@ -258,14 +258,14 @@ def test_none_is_no_option():
     assert check_options({}) is NO_OPTIONS
 
 
-def test_links_travel_in_the_body_and_are_told_in_the_headers():
+def test_links_are_messages_of_their_own():
     link = {"task": "shop.ship", "args": [1]}
 
     made = call(link=link, link_error=[link, link])
 
     _, _, embed = decode_body(made.codec, made.body, max_bytes=1000)
-    assert (embed["callbacks"], embed["errbacks"]) == ([link], [link, link])
-    assert headers_of(made) == {"links": True}
+    assert not any(embed.values())
+    assert made.headers == b""
 
 
 def test_arguments_that_cannot_travel_are_refused():

@@ -39,6 +39,6 @@ def test_attributes_are_asked_for_as_in_celery():
     request = Request(id="1", retries=2)
 
     assert request.get("retries") == 2
-    assert request.get("group", "none") == "none"
+    assert request.get("chord", "none") == "none"
     assert request.get("get") is None
     assert request.correlation_id == "1"

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cardoon import states
 from cardoon.broker import Ack, Cause, DeadLetter, Quarantine, Requeue, Settlement
-from cardoon.calling import (
-    MAX_NAME_BYTES,
-    CallOptions,
-    check_options,
-    check_text,
-    choose_codec,
-)
 from cardoon.exceptions import (
     CardoonError,
+    ChordError,
+    Ignore,
     InvalidTaskError,
     TaskRevokedError,
     TimeLimitExceeded,
     WorkerLostError,
 )
 from cardoon.message.protocol import Kind
-from cardoon.message.serializers import decode_body, encode_body
+from cardoon.message.serializers import encode_body
+from cardoon.producer import NEVER_EXPIRES
 from cardoon.result import describe_exception
 from cardoon.security.signing import Draft
 from cardoon.sender import Call
 from cardoon.worker.held import Held
+from cardoon.worker.inputs import Inputs
 from cardoon.worker.pool import (
     Crashed,
     Ending,
@@ -37,6 +33,7 @@ from cardoon.worker.pool import (
     Ignored,
     Killed,
     Rejected,
+    Replaced,
     Retried,
     Succeeded,
     TimedOut,
@@ -47,9 +44,6 @@ CRASH_DELAYS = (1.0, 10.0)
 """Seconds before a task that took its process down runs again, after the first crash and later ones."""
 REJECT_DELAY = 1.0
 """Seconds before a message that its task put back is delivered again, lest it circle at full speed."""
-NEVER_EXPIRES = 10 * 366 * 86400.0
-_LINK_OPTIONS = ("task_id", "queue", "priority", "link", "link_error")
-_LINK_NAMESPACE = uuid.UUID("6f5cf1a2-7f0e-5c1b-9a63-0d6d1f0c2b51")
 
 
 class ResultState(NamedTuple):
@@ -69,37 +63,45 @@ class Conclusion(NamedTuple):
     event: str = ""
     """For the audit trail; empty for what is not worth a record."""
     detail: str = ""
+    keep: bool = True
+    """Whether anybody but the tasks that wait for it wants the result."""
+    skipped: bool = False
+    """It did not run, because one that it waits for failed."""
 
 
-def conclude(  # noqa: C901  # one arm per ending
-    held: Held, ending: Ending, *, now: float, max_bytes: int
-) -> Conclusion:
+def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: C901  # one arm per ending
     """The conclusion of a job. `now` in seconds since the epoch."""
     delivery = held.delivery
     match ending:
         case Succeeded(body):
-            calls = _linked_calls(held, "callbacks", body, max_bytes=max_bytes)
-            return Conclusion(Ack(delivery), _wanted(held, states.SUCCESS, body), calls)
+            result = ResultState(states.SUCCESS, held.message.claims.codec, body)
+            return Conclusion(Ack(delivery), result, keep=not held.ignores_result)
         case Failed(body, exhausted):
-            return _failed(held, body, exhausted=exhausted, max_bytes=max_bytes)
+            return _failed(held, body, exhausted=exhausted)
         case Retried():
-            return _retried(held, ending, now=now, max_bytes=max_bytes)
+            return _retried(held, ending, now=now)
         case Rejected(body, reason, requeue):
             if requeue:
                 return Conclusion(Requeue(delivery, Cause.RELEASED, REJECT_DELAY))
             result = ResultState(states.REJECTED, held.message.claims.codec, body)
             return Conclusion(DeadLetter(delivery, f"rejected: {reason}"), result)
+        case Replaced(calls):
+            return _replaced(held, calls)
         case Ignored():
-            return Conclusion(Ack(delivery))
+            body = _describe(Ignore("the task ignored its message"), held)
+            result = ResultState(states.IGNORED, held.message.claims.codec, body)
+            return Conclusion(Ack(delivery), result, keep=False)
         case Unreadable(reason, detail):
-            return Conclusion(Quarantine(delivery, reason, detail), detail=detail)
+            body = _describe(InvalidTaskError(f"it cannot be read: {reason.value}"), held)
+            result = ResultState(states.FAILURE, held.message.claims.codec, body)
+            return Conclusion(Quarantine(delivery, reason, detail), result, detail=detail)
         case HandedBack():
             return Conclusion(Requeue(delivery, Cause.RELEASED))
         case Crashed(detail):
             return _crashed(held, detail)
         case TimedOut(limit):
             error = TimeLimitExceeded(f"hard time limit of {limit:g} seconds")
-            return _failed(held, _describe(error, held), exhausted=False, max_bytes=max_bytes)
+            return _failed(held, _describe(error, held), exhausted=False)
         case Killed(signal):
             return revoked(held, f"terminated ({signal})")
 
@@ -127,6 +129,17 @@ def lost(held: Held, crashes: int, detail: str) -> Conclusion:
     return dead(held, error, f"crashed {crashes} times: {detail}")
 
 
+def skipped(held: Held, inputs: Inputs) -> Conclusion:
+    """The end of a task that cannot run: it fails as what it waited for did, or because that is gone."""
+    codec = held.message.claims.codec
+    if inputs.failure is not None:
+        result = ResultState(states.FAILURE, inputs.failure.claims.codec, inputs.failure.body)
+        return Conclusion(Ack(held.delivery), result, keep=not held.ignores_result, skipped=True)
+    detail = "a task that it waits for is gone without a result"
+    result = ResultState(states.FAILURE, codec, _describe(ChordError(detail), held))
+    return Conclusion(Ack(held.delivery), result, event="task.orphaned", detail=detail)
+
+
 def result_draft(
     held: Held, result: ResultState, *, worker: str, now: float, expires: float | None
 ) -> Draft:
@@ -149,25 +162,29 @@ def result_draft(
     )
 
 
-def _failed(held: Held, body: bytes, *, exhausted: bool, max_bytes: int) -> Conclusion:
+def _failed(held: Held, body: bytes, *, exhausted: bool) -> Conclusion:
     delivery = held.delivery
-    wanted = not held.ignores_result or held.rules.store_errors_even_if_ignored
-    result = ResultState(states.FAILURE, held.message.claims.codec, body) if wanted else None
-    calls = _linked_calls(held, "errbacks", body, max_bytes=max_bytes)
+    result = ResultState(states.FAILURE, held.message.claims.codec, body)
+    end = Conclusion(
+        Ack(delivery),
+        result,
+        keep=not held.ignores_result or held.rules.store_errors_even_if_ignored,
+    )
     if exhausted:
-        settlement: Settlement = DeadLetter(delivery, "retries used up")
-        return Conclusion(settlement, result, calls, "task.dead_letter", "retries used up")
+        reason = "retries used up"
+        settlement = DeadLetter(delivery, reason)
+        return end._replace(settlement=settlement, event="task.dead_letter", detail=reason)
     if not held.rules.acks_on_failure_or_timeout:
-        settlement = DeadLetter(delivery, "failed, and acks_on_failure_or_timeout is off")
-        return Conclusion(settlement, result, calls)
-    return Conclusion(Ack(delivery), result, calls)
+        reason = "failed, and acks_on_failure_or_timeout is off"
+        return end._replace(settlement=DeadLetter(delivery, reason))
+    return end
 
 
-def _retried(held: Held, ending: Retried, *, now: float, max_bytes: int) -> Conclusion:
+def _retried(held: Held, ending: Retried, *, now: float) -> Conclusion:
     """Again later: the same message, unless something has changed or it is acknowledged already."""
     limit = held.message.claims.max_retries
     if limit is not None and held.retries >= limit:
-        return _failed(held, ending.body, exhausted=True, max_bytes=max_bytes)
+        return _failed(held, ending.body, exhausted=True)
     result = ResultState(states.RETRY, held.message.claims.codec, ending.body)
     result_wanted = None if held.ignores_result else result
     if ending.replacement is not None:
@@ -179,10 +196,23 @@ def _retried(held: Held, ending: Retried, *, now: float, max_bytes: int) -> Conc
     return Conclusion(Requeue(held.delivery, Cause.RETRIED, delay), result_wanted)
 
 
+def _replaced(held: Held, calls: Sequence[Call]) -> Conclusion:
+    """The canvas is sent, and its last task answers for this one."""
+    if sum(call.id == held.id for call in calls) != 1:
+        error = InvalidTaskError("replace: the canvas has no task that takes over the id")
+        return _failed(held, _describe(error, held), exhausted=False)
+    group = held.message.claims.group
+    taken = [
+        call._replace(request=held.request, group=group) if call.id == held.id else call
+        for call in calls
+    ]
+    return Conclusion(Ack(held.delivery), None, taken)
+
+
 def _crashed(held: Held, detail: str) -> Conclusion:
     crashes = held.delivery.crashes + 1
     event = "task.process_lost"
-    if not held.rules.reject_on_worker_lost or held.settled:
+    if held.settled or not (held.rules.reject_on_worker_lost and held.rules.acks_late):
         error = WorkerLostError(detail)
         result = ResultState(states.FAILURE, held.message.claims.codec, _describe(error, held))
         return Conclusion(Ack(held.delivery), result, (), event, detail)
@@ -218,76 +248,6 @@ def _bounded(call: Call, held: Held) -> Call:
     return call._replace(max_retries=held.message.claims.max_retries, request=held.request)
 
 
-def _wanted(held: Held, state: str, body: bytes) -> ResultState | None:
-    if held.ignores_result:
-        return None
-    return ResultState(state, held.message.claims.codec, body)
-
-
 def _describe(error: BaseException, held: Held) -> bytes:
     body = {"error": describe_exception(error), "traceback": ""}
     return encode_body(body, held.message.claims.codec)
-
-
-def _linked_calls(held: Held, which: str, body: bytes, *, max_bytes: int) -> Sequence[Call]:
-    """The calls of `link` or `link_error`, which the client signed as part of the body.
-
-    Their ids follow from the task's, so that making them again makes no second task.
-    """
-    if not held.headers.get("links"):
-        return ()
-    claims = held.message.claims
-    content = decode_body(claims.codec, held.message.body, max_bytes=max_bytes)
-    embed = content[2] if isinstance(content, list) and len(content) == 3 else None
-    linked = embed.get(which) or () if isinstance(embed, dict) else ()
-    if not linked:
-        return ()
-    told = decode_body(claims.codec, body, max_bytes=max_bytes)
-    if not isinstance(told, dict) or not isinstance(linked, list):
-        raise InvalidTaskError(f"{which}: the links or the result are not what they should be")
-    first = told.get("result") if which == "callbacks" else claims.id
-    return [
-        _linked_call(held, signature, first, f"{which}/{position}")
-        for position, signature in enumerate(linked)
-    ]
-
-
-def _linked_call(held: Held, signature: object, first: Any, step: str) -> Call:
-    """`InvalidTaskError` for what cannot be signed: here it costs the link, later a whole batch."""
-    claims = held.message.claims
-    if not isinstance(signature, dict):
-        raise InvalidTaskError(f"{step}: {signature!r} is not a signature")
-    check_text(f"{step}: task", signature.get("task"), MAX_NAME_BYTES)
-    options = _link_options(signature.get("options") or {})
-    args = list(signature.get("args") or ())
-    if not signature.get("immutable"):
-        args.insert(0, first)
-    codec = choose_codec(None, None)
-    embed = {
-        "callbacks": list(options.link) or None,
-        "errbacks": list(options.link_error) or None,
-        "chain": None,
-        "chord": None,
-    }
-    told = {"links": True} if embed["callbacks"] or embed["errbacks"] else {}
-    body = [args, signature.get("kwargs") or {}, embed]
-    return Call(
-        task=signature["task"],
-        id=options.task_id or str(uuid.uuid5(_LINK_NAMESPACE, f"{claims.id}/{step}")),
-        queue=options.queue or held.delivery.queue,
-        codec=codec,
-        body=encode_body(body, codec),
-        headers=json.dumps(told).encode() if told else b"",
-        priority=options.priority or 0,
-        root=claims.root or claims.id,
-        parent=claims.id,
-    )
-
-
-def _link_options(options: object) -> CallOptions:
-    """The options of a link that count here."""
-    if not isinstance(options, dict):
-        raise InvalidTaskError(f"link: options={options!r} is not a dict")
-    return check_options(
-        {name: options[name] for name in _LINK_OPTIONS if options.get(name)}, method="link"
-    )

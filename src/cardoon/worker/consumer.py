@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -26,13 +26,22 @@ from cardoon.broker import (
 )
 from cardoon.clock import Clock
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
+from cardoon.message.protocol import Claims, Take
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.producer import parse_headers
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
 from cardoon.worker.catalogue import Catalogue, TaskRules
-from cardoon.worker.concluding import Conclusion, ResultState, dead, lost, revoked
+from cardoon.worker.concluding import (
+    Conclusion,
+    ResultState,
+    dead,
+    lost,
+    revoked,
+    skipped,
+)
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.inputs import Inputs, describe_inputs, read_inputs
 from cardoon.worker.leases import Revoked
 from cardoon.worker.opening import Opened, Opener
 from cardoon.worker.pool import Job, Pool
@@ -161,13 +170,16 @@ class Consumer:
         self._settler.put(*(State(one, _started(one)) for one in ready if one.rules.track_started))
         self._pool.submit([self._job(one) for one in ready])
 
-    def _hold(self, delivery: Delivery, opened: Opened, now: float, taken_at: float) -> Held | None:
+    def _hold(
+        self, delivery: Delivery, opened: Opened | RefusedError, now: float, taken_at: float
+    ) -> Held | None:
         """The verified message, if it is due; otherwise its loan ends here."""
         try:
             if isinstance(opened, RefusedError):
                 raise opened
-            message = opened
+            message = opened.message
             headers = parse_headers(message.claims.headers)
+            inputs = read_inputs(message, opened.inputs)
         except RefusedError as error:
             if error.reason is Refusal.UNKNOWN_SIGNER and delivery.attempt == 1:
                 self._release(delivery, SECOND_LOOK)  # its certificate may be on its way
@@ -175,9 +187,9 @@ class Consumer:
                 self._refuse(delivery, error)
             return None
         claims = message.claims
-        if claims.eta is not None and delivery.retries == 0 and claims.eta / 1000 > now + 0.001:
+        if delivery.retries == 0 and (wait := _time_left(claims, headers, inputs, now)) > 0.001:
             # Whoever can write the store can offer a message early; the signed time counts.
-            self._release(delivery, claims.eta / 1000 - now)
+            self._release(delivery, wait)
             return None
         rules = self._catalogue.get(claims.task)
         if rules is None:
@@ -188,7 +200,8 @@ class Consumer:
         elif wait := self._rates.wait_for(claims.task, taken_at):
             self._release(delivery, wait)
             return None
-        return Held(self._held.new_key(), delivery, message, rules, headers, taken_at=taken_at)
+        key = self._held.new_key()
+        return Held(key, delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
 
     def _claim(self, due: Sequence[Held], now: float) -> list[Held]:
         """Those that were never carried out before, and may be now."""
@@ -218,20 +231,27 @@ class Consumer:
         claims, delivery, rules = held.message.claims, held.delivery, held.rules
         if held.id in self._revoked:
             return revoked(held, "revoked")
-        if claims.expires is not None and claims.expires / 1000 <= now:
+        if held.inputs is not None and not held.inputs.can_run:
+            if held.inputs.take is Take.RESULT or not held.inputs.failure:
+                return skipped(held, held.inputs)
+            return None  # a process says which of several failed, and how
+        if _expiry(held) <= now:
             return revoked(held, "expired", dead=True)
         if rules is _RULES_OF_UNKNOWN:
             error = NotRegistered(f"no worker on queue {delivery.queue!r} knows {claims.task!r}")
             return dead(held, error, f"unknown task {claims.task!r}")
         if delivery.crashes >= rules.max_crashes:
             return lost(held, delivery.crashes, "the worker that held it was lost")
-        if delivery.crashes and not rules.reject_on_worker_lost:
-            return lost(held, delivery.crashes, "reject_on_worker_lost is off")
+        # One that is acknowledged before it runs has not run if it is still here.
+        may_have_run = not rules.acks_late and held.is_awaited
+        if delivery.crashes and (may_have_run or not rules.reject_on_worker_lost):
+            return lost(held, delivery.crashes, "it is to run once at most")
         return None
 
     def _start_early_acknowledged(self, ready: list[Held]) -> list[Held]:
         """Acknowledge what is to run at most once (`acks_late=False`), before it runs."""
-        early = [one for one in ready if not one.rules.acks_late]
+        # What others wait for is kept till it has ended, or nobody would tell them of its loss.
+        early = [one for one in ready if not (one.rules.acks_late or one.is_awaited)]
         if not early:
             return ready
         completions = [Completion(Ack(one.delivery), nonce=one.message.nonce) for one in early]
@@ -242,7 +262,8 @@ class Consumer:
             took = self._broker.settle([one.settlement for one in completions])
         for one, effective in zip(early, took, strict=True):
             one.settled = effective
-        return [one for one in ready if one.rules.acks_late or one.settled]
+        lost_meanwhile = {one.key for one in early if not one.settled}
+        return [one for one in ready if one.key not in lost_meanwhile]
 
     def _job(self, held: Held) -> Job:
         claims, delivery = held.message.claims, held.delivery
@@ -266,12 +287,19 @@ class Consumer:
             "hostname": self._options.hostname,
             "origin": None if signer is None else signer.name,
         }
+        body = held.message.body
+        if claims.group is not None:
+            head["group"] = claims.group
+        if held.inputs is not None:
+            head["inputs"], data = describe_inputs(held.inputs)
+            head["own"] = len(body)
+            body += data
         return Job(
             held.key,
             claims.task,
             claims.id,
             head,
-            held.message.body,
+            body,
             soft,
             hard,
             alone=delivery.crashes > 0,
@@ -317,6 +345,32 @@ _RULES_OF_UNKNOWN = TaskRules(
 """For a message whose task nobody here knows; it will not run."""
 
 
+def _time_left(
+    claims: Claims, headers: Mapping[str, Any], inputs: Inputs | None, now: float
+) -> float:
+    """Seconds until it may run, by what was signed."""
+    left = 0.0 if claims.eta is None else claims.eta / 1000 - now
+    if inputs is not None and inputs.can_run:
+        left = max(left, inputs.ended_at + _after(headers, "delay", 0.0) - now)
+    return left
+
+
+def _expiry(held: Held) -> float:
+    """When it is too late to begin; seconds since the epoch."""
+    expires = held.message.claims.expires
+    moment = float("inf") if expires is None else expires / 1000
+    if held.inputs is not None:
+        moment = min(moment, held.inputs.ended_at + _after(held.headers, "expires", float("inf")))
+    return moment
+
+
+def _after(headers: Mapping[str, Any], name: str, otherwise: float) -> float:
+    """Seconds that count from the end of what a task waited for."""
+    told = headers.get("after")
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if _is_seconds(value) else otherwise
+
+
 def _limits(held: Held) -> tuple[float | None, float | None]:
     """Hard and soft limit: the message's own, or else the task's."""
     match held.headers.get("timelimit"):
@@ -330,7 +384,7 @@ def _limits(held: Held) -> tuple[float | None, float | None]:
     )
 
 
-def _is_seconds(value: object) -> bool:
+def _is_seconds(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 

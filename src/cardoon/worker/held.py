@@ -10,12 +10,23 @@ from typing import Any
 from cardoon.broker import Delivery
 from cardoon.security.gate import VerifiedMessage
 from cardoon.worker.catalogue import TaskRules
+from cardoon.worker.inputs import Inputs
 
 
 class Held:
     """One message on loan, verified, with all that is needed to end the loan."""
 
-    __slots__ = ("delivery", "headers", "key", "message", "revoked", "rules", "settled", "taken_at")
+    __slots__ = (
+        "delivery",
+        "headers",
+        "inputs",
+        "key",
+        "message",
+        "revoked",
+        "rules",
+        "settled",
+        "taken_at",
+    )
 
     def __init__(
         self,
@@ -26,6 +37,7 @@ class Held:
         headers: Mapping[str, Any],
         *,
         taken_at: float,
+        inputs: Inputs | None = None,
     ) -> None:
         self.key = key
         self.delivery = delivery
@@ -34,6 +46,7 @@ class Held:
         self.headers = headers
         self.taken_at = taken_at
         """By the monotonic clock."""
+        self.inputs = inputs
         self.settled = False
         """Acknowledged before it ran (`acks_late=False`); only its result is still to be stored."""
         self.revoked: str | None = None
@@ -62,12 +75,10 @@ class Held:
         """
         return self.message.claims.request or self.message.request
 
-    def without_links(self) -> Held:
-        """The same message, as if it had no links."""
-        rest = {name: value for name, value in self.headers.items() if name != "links"}
-        copy = Held(self.key, self.delivery, self.message, self.rules, rest, taken_at=self.taken_at)
-        copy.settled = self.settled
-        return copy
+    @property
+    def is_awaited(self) -> bool:
+        """Whether other tasks wait for its end."""
+        return bool(self.headers.get("links"))
 
     @property
     def ignores_result(self) -> bool:

@@ -73,7 +73,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 FROM_WORKER: Mapping[FrameType, Bounds] = {
-    FrameType.JOB: Bounds(256 * KIB, 256 * MIB),
+    FrameType.JOB: Bounds(4 * MIB, 256 * MIB),
     FrameType.CANCEL: Bounds(KIB, 0),
     FrameType.RECALL: Bounds(16 * KIB, 0),
     FrameType.REPLY: Bounds(8 * MIB, 256 * MIB),
@@ -83,9 +83,9 @@ FROM_WORKER: Mapping[FrameType, Bounds] = {
 
 FROM_CHILD: Mapping[FrameType, Bounds] = {
     FrameType.READY: Bounds(KIB, 0),
-    FrameType.OUTCOME: Bounds(64 * KIB, 256 * MIB),
+    FrameType.OUTCOME: Bounds(8 * MIB, 256 * MIB),
     FrameType.RECALLED: Bounds(16 * KIB, 0),
-    FrameType.SEND: Bounds(MIB, 64 * MIB),
+    FrameType.SEND: Bounds(8 * MIB, 64 * MIB),
     FrameType.STATE: Bounds(KIB, MIB),
     FrameType.LOAD: Bounds(MIB, 0),
     FrameType.WAIT: Bounds(MIB, 0),

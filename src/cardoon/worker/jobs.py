@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from cardoon.app import Cardoon
 from cardoon.calling import CallOptions, check_options, make_call
+from cardoon.canvas.steps import Planner
 from cardoon.context import Request
 from cardoon.exceptions import (
+    ChordError,
     EncodeError,
     InvalidTaskError,
     NotRegistered,
@@ -21,6 +23,7 @@ from cardoon.executor import (
     Ignored,
     Outcome,
     Rejected,
+    Replaced,
     Retried,
     Succeeded,
     format_traceback,
@@ -28,11 +31,16 @@ from cardoon.executor import (
 from cardoon.message.serializers import decode_body, encode_body
 from cardoon.result import describe_exception
 from cardoon.task import Task
-from cardoon.worker.ipc import Frame
+from cardoon.worker.composing import compose
+from cardoon.worker.ipc import FROM_CHILD, Frame, FrameReader, FrameType, IpcError, pack_frame
+from cardoon.worker.pool import parse_ending
 from cardoon.worker.wire import call_head
+from cardoon.workflow import make_calls
 
 MAX_TEXT = 8192
-"""Characters of an exception's message or a reason that travel."""
+"""Characters of an exception's message that travel."""
+MAX_REASON = 4096
+"""Characters of a reason that travel, in a head of 64 KiB in which each may take twelve bytes."""
 
 
 class Prepared(NamedTuple):
@@ -40,6 +48,8 @@ class Prepared(NamedTuple):
 
     task: Task[..., Any]
     request: Request
+    is_awaited: bool = False
+    """Whether other tasks wait for its end."""
 
 
 class Answer(NamedTuple):
@@ -56,15 +66,21 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
     that holds nothing, and what cannot be parsed is answered with a refusal.
     """
     head = frame.head
+    own, data = frame.body, b""
+    if "inputs" in head:
+        own, data = frame.body[: head["own"]], frame.body[head["own"] :]
     try:
-        body = decode_body(head["codec"], frame.body, max_bytes=head["max_bytes"])
+        body = decode_body(head["codec"], own, max_bytes=head["max_bytes"])
         args, kwargs, embed = _parts(body)
         task = app.tasks[head["task"]]
+        if "inputs" in head:
+            args = [*compose(task, embed, head["inputs"], data, most=head["max_bytes"]), *args]
     except RefusedError as error:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
-    except NotRegistered as error:
+    except (ChordError, NotRegistered) as error:
         return Answer({"kind": "failed"}, _error_body(error, "", head["codec"]))
     told = head["headers"]
+    group, group_index, _ = head.get("group") or (None, None, None)
     request = Request(
         task=task.name,
         id=head["id"],
@@ -86,14 +102,14 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
         hostname=head["hostname"],
         origin=head["origin"],
         shadow=told.get("shadow"),
-        timelimit=tuple(told.get("timelimit") or (None, None)),
+        timelimit=_limits(told.get("timelimit")),
         ignore_result=bool(told.get("ignore_result")),
-        callbacks=embed.get("callbacks"),
-        errbacks=embed.get("errbacks"),
+        group=group,
+        group_index=group_index,
         called_directly=False,
         fence=head["attempt"],
     )
-    return Prepared(task, request)
+    return Prepared(task, request, bool(told.get("links")))
 
 
 def answer_of(prepared: Prepared, outcome: Outcome, app: Cardoon, *, codec: str) -> Answer:
@@ -134,16 +150,15 @@ def _encode(prepared: Prepared, outcome: Outcome, app: Cardoon, codec: str) -> A
             head: dict[str, Any] = {"kind": "retried", "when": retry.when, "split": len(body)}
             if retry.sig is not None:
                 call, replacement = _replacement(prepared, outcome, app)
-                return Answer({**head, "call": call}, body + replacement)
-            return Answer(head, body)
+                return _checked(Answer({**head, "call": call}, body + replacement))
+            return _checked(Answer(head, body))
         case Rejected(reason, requeue):
-            body = encode_body(
-                {"error": {"type": "Reject", "module": "cardoon.exceptions", "message": reason}},
-                codec,
-            )
-            return Answer(
-                {"kind": "rejected", "reason": reason[:MAX_TEXT], "requeue": requeue}, body
-            )
+            reason = _fit(reason, MAX_REASON)
+            told = {"type": "Reject", "module": "cardoon.exceptions", "message": reason}
+            head = {"kind": "rejected", "reason": reason, "requeue": requeue}
+            return Answer(head, encode_body({"error": told}, codec))
+        case Replaced(signature):
+            return _checked(_replaced(prepared, signature, app))
         case Ignored():
             return Answer({"kind": "ignored"})
         case HandedBack():
@@ -178,10 +193,39 @@ def _replacement(
     return call_head(call._replace(eta=outcome.retry.when)), call.body
 
 
+def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:
+    """The calls of a canvas whose last task takes over the id."""
+    request = prepared.request
+    planner = Planner(app, root=request.root_id)
+    signature.clone(task_id=request.id).plan(planner, None)
+    for step in planner.steps:
+        step.parent = step.parent or request.id
+        step.is_awaited = step.is_awaited or (step.id == request.id and prepared.is_awaited)
+    calls = make_calls(app, planner.steps)
+    head = {"kind": "replaced", "calls": [call_head(call) for call in calls]}
+    return Answer(head, b"".join(call.body for call in calls))
+
+
 def _error_body(error: BaseException, traceback: str, codec: str) -> bytes:
     described = describe_exception(error)
-    described["message"] = described["message"][:MAX_TEXT].encode("utf-8", "replace").decode()
+    described["message"] = _fit(described["message"], MAX_TEXT)
     return encode_body({"error": described, "traceback": traceback}, codec)
+
+
+def _fit(text: str, most: int) -> str:
+    """At most so many characters, and no half ones."""
+    return text[:most].encode("utf-8", "replace").decode()
+
+
+def _checked(answer: Answer) -> Answer:
+    """What the worker would refuse is the task's failure, and not the end of its process."""
+    packed = pack_frame(FrameType.OUTCOME, answer.head, answer.body)
+    try:
+        [frame] = FrameReader(FROM_CHILD).feed(packed)
+        parse_ending(frame)
+    except IpcError as error:
+        raise InvalidTaskError(str(error)) from error
+    return answer
 
 
 def _parts(body: object) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
@@ -190,6 +234,15 @@ def _parts(body: object) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
             return args, kwargs, embed
         case _:
             raise RefusedError(Refusal.UNDECODABLE, "the body is not [args, kwargs, embed]")
+
+
+def _limits(told: object) -> tuple[float | None, float | None]:
+    """Hard and soft limit, as Celery tells them to a task."""
+    match told:
+        case [(int() | float() | None) as hard, (int() | float() | None) as soft]:
+            return hard, soft
+        case _:
+            return None, None
 
 
 def _iso(milliseconds: int | None) -> str | None:

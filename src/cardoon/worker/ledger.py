@@ -8,10 +8,18 @@ from collections.abc import Sequence
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.backend import ResultBackend, SealedResult
-from cardoon.broker import Ack, Broker, Completion, Outgoing, Quarantine, Transactional
+from cardoon.broker import (
+    Ack,
+    Broker,
+    Completion,
+    Outcome,
+    Outgoing,
+    Quarantine,
+    Transactional,
+)
 from cardoon.clock import Clock
 from cardoon.exceptions import Refusal
-from cardoon.producer import call_draft, call_outgoing
+from cardoon.producer import call_draft, outgoing_of
 from cardoon.security.replay import ReplayGuard
 from cardoon.security.signing import Signer
 from cardoon.sender import Call
@@ -53,14 +61,16 @@ class Ledger:
     def publish(self, calls: Sequence[Call], *, timeout: float) -> list[bytes]:
         """Sign and publish calls of task code, as this worker; return their request digests."""
         signed = self._task_signer.sign([call_draft(call) for call in calls])
-        outgoing = [call_outgoing(call, one) for call, one in zip(calls, signed, strict=True)]
-        self._broker.publish(outgoing, timeout=timeout)
+        self._broker.publish(outgoing_of(calls, signed), timeout=timeout)
         return [one.request for one in signed]
 
-    def seal(self, results: Sequence[tuple[Held, ResultState]]) -> list[SealedResult | None]:
-        """Sign results, as one batch; None for each where results are kept nowhere."""
-        if self._backend is None:
-            return [None] * len(results)
+    @property
+    def keeps_results(self) -> bool:
+        """Whether results are kept for clients."""
+        return self._backend is not None
+
+    def seal(self, results: Sequence[tuple[Held, ResultState]]) -> list[SealedResult]:
+        """Sign results, as one batch."""
         now = self._clock.now()
         drafts = [
             result_draft(held, result, worker=self._worker, now=now, expires=self._result_expires)
@@ -73,14 +83,19 @@ class Ledger:
         ]
 
     def completion(
-        self, held: Held, conclusion: Conclusion, result: SealedResult | None
+        self, held: Held, conclusion: Conclusion, sealed: SealedResult | None
     ) -> Completion:
-        """A conclusion as what the broker completes, its successors signed."""
+        """A conclusion as what the broker completes; `sealed` is its result, signed."""
         outgoing: tuple[Outgoing, ...] = ()
         if calls := conclusion.calls:
             signed = self._task_signer.sign([call_draft(call) for call in calls])
-            outgoing = tuple(map(call_outgoing, calls, signed))
-        return Completion(conclusion.settlement, result, outgoing, held.message.nonce)
+            outgoing = tuple(outgoing_of(calls, signed))
+        outcome = None
+        if sealed is not None and sealed.final and held.is_awaited:
+            succeeded = conclusion.result is not None and conclusion.result.state == states.SUCCESS
+            outcome = Outcome(sealed.frame, succeeded, skipped=conclusion.skipped)
+        kept = sealed if conclusion.keep and self.keeps_results else None
+        return Completion(conclusion.settlement, kept, outgoing, held.message.nonce, outcome)
 
     def store_states(self, told: Sequence[SealedResult | None]) -> None:
         """Store how far tasks are."""

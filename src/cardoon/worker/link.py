@@ -6,18 +6,33 @@ thread is spent on reading and a reply to one never waits for another.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from cardoon import exceptions
-from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.calling import MAX_NAME_BYTES
+from cardoon.exceptions import CardoonError, InvalidTaskError, OperationalError
 from cardoon.sender import Call, Handle, Report, Revocation
-from cardoon.worker.ipc import Channel, Frame, FrameType, IpcError, field
-from cardoon.worker.wire import MAX_CALLS, call_head, handle_heads, parse_reports
+from cardoon.worker.ipc import (
+    FROM_CHILD,
+    MIB,
+    Channel,
+    Frame,
+    FrameType,
+    IpcError,
+    field,
+)
+from cardoon.worker.wire import MAX_CALLS, call_head, handle_heads, parse_call, parse_reports
 
-MAX_FRAME_BODY = 16 * 1024 * 1024
-"""Calls are gathered into frames of about this size."""
+T = TypeVar("T")
+
+MAX_FRAME_BODY = 16 * MIB
+MAX_FRAME_HEAD = 6 * MIB
+"""Calls are gathered into frames of about this size; the worker takes larger ones."""
+MAX_ASKED = 2000
+"""Results asked for in one frame: with ids of the largest size, as JSON, they fit a head of 1 MiB."""
 
 _ERRORS: Mapping[str, type[CardoonError]] = {
     kind.__name__: kind
@@ -47,42 +62,52 @@ class Link:
 
     def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
         """Ask the worker to sign and publish. More than one frame's worth is not one transaction."""
-        digests: list[bytes] = []
-        for group in _frames_of(calls):
-            reply = self.request(
-                FrameType.SEND,
-                {"timeout": timeout, "calls": [call_head(call) for call in group]},
-                b"".join(call.body for call in group),
+        heads = [_checked_head(call) for call in calls]  # all of them, before any is sent
+        groups = list(_frames_of(calls, heads))
+        if len(groups) > 1 and any(call.after for call in calls):
+            raise InvalidTaskError(
+                f"a canvas of {len(calls)} tasks is more than a task can send at once; send it in parts"
             )
+        digests: list[bytes] = []
+        start = 0
+        for group in groups:
+            bodies = [call.body for call in calls[start : start + len(group)]]
+            head = {"timeout": float(timeout), "calls": group}
+            reply = self.request(FrameType.SEND, head, b"".join(bodies))
             digests += [bytes.fromhex(digest) for digest in field(reply, "digests", list)]
+            start += len(group)
         return digests
 
     def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
         """Ask the worker for present states."""
-        reply = self.request(FrameType.LOAD, {"handles": handle_heads(handles)})
-        return {report.task_id: report for report in parse_reports(reply)}
+        found: dict[str, Report] = {}
+        for group in _groups(handles):
+            reply = self.request(FrameType.LOAD, {"handles": handle_heads(group)})
+            found.update((report.task_id, report) for report in parse_reports(reply))
+        return found
 
     def wait(self, handles: Collection[Handle], *, timeout: float | None) -> Iterator[Report]:
         """Ask the worker to wait; it answers with whatever has ended, or with nothing in the end."""
         done: set[str] = set()
         while pending := [handle for handle in handles if handle.task_id not in done]:
             # Asked anew every second at least: `handles` may have grown.
-            slice_ = 1.0 if timeout is None else min(1.0, timeout)
-            reply = self.request(
-                FrameType.WAIT, {"handles": handle_heads(pending), "timeout": slice_}
-            )
-            reports = parse_reports(reply)
-            for report in reports:
-                done.add(report.task_id)
-                yield report
-            if timeout is not None and not reports:
-                timeout -= slice_
+            round_ = 1.0 if timeout is None else max(0.0, min(1.0, timeout))
+            groups = _groups(pending)
+            before = len(done)
+            for group in groups:
+                head = {"handles": handle_heads(group), "timeout": round_ / len(groups)}
+                for report in parse_reports(self.request(FrameType.WAIT, head)):
+                    done.add(report.task_id)
+                    yield report
+            if timeout is not None and len(done) == before:
+                timeout -= round_
                 if timeout <= 0:
                     return
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Ask the worker to delete results."""
-        self.request(FrameType.FORGET, {"ids": list(task_ids)})
+        for group in _groups(task_ids):
+            self.request(FrameType.FORGET, {"ids": group})
 
     def revoke(self, revocation: Revocation) -> None:
         """Ask the worker to broadcast a revocation."""
@@ -97,7 +122,9 @@ class Link:
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Tell the worker the state of the running task; not answered."""
-        self.channel.send(FrameType.STATE, {"id": task_id, "state": state, "codec": codec}, body)
+        head = {"id": task_id, "state": state, "codec": codec}
+        _check_size(FrameType.STATE, head, body)
+        self.channel.send(FrameType.STATE, head, body)
 
     # Reading
 
@@ -108,7 +135,9 @@ class Link:
             number = self._number
             self._replies[number] = None
         try:
-            self.channel.send(kind, {"n": number, **head}, body)
+            numbered = {"n": number, **head}
+            _check_size(kind, numbered, body)
+            self.channel.send(kind, numbered, body)
             self.read_until(lambda: self._replies[number] is not None)
             reply = self._replies[number]
         except IpcError as error:
@@ -164,15 +193,46 @@ class Link:
                 self._changed.notify_all()
 
 
-def _frames_of(calls: Sequence[Call]) -> Iterator[list[Call]]:
-    """Calls in groups that fit a frame."""
-    group: list[Call] = []
-    size = 0
-    for call in calls:
-        if group and (len(group) == MAX_CALLS or size + len(call.body) > MAX_FRAME_BODY):
+def _check_size(kind: FrameType, head: Mapping[str, Any], body: bytes) -> None:
+    """`InvalidTaskError` for a frame that would cost this process its life."""
+    bounds = FROM_CHILD[kind]
+    size = len(json.dumps(head, separators=(",", ":")))
+    if size > bounds.head or len(body) > bounds.body:
+        raise InvalidTaskError(
+            f"{kind.name.lower()}: {size} + {len(body)} bytes are more than a task can tell its "
+            f"worker at once, which is {bounds.head} + {bounds.body}"
+        )
+
+
+def _checked_head(call: Call) -> dict[str, Any]:
+    """A call without its body; `InvalidTaskError` for one that the worker would not take."""
+    head = call_head(call)
+    try:
+        parse_call(head, call.body)
+    except IpcError as error:
+        raise InvalidTaskError(f"{call.task[:MAX_NAME_BYTES]}: {error}") from error
+    return head
+
+
+def _frames_of(
+    calls: Sequence[Call], heads: Sequence[dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """The heads of calls in groups that fit a frame with their bodies."""
+    group: list[dict[str, Any]] = []
+    head_size = body_size = 0
+    for call, head in zip(calls, heads, strict=True):
+        size = len(json.dumps(head))
+        is_full = head_size + size > MAX_FRAME_HEAD or body_size + len(call.body) > MAX_FRAME_BODY
+        if group and (len(group) == MAX_CALLS or is_full):
             yield group
-            group, size = [], 0
-        group.append(call)
-        size += len(call.body) + 512
+            group, head_size, body_size = [], 0, 0
+        group.append(head)
+        head_size += size
+        body_size += len(call.body)
     if group:
         yield group
+
+
+def _groups(asked: Sequence[T]) -> list[list[T]]:
+    """What is asked for, as much at a time as fits a frame."""
+    return [list(asked[at : at + MAX_ASKED]) for at in range(0, len(asked), MAX_ASKED)]

@@ -10,13 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from cardoon.broker import Delivery
 from cardoon.exceptions import RefusedError
 from cardoon.message.protocol import Kind
 from cardoon.security.gate import Gate, VerifiedMessage
 
-Opened = VerifiedMessage | RefusedError
+
+class Opened(NamedTuple):
+    """A verified task, and the results that it waited for; None for one that is not there."""
+
+    message: VerifiedMessage
+    inputs: tuple[VerifiedMessage | None, ...]
+
 
 _MAX_THREADS = 4
 _WORTH_THREADS = 8
@@ -33,7 +40,7 @@ class Opener:
         self._threads = min(_MAX_THREADS, os.cpu_count() or 1)
         self._executor: ThreadPoolExecutor | None = None
 
-    def open_all(self, deliveries: Sequence[Delivery]) -> list[Opened]:
+    def open_all(self, deliveries: Sequence[Delivery]) -> list[Opened | RefusedError]:
         """The verified message of each delivery, or why there is none."""
         seen = self._gate.signatures
         if self._signatures < _WORTH_THREADS or len(deliveries) < _WORTH_THREADS:
@@ -53,13 +60,14 @@ class Opener:
             self._executor.shutdown(wait=False)
             self._executor = None
 
-    def _open_part(self, deliveries: Sequence[Delivery]) -> list[Opened]:
+    def _open_part(self, deliveries: Sequence[Delivery]) -> list[Opened | RefusedError]:
         return [self._open(delivery) for delivery in deliveries]
 
-    def _open(self, delivery: Delivery) -> Opened:
+    def _open(self, delivery: Delivery) -> Opened | RefusedError:
         try:
-            return self._gate.open(
+            message = self._gate.open(
                 delivery.frame, kind=Kind.TASK, audience=self._audience, queue=delivery.queue
             )
+            return Opened(message, self._gate.open_inputs(message, delivery.inputs))
         except RefusedError as error:
             return error

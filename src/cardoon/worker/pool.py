@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from cardoon.exceptions import Refusal
 from cardoon.sender import Call
 from cardoon.worker.ipc import Frame, IpcError, field
-from cardoon.worker.wire import parse_call
+from cardoon.worker.wire import parse_call, parse_calls
 
 
 class Job(NamedTuple):
@@ -58,6 +58,12 @@ class Rejected(NamedTuple):
     requeue: bool
 
 
+class Replaced(NamedTuple):
+    """The task put a canvas in its place; the call with its id is the one that answers for it."""
+
+    calls: Sequence[Call]
+
+
 class Ignored(NamedTuple):
     """The task wants nothing stored."""
 
@@ -96,6 +102,7 @@ Ending = (
     | Failed
     | Retried
     | Rejected
+    | Replaced
     | Ignored
     | Unreadable
     | HandedBack
@@ -150,6 +157,8 @@ def parse_ending(frame: Frame) -> Ending:
             return _parse_retried(frame)
         case "rejected":
             return Rejected(frame.body, field(frame, "reason", str), field(frame, "requeue", bool))
+        case "replaced":
+            return Replaced(parse_calls(frame))
         case "ignored":
             return Ignored()
         case "unreadable":

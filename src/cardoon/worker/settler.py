@@ -14,8 +14,9 @@ from typing import NamedTuple
 from cardoon.broker import Completion
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.producer import together
 from cardoon.sender import Call
-from cardoon.worker.concluding import Conclusion, ResultState, conclude
+from cardoon.worker.concluding import Conclusion, ResultState, conclude, dead
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.pool import Crashed, Ending, Failed, Killed, TimedOut
@@ -68,11 +69,10 @@ Item = Ended | Concluded | Bare | State | Send
 class Settler:
     """Collects items from every thread, and writes them in order."""
 
-    def __init__(self, ledger: Ledger, *, held: HeldTable, clock: Clock, max_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, *, held: HeldTable, clock: Clock) -> None:
         self._ledger = ledger
         self._held = held
         self._clock = clock
-        self._max_bytes = max_bytes
         self._changed = threading.Condition()  # protects the two below
         self._items: list[Item] = []
         self._stopping = False
@@ -145,17 +145,11 @@ class Settler:
     def _conclude(self, held: Held, ending: Ending, now: float) -> Conclusion:
         if held.revoked is not None and isinstance(ending, Failed | Crashed | TimedOut):
             ending = Killed(held.revoked)  # however it took its being stopped
-        try:
-            return conclude(held, ending, now=now, max_bytes=self._max_bytes)
-        except (CardoonError, LookupError, TypeError, ValueError):
-            # Signed by someone trusted, and still not what links look like.
-            logger.exception("the links of task %s[%s] are unreadable", held.task, held.id)
-            plain = conclude(held.without_links(), ending, now=now, max_bytes=self._max_bytes)
-            return plain._replace(event="task.links_unreadable")
+        return conclude(held, ending, now=now)
 
     def _send(self, sends: Sequence[Send]) -> None:
         """Publish what tasks send, together; if that fails each alone, so that none pays for another."""
-        calls = [call for send in sends for call in send.calls]
+        calls = together([send.calls for send in sends])
         left = min(send.deadline for send in sends) - self._clock.monotonic()
         try:
             digests = iter(self._ledger.publish(calls, timeout=max(0.05, left)))
@@ -175,15 +169,39 @@ class Settler:
         endings: Sequence[tuple[Held, Conclusion]],
         bare: Sequence[Completion],
     ) -> None:
+        """Write them together; if that cannot be, each by itself, so that none pays for another."""
+        try:
+            self._write_together(told, endings, bare)
+        except OperationalError:
+            raise
+        except CardoonError as error:  # what one of them says cannot be signed
+            if len(told) + len(endings) > 1:
+                self._write_together((), (), bare)
+                for state in told:
+                    self._write_endings([state], (), ())
+                for ending in endings:
+                    self._write_endings((), [ending], ())
+                return
+            logger.error("what a task says cannot be signed: %s", error)  # noqa: TRY400
+            failures = [(held, dead(held, error, "it cannot be signed")) for held, _ in endings]
+            self._write_together((), failures, bare)
+
+    def _write_together(
+        self,
+        told: Sequence[tuple[Held, ResultState]],
+        endings: Sequence[tuple[Held, Conclusion]],
+        bare: Sequence[Completion],
+    ) -> None:
         ledger = self._ledger
-        final = [(held, one.result) for held, one in endings if one.result is not None]
-        sealed = ledger.seal([*told, *final])
-        states, results = sealed[: len(told)], iter(sealed[len(told) :])
+        kept = told if ledger.keeps_results else ()
+        wanted = [one.result if self._wants(held, one) else None for held, one in endings]
+        ends = [(held, one) for (held, _), one in zip(endings, wanted, strict=True) if one]
+        sealed = ledger.seal([*kept, *ends])
+        states, results = sealed[: len(kept)], iter(sealed[len(kept) :])
         loose: list[Completion] = []
         fenced = list(bare)
-        for held, conclusion in endings:
-            result = next(results) if conclusion.result is not None else None
-            completion = ledger.completion(held, conclusion, result)
+        for (held, conclusion), one in zip(endings, wanted, strict=True):
+            completion = ledger.completion(held, conclusion, next(results) if one else None)
             (loose if held.settled else fenced).append(completion)
         self._insist(lambda: ledger.store_states(states))
         self._insist(lambda: ledger.write_apart(loose))
@@ -192,6 +210,10 @@ class Settler:
             self._held.remove(held.key)
             ledger.note(held, conclusion)
             self._log(held, conclusion)
+
+    def _wants(self, held: Held, conclusion: Conclusion) -> bool:
+        """Whether its result is to be signed: for clients, or for tasks that wait for it."""
+        return (conclusion.keep and self._ledger.keeps_results) or held.is_awaited
 
     def _insist(self, write: Callable[[], None]) -> None:
         """Write, and while the store is away try again: what tasks have done must not be lost."""

@@ -248,11 +248,12 @@ class ProcessPool:
 
     def _take_outcome(self, process: TaskProcess, frame: Frame) -> None:
         key = field(frame, "key", int)
+        runtime = float(field(frame, "runtime", float))
         ending = parse_ending(frame)
         placed = process.remove(key, self._clock.monotonic())
         if placed is None:
             raise IpcError(f"OUTCOME frame for job {key}, which it does not hold")
-        self._scheduler.pace.observe(float(field(frame, "runtime", float)))
+        self._scheduler.pace.observe(runtime)
         self._on_ended(key, ending)
         if frame.head.get("full") and process.phase is Phase.SERVING:
             logger.info("task process %s uses too much memory and is replaced", process.pid)
@@ -262,13 +263,16 @@ class ProcessPool:
     def _take_recalled(self, process: TaskProcess, frame: Frame) -> None:
         now = self._clock.monotonic()
         process.recalling = False
+        keys = field(frame, "keys", list)
+        asked_back = {key for key, placed in process.jobs.items() if placed.recalled}
+        if not all(isinstance(key, int) and key in asked_back for key in keys):
+            raise IpcError("RECALLED frame for a job that was not asked back")
         back = []
-        for key in field(frame, "keys", list):
-            placed = process.remove(key, now) if isinstance(key, int) else None
-            if placed is None or not placed.recalled:
-                raise IpcError("RECALLED frame for a job that was not asked back")
-            process.taken -= 1
-            back.append(placed.job)
+        for key in dict.fromkeys(keys):
+            placed = process.remove(key, now)
+            if placed is not None:
+                process.taken -= 1
+                back.append(placed.job)
         if self._drain is not None:
             for job in back:
                 self._on_ended(job.key, HandedBack())

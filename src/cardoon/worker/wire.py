@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardoon.calling import MAX_ID_BYTES, MAX_NAME_BYTES
+from cardoon.message.protocol import MAX_COUNT, MAX_PREDECESSORS, GroupMember, Take
 from cardoon.retrying import NO_LIMIT
 from cardoon.sender import Call, Handle, Report
 from cardoon.worker.ipc import Frame, IpcError, field
 
-MAX_CALLS = 4096
+MAX_CALLS = 20_000
 """In one frame; more are sent in several."""
 MAX_HANDLES = 10_000
 
@@ -31,6 +32,10 @@ def call_head(call: Call) -> dict[str, Any]:
         "max_retries": call.max_retries,
         "root": call.root,
         "parent": call.parent,
+        "group": call.group,
+        "after": call.after,
+        "take": int(call.take),
+        "delay": call.delay,
     }
 
 
@@ -52,6 +57,10 @@ def parse_call(head: object, body: bytes) -> Call:
         max_retries=_whole(head, "max_retries", NO_LIMIT),
         root=_text(head, "root", MAX_ID_BYTES) if head.get("root") else None,
         parent=_text(head, "parent", MAX_ID_BYTES) if head.get("parent") else None,
+        group=_group(head),
+        after=_places(head),
+        take=Take(_whole(head, "take", max(Take)) or 0),
+        delay=_moment(head, "delay") or 0.0,
     )
 
 
@@ -60,7 +69,13 @@ def parse_calls(frame: Frame) -> list[Call]:
     heads = field(frame, "calls", list)
     if len(heads) > MAX_CALLS:
         raise IpcError(f"SEND frame with {len(heads)} calls; at most {MAX_CALLS}")
-    return [parse_call(head, body) for head, body in zip(heads, _cut(frame, heads), strict=True)]
+    calls = [parse_call(head, body) for head, body in zip(heads, _cut(frame, heads), strict=True)]
+    for place, call in enumerate(calls):
+        if any(one >= place for one in call.after):
+            raise IpcError(f"{frame.type.name} frame: a call waits for one that is not before it")
+        if len(call.after) > 1 and call.take is not Take.RESULTS:
+            raise IpcError(f"{frame.type.name} frame: a call takes one result of several")
+    return calls
 
 
 def handle_heads(handles: Sequence[Handle]) -> list[list[str | None]]:
@@ -138,6 +153,31 @@ def _whole(head: Mapping[str, Any], name: str, most: int) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
     raise IpcError(f"call: {name} is not a number from 0 to {most}")
+
+
+def _places(head: Mapping[str, Any]) -> tuple[int, ...]:
+    match head.get("after") or []:
+        case [*found] if len(found) <= MAX_PREDECESSORS and all(map(_is_place, found)):
+            return tuple(found)
+        case _:
+            raise IpcError("call: after is not a list of places")
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _group(head: Mapping[str, Any]) -> GroupMember | None:
+    match head.get("group"):
+        case None:
+            return None
+        case [str(), int(), int()] as found:
+            told = {"id": found[0], "position": found[1], "size": found[2]}
+            size = _whole(told, "size", MAX_COUNT) or 0
+            position = _whole(told, "position", size - 1) if size else None
+            if position is not None:
+                return GroupMember(_text(told, "id", MAX_ID_BYTES), position, size)
+    raise IpcError("call: group is not a member of a group")
 
 
 def _moment(head: Mapping[str, Any], name: str) -> float | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from cardoon.app import Cardoon
 from cardoon.broker import Broker, Inspectable
+from cardoon.builtins import PREFIX
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, content_kind
 from cardoon.deployment import Deployment
@@ -167,7 +168,7 @@ class Worker:
                 else "apart from the processes that run the tasks"
             ),
             "queues": ", ".join(self.queues),
-            "tasks": sorted(self.catalogue),
+            "tasks": sorted(name for name in self.catalogue if not name.startswith(PREFIX)),
         }
 
     @property
@@ -206,9 +207,7 @@ class Worker:
             worker=self.hostname,
             result_expires=settings.result_expires,
         )
-        self.settler = Settler(
-            ledger, held=self.held, clock=self.clock, max_bytes=settings.message_max_bytes
-        )
+        self.settler = Settler(ledger, held=self.held, clock=self.clock)
         self._reader: Producer | None = None
         self.pool = self._make_pool()
         revoked = Revoked()

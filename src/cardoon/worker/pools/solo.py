@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType as StackFrame
 from typing import Any
 
 from cardoon.app import Cardoon
@@ -47,6 +48,10 @@ class SoloPool:
         self._changed = threading.Condition()  # protects what follows
         self._jobs: deque[Job] = deque()
         self._running: Job | None = None
+        self._in_body: Job | None = None
+        """The running one, for as long as an interrupt would reach its body and nothing else."""
+        self._wanted: tuple[Job, type[BaseException]] | None = None
+        """What the main thread is to raise in which job."""
         self._thread: int | None = None
         self._draining: tuple[float, float] | None = None
         self._loop = LoopRunner()
@@ -56,7 +61,7 @@ class SoloPool:
         """Run jobs until `until()` holds and none is left."""
         self._thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGUSR1, lambda *_: None)  # see `_raise`
+            signal.signal(signal.SIGUSR1, self._look)
         try:
             while True:
                 with self._changed:
@@ -128,13 +133,21 @@ class SoloPool:
             return _ending(prepared)
         codec = job.head["codec"]
         try:
+            self._in_body = job
             with self._limited(job):
                 outcome = execute(prepared.task, prepared.request, self._loop)
+            self._leave_body()
         except BaseException as error:  # noqa: BLE001  # interrupted between the body and here
+            self._leave_body()
             return _ending(failure(error, codec=codec))
         if isinstance(outcome, Failed) and isinstance(outcome.error, TimeLimitExceeded):
             return TimedOut(job.hard_limit or 0.0)
         return _ending(answer_of(prepared, outcome, self._app, codec=codec))
+
+    def _leave_body(self) -> None:
+        """From here on no interrupt is raised; behind the lock, so that none is on its way either."""
+        with self._changed:
+            self._in_body = None
 
     @contextmanager
     def _limited(self, job: Job) -> Iterator[None]:
@@ -160,12 +173,20 @@ class SoloPool:
                 timer.cancel()
 
     def _raise(self, job: Job, kind: type[BaseException]) -> None:
-        if self._running is not job or self._thread is None:
-            return
-        raise_in_thread(self._thread, kind)
-        if self._thread == threading.main_thread().ident:
-            # A signal whose handler does nothing ends a system call that the task sits in.
-            signal.pthread_kill(self._thread, signal.SIGUSR1)
+        with self._changed:
+            if self._in_body is not job or self._thread is None:
+                return
+            if self._thread == threading.main_thread().ident:
+                self._wanted = (job, kind)
+                signal.pthread_kill(self._thread, signal.SIGUSR1)
+            else:
+                raise_in_thread(self._thread, kind)
+
+    def _look(self, _signal: int, _frame: StackFrame | None) -> None:
+        """The signal came: raise what is wanted, also out of a system call that the task sits in."""
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and wanted[0] is self._in_body:
+            raise wanted[1]
 
     def _end_stuck(self, job: Job) -> None:
         if self._running is not job:

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from cardoon import exceptions, states
+from cardoon import states
 from cardoon.context import current_request
 from cardoon.exceptions import CardoonError, RemoteError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.serializers import decode_body
+from cardoon.result.described import rebuild_exception
 from cardoon.sender import Handle, Report, Revocation, Sender
+
+if TYPE_CHECKING:
+    from cardoon.result.several import ResultSet
 
 R = TypeVar("R")
 
-_REBUILT: Mapping[str, type[BaseException]] = {
-    kind.__name__: kind
-    for kind in (
-        exceptions.MaxRetriesExceededError,
-        exceptions.NotRegistered,
-        exceptions.InvalidTaskError,
-        exceptions.Reject,
-        exceptions.SoftTimeLimitExceeded,
-        exceptions.TaskRevokedError,
-        exceptions.Terminated,
-        exceptions.TimeLimitExceeded,
-        exceptions.WorkerLostError,
-        exceptions.EncodeError,
-    )
-}
-"""Our own exceptions that a result may name; any other one of `cardoon` becomes a `RemoteError`."""
+_joins_allowed: ContextVar[bool] = ContextVar("joins_allowed", default=False)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Let task code wait for the results of other tasks within this block."""
+    token = _joins_allowed.set(True)
+    try:
+        yield
+    finally:
+        _joins_allowed.reset(token)
+
+
+def check_may_wait() -> None:
+    """`RuntimeError` inside of a task that a worker runs, unless it is allowed there."""
+    running = current_request()
+    if running is not None and running.hostname is not None and not _joins_allowed.get():
+        raise RuntimeError(
+            "a task must not wait for the result of another one: it holds a process that the other "
+            "may need; pass disable_sync_subtasks=False or use allow_join_result() if you know better"
+        )
 
 
 class ResultSource(Protocol):
@@ -58,12 +68,14 @@ class AsyncResult(Generic[R]):
     answers another call, counts as not there.
     """
 
-    __slots__ = ("_report", "id", "request", "source")
+    __slots__ = ("_report", "id", "parent", "request", "source")
 
     def __init__(self, id: str, *, source: ResultSource, request: bytes | None = None) -> None:
         self.id = id
         self.source = source
         self.request = request
+        self.parent: AsyncResult[Any] | ResultSet | None = None
+        """What ran before it in a canvas."""
         self._report: Report | None = None
 
     def get(
@@ -81,12 +93,8 @@ class AsyncResult(Generic[R]):
         the worker for good (`disable_sync_subtasks=False` allows it), and `RemoteError` for an exception
         type that is not rebuilt here. With `propagate=False` the exception is returned.
         """
-        running = current_request()
-        if disable_sync_subtasks and running is not None and running.hostname is not None:
-            raise RuntimeError(
-                "a task must not wait for the result of another one: it holds a process that the "
-                "other may need; pass disable_sync_subtasks=False if you know better"
-            )
+        if disable_sync_subtasks:
+            check_may_wait()
         report = self._final_report(timeout)
         value = self._value(report)
         if callback is not None:
@@ -100,9 +108,18 @@ class AsyncResult(Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self._wait_async().__await__()
 
+    def is_known(self) -> bool:
+        """Whether it has ended, as far as has been seen so far."""
+        return self._report is not None
+
+    async def wait_async(self) -> Report:
+        """Wait until it has ended, without blocking the event loop, and without raising."""
+        if self._report is None:
+            self._report = await self.source.wait_for(self.handle)
+        return self._report
+
     async def _wait_async(self) -> R:
-        report = self._report or await self.source.wait_for(self._handle)
-        self._report = report
+        report = await self.wait_async()
         value = self._value(report)
         if report.state in states.PROPAGATE_STATES:
             raise value
@@ -178,6 +195,18 @@ class AsyncResult(Generic[R]):
             raise value
         return value  # type: ignore[no-any-return]
 
+    def as_tuple(self) -> tuple[Any, Any]:
+        """As nested tuples of ids, for `result_from_tuple`."""
+        return (self.id, None if self.parent is None else self.parent.as_tuple()), None
+
+    def leaves(self) -> list[AsyncResult[Any]]:
+        """The results of single tasks that it stands for: itself."""
+        return [self]
+
+    def accept(self, report: Report) -> None:
+        """Take in a report that somebody else has waited for."""
+        self._report = report
+
     def forget(self) -> None:
         """Delete the stored result."""
         self._report = None
@@ -200,12 +229,13 @@ class AsyncResult(Generic[R]):
         return f"<AsyncResult: {self.id}>"
 
     @property
-    def _handle(self) -> Handle:
+    def handle(self) -> Handle:
+        """What it takes to ask for it."""
         return Handle(self.id, self.request)
 
     def _present_report(self) -> Report | None:
         if self._report is None:
-            report = self.source.sender.load([self._handle]).get(self.id)
+            report = self.source.sender.load([self.handle]).get(self.id)
             if report is None or not states.is_final(report.state):
                 return report
             self._report = report
@@ -213,7 +243,7 @@ class AsyncResult(Generic[R]):
 
     def _final_report(self, timeout: float | None) -> Report:
         if self._report is None:
-            reports = self.source.sender.wait([self._handle], timeout=timeout)
+            reports = self.source.sender.wait([self.handle], timeout=timeout)
             self._report = next(reports, None)
         if self._report is None:
             within = "" if timeout is None else f" within {timeout:g} seconds"
@@ -233,47 +263,6 @@ class AsyncResult(Generic[R]):
         ):  # told by `update_state`, in the task's own words
             return RemoteError(report.state, str(content.get("result", "")))
         return content.get("result")
-
-
-def describe_exception(error: BaseException) -> dict[str, Any]:
-    """What a failed task says of its exception: names and text, never an object."""
-    kind = type(error)
-    return {"type": kind.__name__, "module": str(kind.__module__), "message": _message_of(error)}
-
-
-def _message_of(error: BaseException) -> str:
-    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
-        return error.args[0]  # `str` would add quotes, and so would the one that is built from it
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  # `__str__` is user code
-        return f"{type(error).__name__}, which cannot be shown: its __str__ raises"
-
-
-def rebuild_exception(described: object) -> BaseException:
-    """The exception that a result describes.
-
-    Built-in exceptions and a few of our own are rebuilt from their message; for every other type there
-    is `RemoteError`, since a result must not be able to choose what is constructed here.
-    """
-    if not isinstance(described, Mapping):
-        return RemoteError("UnknownError", "the result does not describe its exception")
-    name = str(described.get("type", "UnknownError"))
-    module = str(described.get("module", ""))
-    message = str(described.get("message", ""))
-    kind: type[BaseException] | None = None
-    if module == "builtins":
-        found = getattr(builtins, name, None)
-        kind = found if isinstance(found, type) and issubclass(found, Exception) else None
-        kind = None if kind in {StopIteration, StopAsyncIteration} else kind
-    elif module == exceptions.__name__:
-        kind = _REBUILT.get(name)
-    if kind is None:
-        return RemoteError(name, message, module)
-    try:
-        return kind(message)
-    except TypeError:  # built-ins with several required arguments, such as UnicodeDecodeError
-        return RemoteError(name, message, module)
 
 
 class EagerResult(AsyncResult[R]):
@@ -315,6 +304,10 @@ class EagerResult(AsyncResult[R]):
 
     async def _wait_async(self) -> R:
         return self.get()
+
+    def is_known(self) -> bool:
+        """It has ended."""
+        return True
 
     @property
     def state(self) -> str:

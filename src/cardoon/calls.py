@@ -1,0 +1,275 @@
+"""Calls: how an app makes them, one by one, many at once, here and elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cardoon.awaiting import ResultQueue, SendQueue
+from cardoon.calling import (
+    MAX_ID_BYTES,
+    MAX_NAME_BYTES,
+    NO_OPTIONS,
+    CallDefaults,
+    CallOptions,
+    check_options,
+    check_text,
+    choose_codec,
+    make_call,
+)
+from cardoon.canvas import Signature
+from cardoon.canvas.signatures import send_all
+from cardoon.canvas.steps import Step
+from cardoon.clock import Clock
+from cardoon.config import Settings
+from cardoon.context import Request, current_request
+from cardoon.eager import run_eagerly
+from cardoon.exceptions import InvalidTaskError
+from cardoon.ids import make_id
+from cardoon.registry import Registry
+from cardoon.result import AsyncResult as _AsyncResult
+from cardoon.result import EagerResult
+from cardoon.retrying import publish_delays, publish_until
+from cardoon.sender import Call, Handle, Report, Sender
+from cardoon.task import Task as _Task
+from cardoon.workflow import make_calls
+
+
+class Calls:
+    """The half of an app that calls tasks. The other half has settings, tasks and a way to the broker."""
+
+    tasks: Registry
+    clock: Clock
+    _sends: SendQueue
+    _results: ResultQueue
+
+    @property
+    def settings(self) -> Settings:
+        """The frozen settings of this moment."""
+        raise NotImplementedError
+
+    @property
+    def sender(self) -> Sender:
+        """The way to the broker."""
+        raise NotImplementedError
+
+    def send(
+        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> _AsyncResult[Any]:
+        """Call a task; see `Task.apply_async`."""
+        task.check_arguments(args, kwargs)
+        if self.settings.task_always_eager:
+            return self.run_eagerly(task, args, kwargs, **options)
+        checked = check_options(options)
+        if checked.link or checked.link_error:
+            return self._send_linked(task.name, args, kwargs, options)
+        call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
+        return self._publish([call], checked)[0]
+
+    def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
+        """Send a canvas: all its steps or none."""
+        return self._sign_and_store(make_calls(self, steps), NO_OPTIONS)
+
+    def send_calls(
+        self, task: _Task[..., Any], calls: Iterable[Any], **options: Any
+    ) -> list[_AsyncResult[Any]]:
+        """Call a task many times in one transaction; see `Task.send_many`."""
+        pairs = [_split_call(task.name, call) for call in calls]
+        for args, kwargs in pairs:
+            task.check_arguments(args, kwargs)
+        if self.settings.task_always_eager:
+            return [self.run_eagerly(task, args, kwargs, **options) for args, kwargs in pairs]
+        checked = check_options(options)
+        if checked.task_id is not None:
+            raise InvalidTaskError("send_many: one task_id cannot name many calls")
+        defaults = task.call_defaults
+        return self._publish(
+            [self.make_call(task.name, args, kwargs, checked, defaults) for args, kwargs in pairs],
+            checked,
+        )
+
+    async def asend(
+        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> _AsyncResult[Any]:
+        """Call a task from a coroutine; concurrent calls are stored together."""
+        task.check_arguments(args, kwargs)
+        if self.settings.task_always_eager:
+            # A task that is a coroutine needs a loop of its own, which one thread cannot have twice.
+            return await asyncio.to_thread(self.run_eagerly, task, args, kwargs, **options)
+        checked = check_options(options)
+        if checked.link or checked.link_error:
+            return await asyncio.to_thread(self.send, task, args, kwargs, **options)
+        call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
+        if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
+            return (await asyncio.to_thread(self._publish, [call], checked))[0]
+        return _AsyncResult(call.id, source=self, request=await self._sends.send(call))
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> _AsyncResult[Any]:
+        """Call a task by name. It need not be known here; then its arguments are not checked."""
+        if name in self.tasks:
+            return self.send(self.tasks[name], args or (), kwargs or {}, **options)
+        check_text("task name", name, MAX_NAME_BYTES)
+        checked = check_options(options)
+        if checked.link or checked.link_error:
+            return self._send_linked(name, args or (), kwargs, options)
+        call = self.make_call(name, args or (), kwargs or {}, checked, self.defaults_of_unknown)
+        return self._publish([call], checked)[0]
+
+    def send_many(self, signatures: Iterable[Signature]) -> list[Any]:
+        """Send many signatures and canvases, all or none; return their results' handles."""
+        return send_all(self, list(signatures))
+
+    def apply_task(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> EagerResult[Any]:
+        """Run a task by name, here and now."""
+        return self.run_eagerly(self.tasks[name], args, kwargs, **options)
+
+    def run_eagerly(
+        self, task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
+    ) -> EagerResult[Any]:
+        """Run one call here and now, with its retries; see `Task.apply`."""
+        throw = options.pop("throw", self.settings.task_eager_propagates)
+        checked = check_options(options)
+        around = current_request()
+        request = Request(
+            task=task.name,
+            id=checked.task_id or self.new_id(),
+            args=tuple(args),
+            kwargs=dict(kwargs),
+            retries=checked.retries,
+            max_retries=checked.max_retries,
+            headers=dict(checked.headers or {}),
+            hostname=None if around is None else around.hostname,
+            is_eager=True,
+            called_directly=False,
+        )
+        result: EagerResult[Any] = run_eagerly(task, request, source=self)
+        linked = checked.link if result.successful() else checked.link_error
+        for callback in linked:
+            given = result.result if result.successful() else result.id
+            Signature.from_dict(callback).bound_to(self).apply((given,))
+        if throw:
+            result.get()
+        return result
+
+    def signature(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Signature:
+        """A call to make later, by name."""
+        return Signature(name, args, kwargs, options, immutable=immutable, caller=self)
+
+    def AsyncResult(self, task_id: str) -> _AsyncResult[Any]:  # noqa: N802  # Celery's name
+        """The handle on the result of a task that was sent elsewhere or before."""
+        check_text("task_id", task_id, MAX_ID_BYTES)
+        return _AsyncResult(task_id, source=self)
+
+    @property
+    def max_result_bytes(self) -> int:
+        """How large a decoded result may be."""
+        return self.settings.message_max_bytes
+
+    async def wait_for(self, handle: Handle) -> Report:
+        """A final result, for a coroutine."""
+        return await self._results.wait_for(handle)
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether calls run here and now."""
+        return self.settings.task_always_eager
+
+    @property
+    def defaults_of_unknown(self) -> CallDefaults:
+        """How a task is called that is not known here."""
+        settings = self.settings
+        return CallDefaults(
+            queue=settings.task_default_queue,
+            codec=choose_codec(None, settings.task_compression),
+            priority=settings.task_default_priority,
+            ignore_result=settings.task_ignore_result,
+        )
+
+    def new_id(self) -> str:
+        """A fresh task id."""
+        return make_id(self.clock)
+
+    def _send_linked(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> _AsyncResult[Any]:
+        call = self.signature(name, args, kwargs, options=options)
+        found: _AsyncResult[Any] = call.apply_async()
+        return found
+
+    def make_call(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: CallOptions,
+        defaults: CallDefaults,
+        *,
+        embed: Mapping[str, Any] | None = None,
+        told: Mapping[str, Any] | None = None,
+    ) -> Call:
+        """One call, ready to be signed; inside of a task it says which one is its parent."""
+        call = make_call(
+            name,
+            (args, kwargs),
+            options,
+            defaults=defaults,
+            settings=self.settings,
+            clock=self.clock,
+            new_id=self.new_id,
+            embed=embed,
+            told=told,
+        )
+        running = current_request()
+        if running is not None and running.id is not None and call.parent is None:
+            return call._replace(root=call.root or running.root_id, parent=running.id)
+        return call
+
+    def _publish(self, calls: Sequence[Call], options: CallOptions) -> list[_AsyncResult[Any]]:
+        return [
+            _AsyncResult(call.id, source=self, request=digest)
+            for call, digest in zip(calls, self._sign_and_store(calls, options), strict=True)
+        ]
+
+    def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[bytes]:
+        settings = self.settings
+        timeout = options.timeout or settings.task_publish_timeout
+        again = settings.task_publish_retry if options.retry is None else options.retry
+        policy = options.retry_policy or settings.task_publish_retry_policy
+        return publish_until(
+            lambda left: self.sender.send(calls, timeout=left),
+            timeout=timeout,
+            delays=publish_delays(policy) if again else iter(()),
+            clock=self.clock,
+        )
+
+
+def _split_call(name: str, call: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if isinstance(call, (tuple, list)):
+        return call, {}
+    if isinstance(call, dict):
+        return (), call
+    raise InvalidTaskError(
+        f"{name}.send_many: {call!r} is neither a tuple of positional arguments nor a dict of "
+        "keyword arguments; for one argument write (value,)"
+    )

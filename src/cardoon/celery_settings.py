@@ -1,0 +1,128 @@
+"""Celery's settings that Cardoon does not have, each with the reason.
+
+A setting that would change nothing here is taken and noted; one that asks for something that is not
+there is refused, because silence would be taken for consent.
+"""
+
+from __future__ import annotations
+
+_CONNECTIONS = "connections are made anew for as long as it takes, and every wait has a deadline"
+_EVENTS = "this version sends no events yet"
+_BEAT = "this version has no beat yet"
+_CONTROL = "this version has no remote control but revoke yet"
+_ROUTING = "this version routes by queue= only; name the queue in the task's options"
+_EMBEDDED = "this version has the brokers sqlite and memory; set broker_url"
+_BACKEND = "this version keeps results in sqlite or memory; set result_backend"
+_POOLS = "the pools are made otherwise here"
+_OWN_PROCESS = "the parts of the worker cannot be exchanged"
+
+UNNEEDED: dict[str, str] = {
+    "broker_channel_error_retry": _CONNECTIONS,
+    "broker_connection_max_retries": _CONNECTIONS,
+    "broker_connection_retry": _CONNECTIONS,
+    "broker_connection_retry_on_startup": _CONNECTIONS,
+    "broker_connection_timeout": _CONNECTIONS,
+    "broker_heartbeat": _CONNECTIONS,
+    "broker_heartbeat_checkrate": _CONNECTIONS,
+    "broker_pool_acquire_timeout": _CONNECTIONS,
+    "broker_pool_limit": _CONNECTIONS,
+    "redis_max_connections": _CONNECTIONS,
+    "redis_retry_on_timeout": _CONNECTIONS,
+    "redis_socket_connect_timeout": _CONNECTIONS,
+    "redis_socket_keepalive": _CONNECTIONS,
+    "redis_socket_timeout": _CONNECTIONS,
+    "result_backend_always_retry": _CONNECTIONS,
+    "result_backend_base_sleep_between_retries_ms": _CONNECTIONS,
+    "result_backend_max_retries": _CONNECTIONS,
+    "result_backend_max_sleep_between_retries_ms": _CONNECTIONS,
+    "result_cache_max": "clients keep no cache of results",
+    "result_chord_join_timeout": "a chord's body is woken by its last member, and joins nothing",
+    "result_chord_retry_interval": "a chord's body is woken by its last member, and polls nothing",
+    "result_persistent": "results are always kept durably",
+    "task_create_missing_queues": "a queue is there as soon as somebody names it",
+    "task_default_delivery_mode": "messages are always kept durably",
+    "task_inherit_parent_priority": "the sender signs every task's priority",
+    "task_protocol": "there is one protocol, and its messages are signed",
+    "worker_cancel_long_running_tasks_on_connection_loss": "a lost lease stops its task",
+    "worker_deduplicate_successful_tasks": "what was carried out is never run again",
+    "worker_detect_quorum_queues": "late acknowledgement needs no detection",
+    "worker_disable_prefetch": "workers claim only what they have room for",
+    "worker_enable_prefetch_count_reduction": "workers claim only what they have room for",
+    "worker_eta_task_limit": "tasks with an ETA wait in the broker, not in the worker",
+    "worker_lost_wait": "the death of a process is noticed at once",
+    "worker_pool_putlocks": _POOLS,
+    "worker_proc_alive_timeout": _POOLS,
+    "worker_redirect_stdouts": "what tasks print goes where the worker's own output goes",
+    "worker_redirect_stdouts_level": "what tasks print goes where the worker's own output goes",
+    "worker_state_db": "revocations are kept by the broker",
+    "worker_timer_precision": _POOLS,
+    "worker_log_color": "logs are not coloured",
+}
+"""Taken, and noted: there is nothing to set."""
+
+REFUSED: dict[str, str] = {
+    **dict.fromkeys(("broker_use_ssl", "redis_backend_use_ssl"), _EMBEDDED),
+    **dict.fromkeys(("broker_read_url", "broker_write_url", "broker_failover_strategy"), _EMBEDDED),
+    **dict.fromkeys(("broker_host", "broker_port", "broker_user", "broker_password"), _EMBEDDED),
+    **dict.fromkeys(("broker_vhost", "broker_transport", "broker_login_method"), _EMBEDDED),
+    "result_backend_transport_options": _BACKEND,
+    "result_compression": "set task_compression, which results share",
+    "result_extended": "arguments are kept nowhere but in the signed message",
+    "result_exchange": _BACKEND,
+    "result_exchange_type": _BACKEND,
+    "result_failure_expires": "results and failures expire alike; set result_expires",
+    "task_acks_on_failure": "set task_acks_on_failure_or_timeout",
+    "task_acks_on_timeout": "set task_acks_on_failure_or_timeout",
+    "task_allow_error_cb_on_chord_header": "give header tasks their own link_error",
+    "task_annotations": "give tasks their options where they are declared",
+    "task_default_rate_limit": "give tasks their rate_limit where they are declared",
+    "task_remote_tracebacks": "a failed task's traceback is in result.traceback",
+    "task_repr_maxlevels": "arguments are never shown",
+    "task_retry_on_worker_lost": "set task_reject_on_worker_lost",
+    "task_store_eager_result": "eager results are returned, and stored nowhere",
+    "worker_autoscaler": "set worker_concurrency",
+    "worker_disable_rate_limits": "take the rate_limit off the tasks",
+    "worker_enable_soft_shutdown_on_idle": "an idle worker stops at once",
+    "worker_log_datefmt": "set worker_log_format",
+    "worker_task_log_datefmt": "set worker_task_log_format",
+    "worker_agent": _OWN_PROCESS,
+    "worker_consumer": _OWN_PROCESS,
+    "worker_timer": _OWN_PROCESS,
+    "worker_pool_restarts": _CONTROL,
+    "worker_pool_start_method": _POOLS,
+    "worker_enable_remote_control": _CONTROL,
+    "worker_send_task_events": _EVENTS,
+    "task_send_sent_event": _EVENTS,
+    "worker_direct": _ROUTING,
+    "cache_backend": _BACKEND,
+    "cache_backend_options": _BACKEND,
+}
+"""Refused, with what to do instead."""
+
+_PREFIXES = {
+    "beat_": _BEAT,
+    "control_": _CONTROL,
+    "event_": _EVENTS,
+    "task_create_missing_queue_": _ROUTING,
+    "task_default_exchange": _ROUTING,
+    "task_default_queue_type": _ROUTING,
+    "task_default_routing_key": _ROUTING,
+    "task_queue": _ROUTING,
+    "task_routes": _ROUTING,
+    "broker_native_delayed_delivery": _EMBEDDED,
+    "result_chord_expires": "what a chord waits for is kept until it has run",
+    **dict.fromkeys(
+        ("arangodb_", "azureblockblob_", "cassandra_", "cosmosdbsql_", "couchbase_", "database_"),
+        _BACKEND,
+    ),
+    **dict.fromkeys(("elasticsearch_", "gcs_", "mongodb_", "redis_", "s3_"), _BACKEND),
+}
+
+
+def find_reason(name: str) -> str | None:
+    """Why a setting of Celery's is refused here; None for a name that is not Celery's."""
+    if name in UNNEEDED:
+        return None
+    if name in REFUSED:
+        return REFUSED[name]
+    return next((why for prefix, why in _PREFIXES.items() if name.startswith(prefix)), None)

@@ -1,0 +1,18 @@
+"""Results: handles on what tasks return, one by one and together."""
+
+from cardoon.result.described import describe_exception, rebuild_exception
+from cardoon.result.several import GroupResult, Result, ResultSet, result_from_tuple
+from cardoon.result.single import AsyncResult, EagerResult, ResultSource, allow_join_result
+
+__all__ = [
+    "AsyncResult",
+    "EagerResult",
+    "GroupResult",
+    "Result",
+    "ResultSet",
+    "ResultSource",
+    "allow_join_result",
+    "describe_exception",
+    "rebuild_exception",
+    "result_from_tuple",
+]

@@ -1,0 +1,92 @@
+"""From the steps of a canvas to calls, which are sent together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from cardoon.calling import CallDefaults, CallOptions, check_options
+from cardoon.canvas.steps import Step
+from cardoon.message.protocol import Take
+from cardoon.sender import Call
+from cardoon.task import Task
+
+
+class CallMaker(Protocol):
+    """What makes single calls: the app."""
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The tasks that are known here."""
+        ...
+
+    @property
+    def defaults_of_unknown(self) -> CallDefaults:
+        """How a task is called that is not known here."""
+        ...
+
+    def make_call(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: CallOptions,
+        defaults: CallDefaults,
+        *,
+        embed: Mapping[str, Any],
+        told: Mapping[str, Any],
+    ) -> Call:
+        """One call; `embed` goes into its body, `told` into its signed headers."""
+        ...
+
+
+def make_calls(maker: CallMaker, steps: Sequence[Step]) -> list[Call]:
+    """A call for each step. `InvalidTaskError` for arguments or options that do not fit."""
+    return [_make_call(maker, step) for step in steps]
+
+
+def _make_call(maker: CallMaker, step: Step) -> Call:
+    task = maker.tasks.get(step.task)
+    defaults = maker.defaults_of_unknown if task is None else task.call_defaults
+    if task is not None and step.take is not Take.FAILURE:
+        # What it will be given first is not known yet, but that it takes so many is.
+        task.check_arguments([None, *step.args] if step.composes else step.args, step.kwargs)
+    options = check_options({**step.options, "task_id": step.id})
+    told: dict[str, Any] = {"links": True} if step.is_awaited else {}
+    embed: dict[str, Any] = {}
+    delay = 0.0
+    if step.after:
+        options, defaults, after = _behind(options, defaults)
+        delay = after.get("delay", 0.0)
+        if after:
+            told["after"] = after
+        if step.composes:
+            embed["compose"] = {"form": step.form}
+    call = maker.make_call(
+        step.task, step.args, step.kwargs, options, defaults, embed=embed, told=told
+    )
+    return call._replace(
+        group=step.group,
+        after=step.after,
+        take=step.take,
+        delay=delay,
+        root=call.root or step.root,
+        parent=step.parent or call.parent,
+    )
+
+
+def _behind(
+    options: CallOptions, defaults: CallDefaults
+) -> tuple[CallOptions, CallDefaults, dict[str, float]]:
+    """Seconds count from the end of what a step waits for, which nobody knows yet."""
+    after = {}
+    if options.countdown is not None:
+        after["delay"] = max(0.0, options.countdown)
+    expires = defaults.expires if options.expires is None else options.expires
+    if expires is not None and not isinstance(expires, datetime):
+        after["expires"] = expires
+        options = dataclasses.replace(options, expires=None)
+        defaults = defaults._replace(expires=None)
+    return dataclasses.replace(options, countdown=None), defaults, after
