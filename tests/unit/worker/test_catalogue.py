@@ -1,0 +1,109 @@
+"""What a worker knows of each task without importing it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.worker.catalogue import read_catalogue, rules_of, write_catalogue
+from tests.unit.stage import make_app
+
+OWN = {
+    "acks_late": False,
+    "acks_on_failure_or_timeout": False,
+    "reject_on_worker_lost": False,
+    "max_crashes": 7,
+    "ignore_result": True,
+    "store_errors_even_if_ignored": True,
+    "track_started": True,
+    "time_limit": 60.0,
+    "soft_time_limit": 50.0,
+}
+GENERAL = {
+    "task_acks_late": True,
+    "task_acks_on_failure_or_timeout": True,
+    "task_reject_on_worker_lost": True,
+    "task_max_crashes": 2,
+    "task_ignore_result": False,
+    "task_store_errors_even_if_ignored": False,
+    "task_track_started": False,
+    "task_time_limit": 600.0,
+    "task_soft_time_limit": 500.0,
+}
+
+
+@pytest.fixture
+def make_task(tmp_path):
+    """A task with options, of an app with settings."""
+    apps = []
+
+    def make(*, settings=None, **options):
+        app = make_app(tmp_path / "state", **(settings or {}))
+        apps.append(app)
+        return app.task(name="shop.pay", **options)(lambda: None), app.settings
+
+    yield make
+    for app in apps:
+        app.close()
+
+
+def test_a_task_that_says_nothing_follows_the_settings(make_task):
+    task, settings = make_task(settings=GENERAL)
+
+    rules = rules_of(task, settings)
+
+    found = dataclasses.asdict(rules)
+    assert {f"task_{name}": found[name] for name in OWN} == GENERAL
+
+
+def test_what_a_task_says_counts_more_than_the_settings(make_task):
+    task, settings = make_task(settings=GENERAL, **OWN)
+
+    found = dataclasses.asdict(rules_of(task, settings))
+
+    assert {name: found[name] for name in OWN} == OWN
+
+
+def test_no_where_the_settings_say_yes_is_a_choice_and_not_a_silence(make_task):
+    task, settings = make_task(settings={"task_ignore_result": True}, ignore_result=False)
+
+    assert rules_of(task, settings).ignore_result is False
+
+
+@pytest.mark.parametrize(
+    ("given", "per_second"), [(None, None), (0, None), (5, 5.0), ("30/m", 0.5), ("7200/h", 2.0)]
+)
+def test_a_rate_limit_is_told_in_starts_per_second(make_task, given, per_second):
+    task, settings = make_task(rate_limit=given)
+
+    assert rules_of(task, settings).rate_limit == per_second
+
+
+def test_a_catalogue_arrives_as_it_was_written(make_task):
+    first, settings = make_task(**OWN, rate_limit="10/m", max_retries=9)
+    second, _ = make_task(max_retries=None)
+
+    told = json.loads(json.dumps(write_catalogue({"a": first, "b": second}, settings)))
+
+    assert read_catalogue(told) == {
+        "a": rules_of(first, settings),
+        "b": rules_of(second, settings),
+    }
+
+
+@pytest.mark.parametrize("change", [{"unknown": 1}, {"acks_late": ...}], ids=["more", "less"])
+def test_a_catalogue_of_another_version_is_refused_with_the_name_of_what_is_wrong(
+    make_task, change
+):
+    task, settings = make_task()
+    told = write_catalogue({"a": task}, settings)
+    for name, value in change.items():
+        told["a"][name] = value
+        if value is ...:
+            del told["a"][name]
+
+    with pytest.raises(ImproperlyConfigured, match=next(iter(change))):
+        read_catalogue(told)
