@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import SubprocessError
 
-from benchmarks import machine, measure, report
+from benchmarks import canvas, machine, measure, report
 from benchmarks.measure import ROOT, Figures, PeerError
 from benchmarks.peers import PEERS, Peer
 from benchmarks.report import Run
@@ -102,6 +102,8 @@ def main() -> int:
     """Measure, and print the table."""
     options = _parse_options()
     options.dir.mkdir(parents=True, exist_ok=True)
+    if options.what == "canvas":
+        return canvas.main(options)
     about = machine.describe(options.dir)
     print("  ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     runs = Benchmark(options).run()
@@ -125,6 +127,7 @@ def main() -> int:
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", default="peers", choices=["peers", "canvas"])
     parser.add_argument("--tasks", type=int, default=10_000, help="messages in one measurement")
     parser.add_argument("--reps", type=int, default=3, help="repetitions of everything")
     parser.add_argument("--latency", type=int, default=1_000, help="round trips in one measurement")

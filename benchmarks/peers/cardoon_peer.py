@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.counter import tick
 from benchmarks.peers import SIGNED_VARIABLE, folder, keeps_results
-from cardoon import Cardoon
+from cardoon import Cardoon, Signature, chain, chord, group
 
 app = Cardoon("bench")
 app.conf.update(state_directory=str(folder()), task_ignore_result=not keeps_results())
@@ -21,6 +21,11 @@ def noop() -> int:
     return 1
 
 
+@app.task
+def total(results: list[int]) -> int:
+    return sum(results)
+
+
 send = noop.delay
 
 
@@ -30,6 +35,13 @@ def send_bulk(count: int) -> None:
 
 def call_and_wait() -> None:
     noop.delay().get(timeout=20)
+
+
+def make_canvas(kind: str, count: int) -> Signature:
+    members = [noop.si() for _ in range(count)]
+    if kind == "chord":
+        return chord(members, total.s())
+    return chain(members) if kind == "chain" else group(members)
 
 
 def worker() -> list[str]:

@@ -1,0 +1,62 @@
+"""Canvases of growing size: seconds and bytes for each member, which should not grow.
+
+python -m benchmarks canvas
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sqlite3
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import machine, measure
+from benchmarks.peers import PEERS, Peer
+from benchmarks.report import align
+
+_SIZES = {"chain": (100, 1000), "chord": (100, 1000, 10_000), "group": (100, 1000, 10_000)}
+_HEAD = ("canvas", "members", "sent in", "done in", "sent, a member", "done, a member", "bytes")
+
+
+class Measured(NamedTuple):
+    """One canvas, sent and run; seconds."""
+
+    sent: float
+    done: float
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure every kind in every size, and print a table."""
+    peer = next(one for one in PEERS if one.is_signed)
+    print("  ".join(f"{name} {value}" for name, value in machine.describe(options.dir).items()))
+    rows: list[tuple[str, ...]] = [_HEAD]
+    with measure.site(peer, options.dir, results=True) as place, place.worker():
+        place.client("latency", 50)
+        for kind, sizes in _SIZES.items():
+            for size in sizes:
+                runs = [
+                    Measured(**place.client(f"canvas-{kind}", size)) for _ in range(options.reps)
+                ]
+                rows.append(_row(kind, size, runs, _bytes_of(peer, options.dir, kind, size)))
+                print(align([_HEAD, rows[-1]]).splitlines()[-1], flush=True)
+    print(f"\n{align(rows)}")
+    return 0
+
+
+def _bytes_of(peer: Peer, folder: Path, kind: str, size: int) -> float:
+    """Bytes of signed messages for each member."""
+    with measure.site(peer, folder, results=True) as place:
+        place.client(f"sent-{kind}", size)
+        with contextlib.closing(sqlite3.connect(place.folder / "cardoon.db")) as database:
+            (total,) = database.execute("SELECT sum(length(frame)) FROM frame").fetchone()
+    return float(total) / size
+
+
+def _row(kind: str, size: int, runs: Sequence[Measured], data: float) -> tuple[str, ...]:
+    sent = statistics.median(run.sent for run in runs)
+    done = statistics.median(run.done for run in runs)
+    each = [f"{seconds / size * 1e6:,.0f} us" for seconds in (sent, done)]
+    return (kind, f"{size:,}", f"{sent:.3f} s", f"{done:.3f} s", *each, f"{data:,.0f}")
