@@ -23,14 +23,15 @@ from cardoon.canvas.signatures import set_default_caller
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, is_task_process
 from cardoon.context import current_request
+from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.deployment import Deployment, require_signatures
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
 from cardoon.producer import Producer
 from cardoon.registry import SHARED, Registry, SharedFunction
 from cardoon.sender import Sender
 from cardoon.settings_source import Packages, import_related, read_source
-from cardoon.task import BoundTaskDecorator, CoroutineTask, TaskDecorator, make_task
 from cardoon.task import Task as _Task
+from cardoon.task import make_task
 from cardoon.task_options import check_task_options
 
 P = ParamSpec("P")

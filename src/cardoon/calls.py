@@ -10,7 +10,6 @@ from cardoon.awaiting import ResultQueue, SendQueue
 from cardoon.calling import (
     MAX_ID_BYTES,
     MAX_NAME_BYTES,
-    NO_OPTIONS,
     CallDefaults,
     CallOptions,
     check_options,
@@ -34,6 +33,9 @@ from cardoon.retrying import publish_delays, publish_until
 from cardoon.sender import Call, Handle, Report, Sender
 from cardoon.task import Task as _Task
 from cardoon.workflow import make_calls
+
+_PUBLISH_OPTIONS = ("timeout", "retry", "retry_policy")
+"""Options of a send and not of a task: those of a canvas's first task count for the whole."""
 
 
 class Calls:
@@ -69,7 +71,8 @@ class Calls:
 
     def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
         """Send a canvas: all its steps or none."""
-        return self._sign_and_store(make_calls(self, steps), NO_OPTIONS)
+        told = {name: steps[0].options.get(name) for name in _PUBLISH_OPTIONS} if steps else {}
+        return self._sign_and_store(make_calls(self, steps), check_options(told))
 
     def send_calls(
         self, task: _Task[..., Any], calls: Iterable[Any], **options: Any
@@ -152,10 +155,13 @@ class Calls:
             called_directly=False,
         )
         result: EagerResult[Any] = run_eagerly(task, request, source=self)
-        linked = checked.link if result.successful() else checked.link_error
-        for callback in linked:
-            given = result.result if result.successful() else result.id
-            Signature.from_dict(callback).bound_to(self).apply((given,))
+        for callback in checked.link if result.successful() else ():
+            Signature.from_dict(callback).bound_to(self).apply((result.result,))
+        for errback in () if result.successful() else checked.link_error:
+            call = Signature.from_dict(errback).bound_to(self)
+            several = call.task in self.tasks and self.tasks[call.task].takes_failure
+            failure = (request, result.result, result.traceback) if several else (result.id,)
+            call.apply(failure)
         if throw:
             result.get()
         return result

@@ -461,7 +461,7 @@ def report_of(message: VerifiedMessage) -> Report:
         codec=claims.codec,
         body=message.body,
         task=claims.task,
-        done_at=float(done) if isinstance(done, (int, float)) else None,
+        done_at=float(done) if isinstance(done, (int, float)) and 0 <= done < 1e11 else None,
         retries=claims.retries or 0,
         worker=str(told.get("worker", "")),
     )

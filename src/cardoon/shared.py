@@ -6,8 +6,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from cardoon.app import current_application, known_applications
+from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.registry import SHARED, SharedFunction
-from cardoon.task import BoundTaskDecorator, CoroutineTask, Task, TaskDecorator
+from cardoon.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
 from typing import (
-    TYPE_CHECKING,
     Any,
-    Concatenate,
     Generic,
     NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
-    overload,
 )
 
 from cardoon.calling import CallDefaults, check_options, check_text, choose_codec, to_epoch
@@ -38,6 +36,10 @@ from cardoon.task_options import TASK_OPTIONS, ArgumentCheck, check_task_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_POSITIONAL = frozenset(
+    {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+)
 
 
 class Eager(Protocol):
@@ -404,6 +406,18 @@ class Task(Generic[P, R]):
                 self._argument_check = ArgumentCheck(self.name, self.run)
             self._argument_check(args, kwargs)
 
+    @property
+    def takes_failure(self) -> bool:
+        """Whether, as an errback, it takes request, exception and traceback, and not only an id."""
+        try:
+            parameters = inspect.signature(self.run).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        return (
+            any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
+            or sum(one.kind in _POSITIONAL for one in parameters) > 1
+        )
+
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
 
@@ -432,39 +446,6 @@ class Task(Generic[P, R]):
             return max(0.0, to_epoch(moment, self.app.settings))
         delay = check_options({"countdown": countdown}, method="retry").countdown
         return self.app.clock.now() + (self.default_retry_delay if delay is None else delay)
-
-
-if TYPE_CHECKING:
-
-    class CoroutineTask(Task[P, R]):
-        """A task of an `async def`: its result is R, and called directly it is to be awaited."""
-
-        def __call__(  # type: ignore[override]  # noqa: D102
-            self, *args: P.args, **kwargs: P.kwargs
-        ) -> Coroutine[Any, Any, R]: ...
-
-else:
-    CoroutineTask = Task  # the difference is one of types only
-
-
-class TaskDecorator(Protocol):
-    """What `task(...)` with options returns."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class BoundTaskDecorator(Protocol):
-    """What `task(bind=True, ...)` returns: callers do not give the task, the first parameter."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
-    ) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 def make_task(

@@ -120,8 +120,7 @@ class MemoryBroker:
     def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:  # noqa: ARG002
         """Store all of them, but not those whose id is stored."""
         with self._changed:
-            for message in outgoing:
-                self._publish(message)
+            self._publish(outgoing)
             self._changed.notify_all()
 
     def receive(
@@ -174,8 +173,7 @@ class MemoryBroker:
                 outgoing += [sent for sent in completion.publish if sent.id not in self._by_id]
                 if completion.outcome is not None and not isinstance(settlement, Requeue):
                     outcomes.append((message.id, completion.outcome))
-            for sent in outgoing:
-                self._publish(sent)
+            self._publish(outgoing)
             for name, outcome in outcomes:
                 for number in self._inputs.arrive(name, outcome):
                     if number in self._messages:  # and is not kept
@@ -281,8 +279,7 @@ class MemoryBroker:
                     continue
                 del self._kept[number]
                 old, nonce = put.shown, put.nonce
-                self._publish(Outgoing(old.queue, old.id, old.frame, put.priority))
-                back = self._by_id[old.id]
+                back = self._store(Outgoing(old.queue, old.id, old.frame, put.priority))
                 self._inputs.rename(put.inputs_of, back.number)
                 if where is Kept.QUARANTINE:
                     back.attempt, back.crashes = old.attempt, old.crashes
@@ -311,29 +308,31 @@ class MemoryBroker:
             stray = _Message(0, queue, id, frame, 0, self._clock.now())
             self._keep(stray, Kept.QUARANTINE, reason, detail, None)
 
-    def _publish(self, message: Outgoing) -> None:
-        if message.id in self._by_id:
-            return
-        now = self._clock.now()
-        stored = _Message(
-            self._next_number(),
-            message.queue,
-            message.id,
-            message.frame,
-            message.priority,
-            now if message.run_at is None else message.run_at,
-        )
-        self._messages[stored.number] = self._by_id[stored.id] = stored
-        if message.after:
-            self._inputs.add(stored.number, message.after)
-            missing = {predecessor.id for predecessor in message.after}
-            stored.dormant = _Dormancy(
-                missing, message.trigger, message.run_at, message.delay, since=now
-            )
-            for predecessor in message.after:
+    def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+        dormant = []
+        for sent in outgoing:
+            if sent.id not in self._by_id:
+                message = self._store(sent)
+                if sent.after:
+                    self._lay_down(message, sent)
+                    dormant.append(message)
+        for message in dormant:
+            for predecessor in self._inputs.predecessors(message.number):
                 outcome = self._inputs.outcome(predecessor.id)
                 if outcome is not None:
-                    self._tell(stored, predecessor.id, outcome)
+                    self._tell(message, predecessor.id, outcome)
+
+    def _store(self, sent: Outgoing) -> _Message:
+        due = self._clock.now() if sent.run_at is None else sent.run_at
+        message = _Message(self._next_number(), sent.queue, sent.id, sent.frame, sent.priority, due)
+        self._messages[message.number] = self._by_id[message.id] = message
+        return message
+
+    def _lay_down(self, message: _Message, sent: Outgoing) -> None:
+        self._inputs.add(message.number, sent.after)
+        missing = {predecessor.id for predecessor in sent.after}
+        now = self._clock.now()
+        message.dormant = _Dormancy(missing, sent.trigger, sent.run_at, sent.delay, since=now)
 
     def _tell(self, message: _Message, name: str, outcome: Outcome) -> None:
         """Have a message know how one that it waits for has ended."""

@@ -153,18 +153,10 @@ class chain(Compound):  # noqa: N801  # Celery's name
 
     def plan(self, planner: Planner, source: Source | None) -> Node:
         """Each part behind the one before."""
-        errors = self.linked("link_error")
-        parts = self.links_of_chain()
-        if not parts:
-            raise InvalidTaskError("chain: there is nothing in it")
-        options = self._own_options()
-        if (task_id := options.pop("task_id", None)) is not None:
-            parts[-1] = _with(parts[-1], task_id=task_id)
-        parts[0] = _with(parts[0], **options)
         node: Node | None = None
         first: Result | None = None
-        for part in parts:
-            planned = _with(part, errors=errors).plan(planner, source)
+        for part in self._prepared():
+            planned = part.plan(planner, source)
             planned.first.parent = None if node is None else node.result
             first = first or planned.first
             node, source = planned, planned.source
@@ -180,11 +172,25 @@ class chain(Compound):  # noqa: N801  # Celery's name
         """Run all parts here, one after the other."""
         result: Any = None
         whole = self.clone(args, kwargs, **options).bound_to(self.caller)
-        for part in whole.links_of_chain():  # type: ignore[attr-defined]
+        for part in whole._prepared():  # type: ignore[attr-defined]  # noqa: SLF001  # a chain, too
             before, given = result, () if result is None else (result.get(),)
             result = part.apply(given)
             result.parent = before
+        for callback in whole.linked("link"):
+            callback.bound_to(self.caller).apply((result.get(),))
         return result
+
+    def _prepared(self) -> list[Signature]:
+        """The parts, with what was set on the whole."""
+        parts = self.links_of_chain()
+        if not parts:
+            raise InvalidTaskError("chain: there is nothing in it")
+        options = self._own_options()
+        if (task_id := options.pop("task_id", None)) is not None:
+            parts[-1] = _with(parts[-1], task_id=task_id)
+        parts[0] = _with(parts[0], **options)
+        errors = self.linked("link_error")
+        return [_with(part, errors=errors) for part in parts]
 
     def links_of_chain(self) -> list[Signature]:
         """The parts, chains among them taken apart, and empty groups left out at the end."""

@@ -141,11 +141,13 @@ class Gate:
         queue: str = "",
         id: str | None = None,
         request: bytes | None = None,
+        at_any_age: bool = False,
     ) -> VerifiedMessage:
         """Verify a frame that is expected to be of this kind; `RefusedError` with the reason if not.
 
         `audience` are the names for which we act (None: any), `queue` is where the frame came from,
-        `id` and `request` are what an answer must name (None: any).
+        `id` and `request` are what an answer must name (None: any). `at_any_age` is for what is bound to
+        something that has an age of its own.
         """
         # (1) bounds: nothing is looked at that is larger than agreed.
         if len(frame) > self._max_frame:
@@ -161,7 +163,7 @@ class Gate:
             claims = parse_claims(parsed.claims)
         except MessageError as error:
             raise RefusedError(Refusal.BAD_CLAIMS, str(error)) from error
-        self._check_context(claims, kind, audience)
+        self._check_context(claims, kind, audience, at_any_age=at_any_age)
         self._check_body(claims, parsed.body)
         _check_binding(claims, id, request)
         # (4) policy: may this signer do that?
@@ -196,7 +198,7 @@ class Gate:
         if digest_predecessors(one.request for one in inputs) != compose.digest:
             raise RefusedError(Refusal.WRONG_INPUT, "it waits for other messages than these")
         return tuple(
-            self.open(one.frame, kind=Kind.RESULT, id=one.id, request=one.request)
+            self.open(one.frame, kind=Kind.RESULT, id=one.id, request=one.request, at_any_age=True)
             if one.frame is not None
             else None
             for one in inputs
@@ -246,7 +248,9 @@ class Gate:
             )
             self._roots.put(signed_root, True)
 
-    def _check_context(self, claims: Claims, kind: Kind, audience: frozenset[str] | None) -> None:
+    def _check_context(
+        self, claims: Claims, kind: Kind, audience: frozenset[str] | None, *, at_any_age: bool
+    ) -> None:
         """Check that the message is what is read here, now and by us."""
         now = self._clock.now()
         if claims.kind is not kind:
@@ -257,7 +261,7 @@ class Gate:
                 f"by {claims.issued_at - now:.0f} seconds; check the clocks",
             )
         # `>=`, so that from the nonce's `expires_at` on it is refused, and the mark may go.
-        if now >= claims.valid_until + self._skew:
+        if not at_any_age and now >= claims.valid_until + self._skew:
             raise RefusedError(Refusal.EXPIRED, f"{now - claims.valid_until:.0f} seconds ago")
         if audience is not None and audience.isdisjoint(claims.audience):
             meant = ", ".join(claims.audience[:3])

@@ -33,6 +33,8 @@ from cardoon.security.identity import Identity, PrivateIdentity
 
 DEFAULT_MAX_AGE = 86_400.0
 """Seconds for which a message may be acted on; Celery's default for results, too."""
+WAITING_AGES = 7
+"""How many times as long a message may be acted on that waits for others: a week by default."""
 SESSION_SECONDS = 600.0
 """Seconds until a new session: two clones of a machine share one no longer than that."""
 
@@ -216,6 +218,8 @@ class _ClaimsWriter:
                 "choose an earlier one, or issue a certificate that lasts longer"
             )
         lifetime = self._max_age if draft.lifetime is None else draft.lifetime
+        if draft.after:
+            lifetime *= WAITING_AGES
         session, sequence = self._draw_nonce()
         retries = 0 if draft.retries is None and draft.kind == Kind.TASK else draft.retries
         return encode_claims(

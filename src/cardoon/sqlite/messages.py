@@ -23,6 +23,7 @@ that were due first come first, whatever their priority."""
 def publish(transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float) -> None:
     """Store messages, but not those whose id is stored."""
     frames = [message.frame for message in outgoing]
+    waiting: list[tuple[int, Outgoing]] = []
     for messages, blob in batches(outgoing, frames):
         packed = document(
             [
@@ -36,9 +37,9 @@ def publish(transaction: Transaction, outgoing: Sequence[Outgoing], *, now: floa
         first = last - len(messages) + 1
         transaction.run("messages.insert", rows=packed, first=first, now=now)
         transaction.run("messages.insert_frames", rows=packed, first=first, frames=blob)
-        waiting = [(number, each) for number, each in enumerate(messages, first) if each.after]
-        if waiting:
-            dormant.lay_down(transaction, waiting, now=now)
+        waiting += [(number, each) for number, each in enumerate(messages, first) if each.after]
+    if waiting:
+        dormant.lay_down(transaction, waiting, now=now)
 
 
 def look_out(database: Database, queues: Sequence[str]) -> tuple[bool, float | None]:

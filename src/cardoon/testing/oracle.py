@@ -74,7 +74,8 @@ class Oracle:
     places: int = 0
 
     def publish(self, outgoing: Iterable[Outgoing], now: float) -> None:
-        """Store what is not stored."""
+        """Store what is not stored; then tell those that wait what is known."""
+        sent = []
         for message in outgoing:
             if message.id not in self.messages:
                 self.places += 1
@@ -82,7 +83,9 @@ class Oracle:
                 stored = Stored(message, self.places, due, sent_at=now)
                 self.messages[message.id] = stored
                 stored.dormant = bool(message.after)
-                self._rouse(stored, now)
+                sent.append(stored)
+        for stored in sent:
+            self._rouse(stored, now)
 
     def line(self, queue: str, now: float) -> list[str]:
         """The ids that a queue would lend, in order."""

@@ -332,6 +332,8 @@ class WorkflowSuite(BrokerFixtures):
 
         publish(broker, waiting("late", "a"), waiting("slow", "a", delay=9), waiting("close", "b"))
         publish(broker, errback("never", of="a"), errback("caught", of="b"), waiting("not", "c"))
+        # All that is sent together is stored before it is told, so this is one message.
+        publish(broker, errback("twice", of="a"), message("twice"))
 
         assert ids(receive(broker)) == ["first", "late", "close", "caught"]
         self.pass_time(clock, 9)

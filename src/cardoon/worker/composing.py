@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -62,18 +61,7 @@ def _failure(
     task: Task[..., Any], failed: Mapping[str, Any], content: Mapping[str, Any]
 ) -> list[Any]:
     """What an errback is given: the id, or if it takes more than one, request, error and traceback."""
-    if not _takes_several(task):
+    if not task.takes_failure:
         return [failed["id"]]
     request = Request(id=failed["id"], task=failed["task"], retries=failed["retries"])
     return [request, rebuild_exception(content.get("error")), content.get("traceback")]
-
-
-def _takes_several(task: Task[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(task.run).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    places = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):
-        return True
-    return sum(one.kind in places for one in parameters) > 1

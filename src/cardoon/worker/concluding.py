@@ -245,7 +245,8 @@ def _again(held: Held, when: float | None) -> Call:
 
 def _bounded(call: Call, held: Held) -> Call:
     """A message that takes another's place keeps the limit that the client signed, and answers it."""
-    return call._replace(max_retries=held.message.claims.max_retries, request=held.request)
+    claims = held.message.claims
+    return call._replace(max_retries=claims.max_retries, request=held.request, group=claims.group)
 
 
 def _describe(error: BaseException, held: Held) -> bytes:

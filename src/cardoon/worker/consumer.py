@@ -57,6 +57,8 @@ HELD_ELSEWHERE_DELAY = 5.0
 SECOND_LOOK = 1.5
 """Seconds until an unknown signer is looked up once more."""
 UNKNOWN_DELAY = 5.0
+_MOST_SECONDS = 366 * 86400.0
+"""A year: more is no limit and no delay."""
 UNKNOWN_GRACE = 60.0
 """Seconds for which a message may wait for a worker that knows its task: a rolling deploy."""
 
@@ -385,7 +387,9 @@ def _limits(held: Held) -> tuple[float | None, float | None]:
 
 
 def _is_seconds(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 < value <= _MOST_SECONDS
 
 
 def _started(held: Held) -> ResultState:

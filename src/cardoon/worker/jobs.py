@@ -187,6 +187,7 @@ def _replacement(
         settings=app.settings,
         clock=app.clock,
         new_id=app.new_id,
+        told={"links": True} if prepared.is_awaited else None,
     )
     if request.max_retries is not None:
         call = call._replace(max_retries=request.max_retries)

@@ -500,3 +500,13 @@ def test_a_consumer_serves_all_its_queues(stage):
 
     assert {job.id for job in stage.pool.jobs} == {"t1", "t2"}
     assert {job.head["queue"] for job in stage.pool.jobs} == {"celery", "slow"}
+
+
+@pytest.mark.parametrize("limit", ["1" + "0" * 400, "1e300", "-1", "true", '"5"'])
+def test_a_limit_beyond_all_measure_is_none(make_stage, limit):
+    stage = make_stage()
+    stage.send_raw(headers=b'{"timelimit":[%s,null]}' % limit.encode())
+
+    [job] = stage.consume()
+
+    assert job.hard_limit is None

@@ -1,0 +1,45 @@
+"""Tasks of which the end-to-end tests make workflows."""
+
+import time
+
+from work import app, touch
+
+from cardoon import Task
+
+
+@app.task(name="work.leaf")
+def leaf(n: object) -> object:
+    return n
+
+
+@app.task(name="work.wrap")
+def wrap(x: object, tag: str = "w") -> list:
+    return [tag, x]
+
+
+@app.task(name="work.ident")
+def ident(*args: object) -> list:
+    return list(args)
+
+
+@app.task(name="work.tell")
+def tell(request: object, error: Exception, traceback: str, *, path: str) -> None:
+    touch(path, f"{request.id}:{type(error).__name__}")
+
+
+@app.task(name="work.slow_leaf")
+def slow_leaf(n: int) -> int:
+    time.sleep(0.005)
+    return n
+
+
+@app.task(name="work.total")
+def total(numbers: list, path: str) -> int:
+    touch(path, str(sum(numbers)))
+    return sum(numbers)
+
+
+@app.task(name="work.place", bind=True)
+def place(self: Task, *before: object) -> dict:
+    request = self.request
+    return {"root": request.root_id, "parent": request.parent_id, "index": request.group_index}
