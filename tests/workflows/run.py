@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", choices=["memory", "sqlite"], action="append")
     arguments = parser.parse_args()
+    logging.getLogger("cardoon").setLevel(logging.ERROR)  # lost leases are what this is about
     return run(arguments.count, arguments.seed, arguments.store or ["memory", "sqlite"])
 
 
