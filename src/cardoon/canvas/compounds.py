@@ -115,20 +115,38 @@ class Compound(Signature):
         )
         return made
 
-    def _own_options(self) -> dict[str, Any]:
-        """What was set on the whole, for its parts."""
-        return {n: v for n, v in self.options.items() if n not in {"link", "link_error"}}
 
-
-def _with(part: Signature, *, errors: Sequence[Signature] = (), **options: Any) -> Signature:
+def _with(
+    part: Signature,
+    *,
+    links: Sequence[Signature] = (),
+    errors: Sequence[Signature] = (),
+    **options: Any,
+) -> Signature:
     """A part with what was set on the whole; its own options win."""
-    if not options and not errors:
+    if not (options or links or errors):
         return part
     changed = part.copied()
     changed["options"] = {**options, **changed.options}
+    for callback in links:
+        changed.link(callback)
     for errback in errors:
         changed.link_error(errback)
     return changed
+
+
+class _SideBySide(Compound):
+    """A compound whose parts begin together, and so are given the same."""
+
+    def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001
+        """Of all parts; a chord's body takes their results all the same, as in Celery."""
+        for part in self.tasks:
+            part.set_immutable(immutable)
+
+    def prepend(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
+        """For each part."""
+        if args or kwargs:
+            self["kwargs"]["tasks"] = [part.clone(args, kwargs) for part in self.tasks]
 
 
 @register_kind
@@ -211,7 +229,7 @@ class chain(Compound):  # noqa: N801  # Celery's name
 
 
 @register_kind
-class group(Compound):  # noqa: N801  # Celery's name
+class group(_SideBySide):  # noqa: N801  # Celery's name
     """Tasks side by side; the result is a `GroupResult`."""
 
     subtask_type = "group"
@@ -228,10 +246,8 @@ class group(Compound):  # noqa: N801  # Celery's name
         for part in self.tasks:
             parts = part.members() if isinstance(part, group) else [part]
             found += [_with(one, errors=errors, **options) for one in parts]
-        if found and (callbacks := self.linked("link")):
-            found[0] = found[0].copied()
-            for callback in callbacks:
-                found[0].link(callback)
+        if found:
+            found[0] = _with(found[0], links=self.linked("link"))
         return found
 
     def plan(self, planner: Planner, source: Source | None) -> Node:
@@ -264,11 +280,6 @@ class group(Compound):  # noqa: N801  # Celery's name
         found = [one.apply(args, kwargs, **options) for one in members]
         return GroupResult(caller.new_id(), found, source=caller)
 
-    def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001
-        """Of all parts."""
-        for part in self.tasks:
-            part.set_immutable(immutable)
-
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
         """Set countdowns that rise from part to part, in seconds."""
         seconds = itertools.count(start, step)
@@ -279,14 +290,9 @@ class group(Compound):  # noqa: N801  # Celery's name
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def prepend(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
-        """For each part."""
-        if args or kwargs:
-            self["kwargs"]["tasks"] = [part.clone(args, kwargs) for part in self.tasks]
-
 
 @register_kind
-class chord(Compound):  # noqa: N801  # Celery's name
+class chord(_SideBySide):  # noqa: N801  # Celery's name
     """A group, and a task that gets the list of all results. One failure fails the body."""
 
     subtask_type = "chord"
@@ -333,10 +339,8 @@ class chord(Compound):  # noqa: N801  # Celery's name
     def plan(self, planner: Planner, source: Source | None) -> Node:
         """The body behind all parts."""
         header = group(self.tasks).plan(planner, source)
-        body = _with(self.body, errors=self.linked("link_error"), **self._own_options())
-        for callback in self.linked("link"):
-            body = body.copied() if body is self.body else body
-            body.link(callback)
+        links, errors = self.linked("link"), self.linked("link_error")
+        body = _with(self.body, links=links, errors=errors, **self._own_options())
         node = body.plan(planner, header.source)
         node.first.parent = header.result
         return node._replace(first=header.first)
@@ -363,16 +367,6 @@ class chord(Compound):  # noqa: N801  # Celery's name
         made = super().copied()
         made["kwargs"]["body"] = self["kwargs"].get("body")
         return made
-
-    def prepend(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
-        """For each part."""
-        if args or kwargs:
-            self["kwargs"]["tasks"] = [part.clone(args, kwargs) for part in self.tasks]
-
-    def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001
-        """Of all parts; the body takes their results all the same, as in Celery."""
-        for part in self.tasks:
-            part.set_immutable(immutable)
 
 
 def _spread(tasks: Sequence[Any]) -> list[Any]:

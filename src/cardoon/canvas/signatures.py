@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from cardoon.canvas.steps import Node, Planner, Source, Step
+from cardoon.canvas.steps import Node, Origin, Planner, Source, Step
 from cardoon.exceptions import InvalidTaskError
-from cardoon.result import EagerResult, ResultSource
+from cardoon.result import EagerResult
 
 
-class Caller(ResultSource, Protocol):
+class Caller(Origin, Protocol):
     """What makes the calls that signatures describe: the app."""
 
     def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
@@ -21,10 +21,6 @@ class Caller(ResultSource, Protocol):
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
     ) -> EagerResult[Any]:
         """Run a task by name here and now."""
-        ...
-
-    def new_id(self) -> str:
-        """A fresh task id."""
         ...
 
     @property
@@ -239,15 +235,12 @@ class Signature(dict[str, Any]):
 
     def plan(self, planner: Planner, source: Source | None) -> Node:
         """Add the steps that make the call once `source` has its results."""
-        options = self.options
-        links, errors = self.linked("link"), self.linked("link_error")
-        options = {name: value for name, value in options.items() if name not in _LINKS}
         step = planner.add(
-            self.task, self.args, self.kwargs, options, source, immutable=self.immutable
+            self.task, self.args, self.kwargs, self._own_options(), source, immutable=self.immutable
         )
-        for callback in links:
+        for callback in self.linked("link"):
             callback.plan(planner, step.source)
-        for errback in errors:
+        for errback in self.linked("link_error"):
             errback.plan(planner, step.source._replace(failure=True))
         return step
 
@@ -260,6 +253,10 @@ class Signature(dict[str, Any]):
     def find_caller(self) -> Caller | None:
         """The app that it was made with, if any."""
         return self._caller
+
+    def _own_options(self) -> dict[str, Any]:
+        """Its options without links, which are tasks of their own."""
+        return {name: value for name, value in self.options.items() if name not in _LINKS}
 
     def linked(self, option: str) -> list[Signature]:
         """The signatures in `link` or `link_error`, of which there may be one or a list."""

@@ -67,8 +67,8 @@ class Step:
     """Whether a later step waits for it."""
 
 
-class Caller(ResultSource, Protocol):
-    """What a planner needs of an app."""
+class Origin(ResultSource, Protocol):
+    """Where calls come from: what a planner needs of an app."""
 
     def new_id(self) -> str:
         """A fresh task id."""
@@ -79,7 +79,7 @@ class Caller(ResultSource, Protocol):
 class Planner:
     """Collects the steps of one canvas."""
 
-    caller: Caller
+    caller: Origin
     steps: list[Step] = field(default_factory=list)
     results: list[AsyncResult[Any]] = field(default_factory=list)
     root: str | None = None
@@ -94,14 +94,12 @@ class Planner:
         source: Source | None,
         *,
         immutable: bool = False,
-        group: GroupMember | None = None,
     ) -> Node:
         """One more step, behind `source`."""
         rest = dict(options)
         step = Step(
             task, list(args), dict(kwargs), rest, rest.pop("task_id", None) or self.new_id()
         )
-        step.group = group
         step.root = self.root = self.root or step.id
         if source is not None:
             self._put_behind(step, source, immutable=immutable)

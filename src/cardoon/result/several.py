@@ -104,7 +104,7 @@ class ResultSet:
         for leaf in self._arriving(timeout):
             if propagate and leaf.state in states.PROPAGATE_STATES:
                 raise leaf.result
-        values = [_value(result, propagate=propagate) for result in self.results]
+        values = [_value(result) for result in self.results]
         if callback is not None:
             for result, value in zip(self.results, values, strict=True):
                 callback(getattr(result, "id", ""), value)
@@ -126,7 +126,7 @@ class ResultSet:
         async for leaf in self:
             if leaf.state in states.PROPAGATE_STATES:
                 raise leaf.result
-        return [_value(result, propagate=True) for result in self.results]
+        return [_value(result) for result in self.results]
 
     async def __aiter__(self) -> AsyncIterator[AsyncResult[Any]]:
         """Each single result when it has ended."""
@@ -239,9 +239,8 @@ class GroupResult(ResultSet):
 
     def save(self) -> None:
         """Keep under its id, signed, which results it consists of; for `restore`, in any process."""
-        codec = JSON
         found = {"result": [_describe(one) for one in self.results]}
-        _keeper(self.source).save_group(self.id, codec, encode_body(found, codec))
+        _keeper(self.source).save_group(self.id, JSON, encode_body(found, JSON))
 
     @classmethod
     def restore(cls, id: str, *, app: ResultSource) -> GroupResult | None:
@@ -280,9 +279,9 @@ def result_from_tuple(found: Sequence[Any], app: ResultSource) -> Result:
     return result
 
 
-def _value(result: Result, *, propagate: bool) -> Any:
+def _value(result: Result) -> Any:
     if isinstance(result, ResultSet):
-        return [_value(one, propagate=propagate) for one in result.results]
+        return [_value(one) for one in result.results]
     return result.result
 
 

@@ -40,7 +40,7 @@ from cardoon.workflow import make_calls
 MAX_TEXT = 8192
 """Characters of an exception's message that travel."""
 MAX_REASON = 4096
-"""Characters of a reason that travel, in a head of 64 KiB in which each may take twelve bytes."""
+"""Characters of a reason that travel, in the head of a frame."""
 
 
 class Prepared(NamedTuple):
