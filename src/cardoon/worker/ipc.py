@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from cardoon.exceptions import CardoonError
 
 _PREFIX = struct.Struct("!B3xII")
+PREFIX_BYTES = _PREFIX.size
 _READ_BYTES = 256 * 1024
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
@@ -178,10 +179,13 @@ class Channel:
 
     def send(self, kind: FrameType, head: Mapping[str, Any], body: bytes = b"") -> None:
         """Write one frame; `IpcError` if the other side is gone."""
-        data = pack_frame(kind, head, body)
+        self.write(pack_frame(kind, head, body))
+
+    def write(self, packed: bytes) -> None:
+        """Write a frame that `pack_frame` made; `IpcError` if the other side is gone."""
         try:
             with self._writing:
-                self.socket.sendall(data)
+                self.socket.sendall(packed)
         except OSError as error:
             raise IpcError(f"the other side is gone: {error}") from error
 

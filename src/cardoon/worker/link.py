@@ -18,11 +18,13 @@ from cardoon.sender import Call, Handle, Report, Revocation
 from cardoon.worker.ipc import (
     FROM_CHILD,
     MIB,
+    PREFIX_BYTES,
     Channel,
     Frame,
     FrameType,
     IpcError,
     field,
+    pack_frame,
 )
 from cardoon.worker.wire import MAX_CALLS, call_head, handle_heads, parse_call, parse_reports
 
@@ -123,8 +125,7 @@ class Link:
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Tell the worker the state of the running task; not answered."""
         head = {"id": task_id, "state": state, "codec": codec}
-        _check_size(FrameType.STATE, head, body)
-        self.channel.send(FrameType.STATE, head, body)
+        self.channel.write(_pack(FrameType.STATE, head, body))
 
     # Reading
 
@@ -135,9 +136,7 @@ class Link:
             number = self._number
             self._replies[number] = None
         try:
-            numbered = {"n": number, **head}
-            _check_size(kind, numbered, body)
-            self.channel.send(kind, numbered, body)
+            self.channel.write(_pack(kind, {"n": number, **head}, body))
             self.read_until(lambda: self._replies[number] is not None)
             reply = self._replies[number]
         except IpcError as error:
@@ -193,15 +192,17 @@ class Link:
                 self._changed.notify_all()
 
 
-def _check_size(kind: FrameType, head: Mapping[str, Any], body: bytes) -> None:
-    """`InvalidTaskError` for a frame that would cost this process its life."""
+def _pack(kind: FrameType, head: Mapping[str, Any], body: bytes) -> bytes:
+    """A frame; `InvalidTaskError` for one that would cost this process its life."""
+    packed = pack_frame(kind, head, body)
     bounds = FROM_CHILD[kind]
-    size = len(json.dumps(head, separators=(",", ":")))
+    size = len(packed) - PREFIX_BYTES - len(body)
     if size > bounds.head or len(body) > bounds.body:
         raise InvalidTaskError(
             f"{kind.name.lower()}: {size} + {len(body)} bytes are more than a task can tell its "
             f"worker at once, which is {bounds.head} + {bounds.body}"
         )
+    return packed
 
 
 def _checked_head(call: Call) -> dict[str, Any]:
