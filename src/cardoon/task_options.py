@@ -121,7 +121,10 @@ class ArgumentCheck:
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self._name = name
-        self._signature = inspect.signature(function)
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError:  # functions written in C may tell nothing of what they take
+            self._signature = inspect.signature(_take_anything)
         self._least, self._most = _positional_range(self._signature)
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -143,6 +146,10 @@ class ArgumentCheck:
                 if close:
                     return f"; did you mean {close[0]!r}?"
         return ""
+
+
+def _take_anything(*_args: Any, **_kwargs: Any) -> None:
+    """Stands in for a function without a signature."""
 
 
 def _positional_range(signature: inspect.Signature) -> tuple[int, int]:
