@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
+from cardoon.annotating import annotate
+from cardoon.annotations import Annotations
 from cardoon.awaiting import ResultQueue, SendQueue
 from cardoon.builtins import register_builtins
 from cardoon.calling import (
@@ -76,6 +78,7 @@ class Cardoon(Calls):
         self.tasks = Registry()
         self._producer: tuple[int, Settings, Producer] | None = None
         self._link: Sender | None = None
+        self._annotated: Annotations = ()
         self._discoveries: list[tuple[Packages, str | None]] = []
         self._start_afresh()
         _apps.add(self)
@@ -115,6 +118,8 @@ class Cardoon(Calls):
             setattr(task, option, value)
         self.tasks.add(task)
         task.bind(self)
+        if self._annotated:
+            annotate(task, self._annotated)
         return task
 
     def gen_task_name(self, name: str, module: str) -> str:
@@ -133,7 +138,10 @@ class Cardoon(Calls):
     @property
     def settings(self) -> Settings:
         """The frozen settings of this moment."""
-        return self.conf.settings()
+        settings = self.conf.settings()
+        if settings.task_annotations is not self._annotated:
+            self._annotate(settings.task_annotations)
+        return settings
 
     @property
     def sender(self) -> Sender:
@@ -280,6 +288,17 @@ class Cardoon(Calls):
         self._lock = threading.RLock()  # protects the producer
         self._sends = SendQueue(lambda calls: self._sign_and_store(calls, NO_OPTIONS))
         self._results = ResultQueue(lambda: self.sender)
+
+    def _annotate(self, annotations: Annotations) -> None:
+        """Change the tasks as new settings say; those that come later are changed as they come."""
+        with self._lock:
+            before, self._annotated = self._annotated, annotations
+            try:
+                for task in self.tasks.values():
+                    annotate(task, annotations)
+            except BaseException:
+                self._annotated = before  # so that the next use says the same
+                raise
 
     def _register_function(self, function: Any, options: Mapping[str, Any]) -> _Task[..., Any]:
         if not callable(function) or not hasattr(function, "__qualname__"):

@@ -9,7 +9,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from cardoon.clock import Clock
 from cardoon.config import Settings
@@ -27,7 +27,9 @@ from cardoon.option import (
     seconds,
     text,
 )
+from cardoon.queues import Place, Queue, parse_queue
 from cardoon.retrying import NO_LIMIT
+from cardoon.routes import exchange_name
 from cardoon.sender import Call
 
 MAX_ID_BYTES = 128
@@ -35,8 +37,6 @@ MAX_NAME_BYTES = 256
 """As the claims bound them (docs/protocol.md)."""
 
 _NOT_HERE = {
-    "exchange": "messages are routed by queue; use queue=",
-    "routing_key": "messages are routed by queue; use queue=",
     "producer": "the app keeps its own connections",
     "connection": "the app keeps its own connections",
     "publisher": "the app keeps its own connections",
@@ -56,7 +56,10 @@ class CallOptions:
     """The arguments of `apply_async` besides the task's own, checked."""
 
     task_id: str | None = None
-    queue: str | None = None
+    queue: str | Queue | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    """What leads to a queue by the bindings in `task_queues`, where no queue is named."""
     countdown: float | None = None
     eta: datetime | None = None
     expires: float | datetime | None = None
@@ -98,6 +101,15 @@ class CallDefaults(NamedTuple):
     soft_time_limit: float | None = None
     ignore_result: bool = False
     shadow: str | None = None
+    place: Place = Place()
+    """What task and routes say of the queue, for a call that names a routing key only."""
+    per_call: PerCall | None = None
+    """Decides anew for each call, where that depends on more than the task's name."""
+
+
+PerCall: TypeAlias = (
+    "Callable[[Sequence[Any], Mapping[str, Any], CallOptions], tuple[CallOptions, CallDefaults]]"
+)
 
 
 def check_options(options: Mapping[str, Any], *, method: str = "apply_async") -> CallOptions:
@@ -138,12 +150,14 @@ def make_call(
     settings: Settings,
     clock: Clock,
     new_id: Callable[[], str],
+    queue: str | None = None,
     embed: Mapping[str, Any] | None = None,
     told: Mapping[str, Any] | None = None,
 ) -> Call:
     """Encode one call. `EncodeError` for arguments that cannot travel.
 
-    `embed` is what the body says besides the arguments, `told` what its signed headers say.
+    `queue` is the one that the options lead to by the settings, where they name any. `embed` is what the body
+    says besides the arguments, `told` what its signed headers say.
     """
     is_plain = options is NO_OPTIONS and not (embed or told)
     if is_plain and defaults.expires is None and defaults.shadow is None:
@@ -165,6 +179,7 @@ def make_call(
         settings=settings,
         clock=clock,
         new_id=new_id,
+        queue=queue,
     )
     return made._replace(headers=_headers(defaults, options, told))
 
@@ -178,6 +193,7 @@ def _call_with_options(
     settings: Settings,
     clock: Clock,
     new_id: Callable[[], str],
+    queue: str | None,
 ) -> Call:
     now = clock.now()
     eta = None
@@ -196,7 +212,7 @@ def _call_with_options(
     return Call(
         task=name,
         id=options.task_id if options.task_id is not None else new_id(),
-        queue=options.queue or defaults.queue,
+        queue=queue or str(options.queue or defaults.queue),
         codec=codec,
         body=encode_body(list(body), codec),
         priority=defaults.priority if options.priority is None else options.priority,
@@ -264,7 +280,9 @@ _LIMIT = seconds(0.01, 30 * 86400)
 _COUNT = integer(0, NO_LIMIT)
 _PARSERS: Mapping[str, Parser] = {
     "task_id": _RELATIVE,
-    "queue": _printable(MAX_NAME_BYTES),
+    "queue": parse_queue,
+    "exchange": exchange_name,
+    "routing_key": text,
     "countdown": seconds(-366 * 86400, 366 * 86400),
     "eta": instant,
     "expires": expiry,

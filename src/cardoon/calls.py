@@ -10,11 +10,11 @@ from cardoon.awaiting import ResultQueue, SendQueue
 from cardoon.calling import (
     MAX_ID_BYTES,
     MAX_NAME_BYTES,
+    NO_OPTIONS,
     CallDefaults,
     CallOptions,
     check_options,
     check_text,
-    choose_codec,
     make_call,
 )
 from cardoon.canvas import Signature
@@ -30,6 +30,7 @@ from cardoon.registry import Registry
 from cardoon.result import AsyncResult as _AsyncResult
 from cardoon.result import EagerResult
 from cardoon.retrying import publish_delays, publish_until
+from cardoon.routing import AMQP, Router
 from cardoon.sender import Call, Handle, Report, Sender
 from cardoon.task import Task as _Task
 from cardoon.workflow import make_calls
@@ -45,6 +46,7 @@ class Calls:
     clock: Clock
     _sends: SendQueue
     _results: ResultQueue
+    _router: Router | None = None
 
     @property
     def settings(self) -> Settings:
@@ -122,7 +124,7 @@ class Calls:
         checked = check_options(options)
         if checked.link or checked.link_error:
             return self._send_linked(name, args or (), kwargs, options)
-        call = self.make_call(name, args or (), kwargs or {}, checked, self.defaults_of_unknown)
+        call = self.make_call(name, args or (), kwargs or {}, checked, self.defaults_of(name))
         return self._publish([call], checked)[0]
 
     def send_many(self, signatures: Iterable[Signature]) -> list[Any]:
@@ -198,15 +200,22 @@ class Calls:
         return self.settings.task_always_eager
 
     @property
-    def defaults_of_unknown(self) -> CallDefaults:
-        """How a task is called that is not known here."""
-        settings = self.settings
-        return CallDefaults(
-            queue=settings.task_default_queue,
-            codec=choose_codec(None, settings.task_compression),
-            priority=settings.task_default_priority,
-            ignore_result=settings.task_ignore_result,
-        )
+    def router(self) -> Router:
+        """What decides where messages go; the same object until a setting changes."""
+        settings, made = self.settings, self._router
+        if made is None or made.settings is not settings:
+            made = self._router = Router(settings)
+        return made
+
+    @property
+    def amqp(self) -> AMQP:
+        """Queues and the router, under Celery's names: `app.amqp.queues`, `app.amqp.router`."""
+        return AMQP(self.router)
+
+    def defaults_of(self, name: str) -> CallDefaults:
+        """What calls of a task are sent with, be it known here or not."""
+        task = self.tasks.get(name)
+        return self.router.defaults_of_unknown(name) if task is None else task.call_defaults
 
     def new_id(self) -> str:
         """A fresh task id."""
@@ -235,6 +244,9 @@ class Calls:
         told: Mapping[str, Any] | None = None,
     ) -> Call:
         """One call, ready to be signed; inside of a task it says which one is its parent."""
+        if defaults.per_call is not None:
+            options, defaults = defaults.per_call(args, kwargs, options)
+        queue = None if options is NO_OPTIONS else self.router.find(options, defaults)
         call = make_call(
             name,
             (args, kwargs),
@@ -243,6 +255,7 @@ class Calls:
             settings=self.settings,
             clock=self.clock,
             new_id=self.new_id,
+            queue=queue,
             embed=embed,
             told=told,
         )

@@ -10,7 +10,6 @@ _CONNECTIONS = "connections are made anew for as long as it takes, and every wai
 _EVENTS = "this version sends no events yet"
 _BEAT = "this version has no beat yet"
 _CONTROL = "this version has no remote control but revoke yet"
-_ROUTING = "this version routes by queue= only; name the queue in the task's options"
 _EMBEDDED = "this version has the brokers sqlite and memory; set broker_url"
 _BACKEND = "this version keeps results in sqlite or memory; set result_backend"
 _POOLS = "the pools are made otherwise here"
@@ -39,9 +38,12 @@ UNNEEDED: dict[str, str] = {
     "result_chord_join_timeout": "a chord's body is woken by its last member, and joins nothing",
     "result_chord_retry_interval": "a chord's body is woken by its last member, and polls nothing",
     "result_persistent": "results are always kept durably",
-    "task_create_missing_queues": "a queue is there as soon as somebody names it",
+    "task_create_missing_queue_exchange_type": "a queue that nobody declared is found by its name",
+    "task_create_missing_queue_type": "queues have no types here",
     "task_default_delivery_mode": "messages are always kept durably",
+    "task_default_queue_type": "queues have no types here",
     "task_inherit_parent_priority": "the sender signs every task's priority",
+    "task_queue_max_priority": "every queue has the priorities 0 to 9, 9 first",
     "task_protocol": "there is one protocol, and its messages are signed",
     "worker_cancel_long_running_tasks_on_connection_loss": "a lost lease stops its task",
     "worker_deduplicate_successful_tasks": "what was carried out is never run again",
@@ -74,8 +76,6 @@ REFUSED: dict[str, str] = {
     "task_acks_on_failure": "set task_acks_on_failure_or_timeout",
     "task_acks_on_timeout": "set task_acks_on_failure_or_timeout",
     "task_allow_error_cb_on_chord_header": "give header tasks their own link_error",
-    "task_annotations": "give tasks their options where they are declared",
-    "task_default_rate_limit": "give tasks their rate_limit where they are declared",
     "task_remote_tracebacks": "a failed task's traceback is in result.traceback",
     "task_repr_maxlevels": "arguments are never shown",
     "task_retry_on_worker_lost": "set task_reject_on_worker_lost",
@@ -93,7 +93,6 @@ REFUSED: dict[str, str] = {
     "worker_enable_remote_control": _CONTROL,
     "worker_send_task_events": _EVENTS,
     "task_send_sent_event": _EVENTS,
-    "worker_direct": _ROUTING,
     "cache_backend": _BACKEND,
     "cache_backend_options": _BACKEND,
 }
@@ -103,12 +102,6 @@ _PREFIXES = {
     "beat_": _BEAT,
     "control_": _CONTROL,
     "event_": _EVENTS,
-    "task_create_missing_queue_": _ROUTING,
-    "task_default_exchange": _ROUTING,
-    "task_default_queue_type": _ROUTING,
-    "task_default_routing_key": _ROUTING,
-    "task_queue": _ROUTING,
-    "task_routes": _ROUTING,
     "broker_native_delayed_delivery": _EMBEDDED,
     "result_chord_expires": "what a chord waits for is kept until it has run",
     **dict.fromkeys(

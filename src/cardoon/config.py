@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cardoon.annotations import parse_annotations
 from cardoon.celery_settings import UNNEEDED, find_reason
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
@@ -30,11 +31,14 @@ from cardoon.option import (
     paths,
     priority,
     publish_policy,
+    rate,
     seconds,
     text,
     timezone,
     url,
 )
+from cardoon.queues import EXCHANGE_TYPES, Queue, parse_queue_name, parse_queues, tell_queues
+from cardoon.routes import Entry, exchange_name, parse_routes
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +51,28 @@ POOLS = ("prefork", "threads", "asyncio", "solo")
 _LEAST_LEASE = 1.0
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One setting: how its value is checked, and whether it may be shown."""
 
     parse: Parser
     secret: bool = False
+    tell: Callable[[Any], Any] | None = _as_it_is
+    """Writes the value as JSON for a worker; None for what only a process with the app's code uses."""
 
 
-def _setting(default: Any, parse: Parser, *, secret: bool = False) -> Any:
-    metadata = {"option": Option(parse, secret)}
+def _setting(
+    default: Any,
+    parse: Parser,
+    *,
+    secret: bool = False,
+    tell: Callable[[Any], Any] | None = _as_it_is,
+) -> Any:
+    metadata = {"option": Option(parse, secret, tell)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -98,7 +114,14 @@ class Settings:
     result_serializer: str = _setting("", choice("", "auth", "json", "application/json"))
     event_serializer: str = _setting("auth", choice("auth"))
     task_compression: str | None = _setting(None, optional(choice("zlib", "gzip")))
-    task_default_queue: str = _setting("celery", text)
+    task_default_queue: str = _setting("celery", parse_queue_name)
+    task_default_exchange: str | None = _setting(None, optional(exchange_name))
+    task_default_exchange_type: str | None = _setting(None, optional(choice(*EXCHANGE_TYPES)))
+    task_default_routing_key: str | None = _setting(None, optional(text))
+    task_queues: tuple[Queue, ...] = _setting((), parse_queues, tell=tell_queues)
+    task_create_missing_queues: bool = _setting(True, boolean)
+    task_routes: tuple[Entry, ...] = _setting((), parse_routes, tell=None)
+    task_annotations: tuple[Any, ...] = _setting((), parse_annotations, tell=None)
     task_default_priority: int = _setting(0, priority)
     task_ignore_result: bool = _setting(False, boolean)
     task_publish_retry: bool = _setting(True, boolean)
@@ -117,6 +140,8 @@ class Settings:
     task_track_started: bool = _setting(False, boolean)
     task_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
     task_soft_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
+    task_default_rate_limit: str | float | None = _setting(None, optional(rate))
+    worker_direct: bool = _setting(False, boolean)
     worker_pool: str = _setting("prefork", choice(*POOLS))
     worker_concurrency: int | None = _setting(None, optional(integer(1, 10_000)))
     worker_prefetch_multiplier: int = _setting(0, integer(0, 10_000))
@@ -228,6 +253,14 @@ class Conf:
     def explicit(self) -> Mapping[str, Any]:
         """What was set by hand, without defaults and environment."""
         return self._explicit
+
+    def tell(self) -> dict[str, Any]:
+        """`explicit` as JSON, for a worker, which has none of the app's code."""
+        return {
+            name: tell(value)
+            for name, value in self._explicit.items()
+            if (tell := OPTIONS[name].tell) is not None
+        }
 
     def settings(self) -> Settings:
         """The frozen settings of this moment; the same object until something changes.

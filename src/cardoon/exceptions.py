@@ -113,7 +113,10 @@ class InvalidTaskError(TaskError, TypeError):
 
 
 class QueueNotFound(TaskError, KeyError):
-    """A queue that the settings do not allow."""
+    """A queue that the settings do not allow, or none where they lead."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class TimeoutError(TaskError):

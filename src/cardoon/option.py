@@ -6,6 +6,7 @@ They raise `ValueError` with the end of a sentence that begins with the name and
 from __future__ import annotations
 
 import os
+import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -13,6 +14,8 @@ from typing import Any
 
 Parser = Callable[[object], Any]
 
+_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
+_RATE_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST = 1e9
 """Of a number in a mapping, be it seconds or a count: no use for more is known."""
 
@@ -157,6 +160,28 @@ def instant(value: object) -> datetime:
 def expiry(value: object) -> float | datetime:
     """Seconds from the call, as a number or a `timedelta`; or a point in time."""
     return value if isinstance(value, datetime) else seconds(0, 366 * 86400)(value)
+
+
+def parse_rate(value: str | float | None) -> float | None:
+    """Starts per second from a number, "10/s", "10/m" or "10/h"; None or 0 for no limit."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    else:
+        match = _RATE.fullmatch(str(value))
+        if match is None:
+            raise ValueError('is not a rate such as 10, "10/s", "100/m" or "1000/h"')
+        number = float(match[1]) / _RATE_UNITS[match[2]]
+    if not number >= 0:
+        raise ValueError("is a negative rate, or none")
+    return number or None
+
+
+def rate(value: object) -> Any:
+    """What `parse_rate` takes, as it was given."""
+    parse_rate(value)  # type: ignore[arg-type]  # raises for what it does not take
+    return value
 
 
 publish_policy = mapping("max_retries", "interval_start", "interval_step", "interval_max")

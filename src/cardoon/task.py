@@ -16,7 +16,7 @@ from typing import (
     TypeVar,
 )
 
-from cardoon.calling import CallDefaults, check_options, check_text, choose_codec, to_epoch
+from cardoon.calling import CallDefaults, check_options, check_text, to_epoch
 from cardoon.canvas import Signature, chunks, group, xmap, xstarmap
 from cardoon.canvas.steps import ACCUMULATE
 from cardoon.clock import Clock
@@ -30,13 +30,16 @@ from cardoon.exceptions import (
     Retry,
 )
 from cardoon.message.serializers import encode_body
+from cardoon.queues import Queue
 from cardoon.result import AsyncResult, EagerResult, ResultSource
 from cardoon.retrying import NO_LIMIT, retry_limit
-from cardoon.task_options import TASK_OPTIONS, ArgumentCheck, check_task_options
+from cardoon.routing import Router
+from cardoon.task_options import CALL_OPTIONS, TASK_OPTIONS, ArgumentCheck, check_task_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_UNSET = object()
 _POSITIONAL = frozenset(
     {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
 )
@@ -64,7 +67,16 @@ class Eager(Protocol):
         ...
 
 
-class Application(ResultSource, Eager, Protocol):
+class Routed(Protocol):
+    """Knows where messages go."""
+
+    @property
+    def router(self) -> Router:
+        """What decides that, by the settings of this moment."""
+        ...
+
+
+class Application(ResultSource, Eager, Routed, Protocol):
     """What a task needs of the app it belongs to."""
 
     @property
@@ -145,7 +157,9 @@ class Task(Generic[P, R]):
     serializer: str | None = None
     compression: str | None = None
     priority: int | None = None
-    queue: str | None = None
+    queue: str | Queue | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
     expires: float | datetime | None = None
     typing: bool = True
     """Whether arguments are checked against the signature at the call."""
@@ -154,6 +168,8 @@ class Task(Generic[P, R]):
     _application: Application | None = None
     _argument_check: ArgumentCheck | None = None
     _defaults: tuple[Settings, CallDefaults] | None = None
+    _overlaid: Mapping[str, Any] = {}
+    """What the instance had before settings changed it: `_UNSET` where it had nothing of its own."""
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The body. Given by the decorator, or by a subclass."""
@@ -391,12 +407,24 @@ class Task(Generic[P, R]):
         self._application = application
         self._defaults = None
 
+    def overlay(self, attributes: Mapping[str, Any]) -> None:
+        """Lay attributes over the task's own, in place of those that were laid over it before."""
+        for name, value in self._overlaid.items():
+            if value is _UNSET:
+                delattr(self, name)
+            else:
+                setattr(self, name, value)
+        self._overlaid = {name: self.__dict__.get(name, _UNSET) for name in attributes}
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self._defaults = self._argument_check = None
+
     @property
     def call_defaults(self) -> CallDefaults:
         """What a call is sent with where the caller says nothing else; computed once per settings."""
         settings = self.app.settings
         if self._defaults is None or self._defaults[0] is not settings:
-            self._defaults = (settings, self._make_defaults(settings))
+            self._defaults = (settings, self._make_defaults())
         return self._defaults[1]
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -421,19 +449,11 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
 
-    def _make_defaults(self, settings: Settings) -> CallDefaults:
-        return CallDefaults(
-            queue=self.queue or settings.task_default_queue,
-            codec=choose_codec(self.serializer, self.compression or settings.task_compression),
-            priority=settings.task_default_priority if self.priority is None else self.priority,
-            max_retries=self._most_retries(),
-            expires=self.expires,
-            time_limit=self.time_limit,
-            soft_time_limit=self.soft_time_limit,
-            ignore_result=(
-                settings.task_ignore_result if self.ignore_result is None else self.ignore_result
-            ),
-        )
+    def _make_defaults(self) -> CallDefaults:
+        own = {name: getattr(self, name) for name in CALL_OPTIONS}
+        said = {name: value for name, value in own.items() if value is not None}
+        said["max_retries"] = self._most_retries()
+        return self.app.router.defaults(self.name, said, self)
 
     def _most_retries(self) -> int:
         """What is signed: as many as the task may ask for, by itself or through `autoretry_for`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,34 +16,14 @@ from cardoon.option import (
     integer,
     optional,
     priority,
+    rate,
     seconds,
     text,
 )
+from cardoon.option import parse_rate as parse_rate  # noqa: PLC0414  # known from here, too
+from cardoon.queues import parse_queue
 from cardoon.retrying import NO_LIMIT
-
-_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
-_RATE_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def parse_rate(value: str | float | None) -> float | None:
-    """Starts per second from a number, "10/s", "10/m" or "10/h"; None or 0 for no limit."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-    else:
-        match = _RATE.fullmatch(str(value))
-        if match is None:
-            raise ValueError('is not a rate such as 10, "10/s", "100/m" or "1000/h"')
-        number = float(match[1]) / _RATE_UNITS[match[2]]
-    if not number >= 0:
-        raise ValueError("is a negative rate, or none")
-    return number or None
-
-
-def _rate(value: object) -> Any:
-    parse_rate(value)  # type: ignore[arg-type]  # raises for what it does not take
-    return value
+from cardoon.routes import exchange_name
 
 
 def _exceptions(value: object) -> tuple[type[BaseException], ...]:
@@ -72,18 +51,20 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "compression": optional(text),
     "default_retry_delay": seconds(0, 366 * 86400),
     "dont_autoretry_for": _exceptions,
+    "exchange": optional(exchange_name),
     "expires": optional(expiry),
     "ignore_result": _FLAG,
     "max_crashes": optional(integer(1, 100)),
     "max_retries": optional(integer(0, NO_LIMIT - 1)),
     "priority": optional(priority),
-    "queue": optional(text),
-    "rate_limit": _rate,
+    "queue": optional(parse_queue),
+    "rate_limit": rate,
     "reject_on_worker_lost": _FLAG,
     "retry_backoff": _backoff,
     "retry_backoff_max": seconds(0, 366 * 86400),
     "retry_jitter": boolean,
     "retry_kwargs": dictionary,
+    "routing_key": optional(text),
     "serializer": optional(text),
     "soft_time_limit": _LIMIT,
     "store_errors_even_if_ignored": _FLAG,
@@ -92,6 +73,23 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "track_started": _FLAG,
     "typing": boolean,
 }
+
+
+CALL_OPTIONS = frozenset(
+    {
+        "compression",
+        "exchange",
+        "expires",
+        "ignore_result",
+        "priority",
+        "queue",
+        "routing_key",
+        "serializer",
+        "soft_time_limit",
+        "time_limit",
+    }
+)
+"""Those that are said to the worker in each message, and that a route may give instead."""
 
 
 def check_task_options(task: str, options: Mapping[str, Any]) -> dict[str, Any]:

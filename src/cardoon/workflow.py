@@ -22,9 +22,8 @@ class CallMaker(Protocol):
         """The tasks that are known here."""
         ...
 
-    @property
-    def defaults_of_unknown(self) -> CallDefaults:
-        """How a task is called that is not known here."""
+    def defaults_of(self, name: str) -> CallDefaults:
+        """What calls of a task are sent with, be it known here or not."""
         ...
 
     def make_call(
@@ -49,11 +48,13 @@ def make_calls(maker: CallMaker, steps: Sequence[Step]) -> list[Call]:
 
 def _make_call(maker: CallMaker, step: Step) -> Call:
     task = maker.tasks.get(step.task)
-    defaults = maker.defaults_of_unknown if task is None else task.call_defaults
+    defaults = maker.defaults_of(step.task)
     if task is not None and step.take is not Take.FAILURE:
         # What it will be given first is not known yet, but that it takes so many is.
         task.check_arguments([None, *step.args] if step.composes else step.args, step.kwargs)
     options = check_options({**step.options, "task_id": step.id})
+    if defaults.per_call is not None:  # now: what it decides may count from the end of others
+        options, defaults = defaults.per_call(step.args, step.kwargs, options)
     told: dict[str, Any] = {"links": True} if step.is_awaited else {}
     embed: dict[str, Any] = {}
     delay = 0.0

@@ -239,8 +239,8 @@ def test_an_unknown_option_is_refused_with_a_suggestion():
 
 
 def test_an_option_of_celery_that_is_not_here_is_refused_with_the_reason():
-    with pytest.raises(InvalidTaskError, match=r"no 'routing_key' here: .* use queue="):
-        check_options({"routing_key": "x"})
+    with pytest.raises(InvalidTaskError, match=r"no 'correlation_id' here: .* use task_id="):
+        check_options({"correlation_id": "x"})
 
 
 def test_countdown_and_eta_contradict_each_other():

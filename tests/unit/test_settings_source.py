@@ -134,7 +134,7 @@ def test_the_environment_may_name_the_module(app, write, monkeypatch):
 def test_names_of_a_module_that_are_no_settings_are_left_alone(write):
     write(
         "mixed",
-        "from os import path\nimport json\nhosts = []\nResult_Backend = 1\ntask_queue = 2\n",
+        "from os import path\nimport json\nhosts = []\nResult_Backend = 1\ntask_x = 2\n",
     )
 
     assert read_source("mixed") == {}

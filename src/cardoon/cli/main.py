@@ -18,10 +18,12 @@ COMMANDS: Mapping[str, str] = {
     "call": "cardoon.cli.tasks:call",
     "dead": "cardoon.cli.kept:dead",
     "init": "cardoon.cli.init:init",
+    "list": "cardoon.cli.routes:list_",
     "purge": "cardoon.cli.queues:purge",
     "quarantine": "cardoon.cli.kept:quarantine",
     "queues": "cardoon.cli.queues:queues",
     "result": "cardoon.cli.tasks:result",
+    "routes": "cardoon.cli.routes:routes",
     "worker": "cardoon.cli.worker:worker",
 }
 """Where each command lives. Loading one must not cost the time of all."""
@@ -30,10 +32,12 @@ SUMMARIES: Mapping[str, str] = {
     "call": "Send a task by name, and wait for its result if asked to.",
     "dead": "Dead letters: verified tasks that could not be completed.",
     "init": "Make identities and a starter project in a folder.",
+    "list": "Show the bindings of queues that the settings declare.",
     "purge": "Delete the messages that wait in queues.",
     "quarantine": "Messages that were refused, kept with the reason.",
     "queues": "Show what lies in each queue.",
     "result": "Show the result of a task.",
+    "routes": "Show where a call of a task would go, and why.",
     "worker": "Start a worker.",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cardoon import states
+from cardoon.app import Cardoon
 from cardoon.cli.access import find_app, json_option, print_json
 from cardoon.cli.main import Invocation
 from cardoon.result import AsyncResult
@@ -37,6 +38,13 @@ def _parse_json(text: str, example: str) -> object:
         raise click.BadParameter(f"{text!r} is not JSON, such as {example}: {error}") from error
 
 
+def find_task(app: Cardoon, name: str) -> str:
+    """The full name of a task that may be given without its module."""
+    if name not in app.tasks and "." not in name:
+        return next((known for known in app.tasks if known.rpartition(".")[2] == name), name)
+    return name
+
+
 @click.command()
 @click.argument("name")
 @click.option("-a", "--args", type=json_list, default="[]", help="Arguments: a JSON list.")
@@ -48,6 +56,8 @@ def _parse_json(text: str, example: str) -> object:
 @click.option("--expires", type=float, help="Not later than so many seconds from now.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--queue", help="Send to this queue.")
+@click.option("--exchange", help="Send to the queue that is bound to it by the routing key.")
+@click.option("--routing-key", help="Send to the queue that is bound by it.")
 @click.option("--wait", is_flag=True, help="Wait for the result and show it.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
 @json_option
@@ -69,8 +79,7 @@ def call(
     With -A, a name without a dot is one of the app's own tasks.
     """
     app = find_app(invocation)
-    if name not in app.tasks and "." not in name:
-        name = next((known for known in app.tasks if known.rpartition(".")[2] == name), name)
+    name = find_task(app, name)
     given = {option: value for option, value in options.items() if value is not None}
     if eta is not None:
         try:

@@ -15,7 +15,6 @@ from cardoon import __version__
 from cardoon.cli.daemon import become_daemon, drop_privileges, lock_pidfile, write_pidfile
 from cardoon.cli.main import Invocation
 from cardoon.config import POOLS, Conf, changed
-from cardoon.exceptions import ImproperlyConfigured
 from cardoon.loading import load_app, load_modules
 from cardoon.log import LEVELS, log_formats, setup_logging
 from cardoon.worker.worker import Worker, WorkerOptions
@@ -41,7 +40,9 @@ def octal(text: str) -> int:
     "-A", "--app", "own_app", metavar="MODULE[:NAME]", help="The app, as before `worker`."
 )
 @click.option("-n", "--hostname", help="Name of this worker; %h, %n and %d are replaced.")
-@click.option("-Q", "--queues", metavar="NAMES", help="Queues to consume, with commas.")
+@click.option(
+    "-Q", "--queues", metavar="NAMES", help="Queues to consume, with commas.  [task_queues]"
+)
 @click.option("-X", "--exclude-queues", metavar="NAMES", help="Queues not to consume.")
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="How tasks run.  [prefork]")
 @click.option("-c", "--concurrency", type=int, help="Tasks at a time.  [number of CPUs]")
@@ -98,7 +99,8 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     worker_options = WorkerOptions(
         app=target,
         hostname=_hostname(options["hostname"]),
-        queues=_queues(options, conf),
+        queues=_names(options["queues"]),
+        exclude_queues=_names(options["exclude_queues"]),
         settings=settings,
         logging_setup=logging_setup,
         purge=options["purge"],
@@ -157,15 +159,8 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _queues(options: dict[str, Any], conf: Conf) -> tuple[str, ...]:
-    wanted = options["queues"].split(",") if options["queues"] else []
-    excluded = set((options["exclude_queues"] or "").split(","))
-    if excluded - {""} and not wanted:
-        wanted = [conf.task_default_queue]
-    left = tuple(name for name in wanted if name not in excluded)
-    if wanted and not left:
-        raise ImproperlyConfigured("-X excludes every queue that -Q names")
-    return left
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
 def _hostname(pattern: str | None) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.option import parse_rate
 from cardoon.task import Task
-from cardoon.task_options import parse_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def rules_of(task: Task[..., Any], settings: Settings) -> TaskRules:
         track_started=choose(task.track_started, settings.task_track_started),
         time_limit=choose(task.time_limit, settings.task_time_limit),
         soft_time_limit=choose(task.soft_time_limit, settings.task_soft_time_limit),
-        rate_limit=parse_rate(task.rate_limit),
+        rate_limit=parse_rate(choose(task.rate_limit, settings.task_default_rate_limit)),
     )
 
 

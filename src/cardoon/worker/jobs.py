@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from cardoon.app import Cardoon
-from cardoon.calling import CallOptions, check_options, make_call
+from cardoon.calling import CallOptions, check_options
 from cardoon.canvas.steps import Planner
 from cardoon.context import Request
 from cardoon.exceptions import (
@@ -29,6 +30,7 @@ from cardoon.executor import (
     format_traceback,
 )
 from cardoon.message.serializers import decode_body, encode_body
+from cardoon.queues import Queue
 from cardoon.result import describe_exception
 from cardoon.task import Task
 from cardoon.worker.composing import compose
@@ -172,6 +174,7 @@ def _replacement(
     request, sig = prepared.request, outcome.retry.sig
     options: CallOptions = check_options(
         {
+            **_where_it_was(request, sig.options),
             **sig.options,
             "task_id": request.id,
             "retries": request.retries + 1,
@@ -179,19 +182,26 @@ def _replacement(
             "parent_id": request.parent_id,
         }
     )
-    call = make_call(
+    call = app.make_call(
         prepared.task.name,
-        (sig.args, sig.kwargs),
+        sig.args,
+        sig.kwargs,
         options,
-        defaults=prepared.task.call_defaults,
-        settings=app.settings,
-        clock=app.clock,
-        new_id=app.new_id,
+        prepared.task.call_defaults,
         told={"links": True} if prepared.is_awaited else None,
     )
     if request.max_retries is not None:
         call = call._replace(max_retries=request.max_retries)
     return call_head(call._replace(eta=outcome.retry.when)), call.body
+
+
+def _where_it_was(request: Request, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """The queue and priority that a retry keeps unless it asks for others."""
+    delivery = request.delivery_info
+    kept: dict[str, Any] = {"priority": delivery.get("priority")}
+    if not wished.keys() & {"queue", "exchange", "routing_key"} and delivery.get("routing_key"):
+        kept["queue"] = Queue(delivery["routing_key"])  # declared or not, it came from there
+    return kept
 
 
 def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:

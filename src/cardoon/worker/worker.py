@@ -36,6 +36,7 @@ from cardoon.worker.local import LocalLink
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.pool import HandedBack, Pool
 from cardoon.worker.pools.solo import SoloPool
+from cardoon.worker.selecting import select_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.supervisor import Plan, ProcessPool
 
@@ -57,6 +58,8 @@ class WorkerOptions:
     """What `-A` names; task processes import it."""
     hostname: str = ""
     queues: tuple[str, ...] = ()
+    """What to consume; by default what the settings declare."""
+    exclude_queues: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings given on the command line, which win."""
     logging_setup: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class Worker:
             conf = Conf()
             conf.update({**app.conf.explicit, **options.settings})
             self.settings = conf.settings()
+            _ = app.settings  # which changes the tasks as task_annotations says
             catalogue: Catalogue = {
                 name: rules_of(task, self.settings) for name, task in app.tasks.items()
             }
@@ -101,9 +105,14 @@ class Worker:
             self.settings = conf.settings()
         self._app = app
         self.catalogue = catalogue
-        self.queues = options.queues or (self.settings.task_default_queue,)
-        self.deployment = Deployment(self.settings, clock=self.clock, role="worker")
         try:
+            self.queues = select_queues(
+                self.settings,
+                wanted=options.queues,
+                excluded=options.exclude_queues,
+                hostname=self.hostname,
+            )
+            self.deployment = Deployment(self.settings, clock=self.clock, role="worker")
             self._build()
         except BaseException:
             self._end_nursery()

@@ -92,7 +92,7 @@ class Zygote:
             load_modules(app)
             self._follow_formats(app)
             report = {
-                "settings": dict(app.conf.explicit),
+                "settings": app.conf.tell(),
                 "tasks": write_catalogue(app.tasks, app.settings),
                 "main": app.main,
             }

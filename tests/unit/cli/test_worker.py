@@ -52,7 +52,7 @@ def test_options_that_need_a_word_say_so(project):
         (["--time-limit", "-1"], "error: task_time_limit: -1.0 "),
         (["--time-limit", "1", "--soft-time-limit", "2"], "task_soft_time_limit=2.0 is not below"),
         (["-Q", "a,b", "-X", "b,a"], "error: -X excludes every queue that -Q names"),
-        (["-X", "celery"], "error: -X excludes every queue that -Q names"),
+        (["-X", "celery"], "error: -X excludes every queue that the settings declare"),
         (["-I", "nowhere"], "error: include: there is no module 'nowhere'"),
         (["-f", "no/worker.log"], "error: logfile 'no/worker.log' cannot be opened"),
         (["--pidfile", "no/worker.pid"], "/no/worker.pid: cannot be opened: No such file"),

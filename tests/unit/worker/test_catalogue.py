@@ -82,6 +82,13 @@ def test_a_rate_limit_is_told_in_starts_per_second(make_task, given, per_second)
     assert rules_of(task, settings).rate_limit == per_second
 
 
+@pytest.mark.parametrize(("own", "per_second"), [(None, 5.0), ("60/m", 1.0), (0, None)])
+def test_a_task_without_a_rate_limit_has_that_of_the_settings(make_task, own, per_second):
+    task, settings = make_task(settings={"task_default_rate_limit": "5/s"}, rate_limit=own)
+
+    assert rules_of(task, settings).rate_limit == per_second
+
+
 def test_a_catalogue_arrives_as_it_was_written(make_task):
     first, settings = make_task(**OWN, rate_limit="10/m", max_retries=9)
     second, _ = make_task(max_retries=None)

@@ -326,6 +326,24 @@ def test_a_retry_with_other_arguments_travels_with_the_message_to_be(carry_out, 
     assert content(ending)["error"]["type"] == "Retry"
 
 
+@pytest.mark.parametrize(
+    ("wish", "queue", "priority"),
+    [({}, "fast", 7), ({"queue": "slow"}, "slow", 7), ({"priority": 1}, "fast", 1)],
+)
+def test_a_retry_stays_in_its_queue_with_its_priority_unless_it_says_otherwise(
+    carry_out, app, wish, queue, priority
+):
+    app.conf.update(task_create_missing_queues=False, task_queues=["celery", "slow"])
+
+    def run(self, number):
+        raise self.retry(args=(number + 1,), countdown=10, **wish)
+
+    ending = carry_out(run, 1, options={"bind": True}, queue="fast", headers={"priority": 7})
+
+    assert isinstance(ending, Retried)
+    assert (ending.replacement.queue, ending.replacement.priority) == (queue, priority)
+
+
 def test_a_retry_whose_arguments_cannot_travel_is_a_failure(carry_out):
     def run(self):
         raise self.retry(args=(object(),))
