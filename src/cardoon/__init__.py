@@ -20,7 +20,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cardoon.app import Cardoon, Celery
+    from cardoon import states
+    from cardoon.app import Cardoon, Celery, bugreport, current_app, current_task
     from cardoon.canvas import (
         Signature,
         chain,
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
         xmap,
         xstarmap,
     )
+    from cardoon.canvas import signature as subtask
     from cardoon.result import AsyncResult, EagerResult, GroupResult, ResultSet
     from cardoon.shared import shared_task
     from cardoon.task import Task
+    from cardoon.utils import uuid
 
 __version__ = "0.1.0"
 
@@ -48,13 +51,19 @@ __all__ = [
     "Signature",
     "Task",
     "__version__",
+    "bugreport",
     "chain",
     "chord",
     "chunks",
+    "current_app",
+    "current_task",
     "group",
     "maybe_signature",
     "shared_task",
     "signature",
+    "states",
+    "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]
@@ -68,19 +77,34 @@ _HOMES = {
     "ResultSet": "cardoon.result",
     "Signature": "cardoon.canvas",
     "Task": "cardoon.task",
+    "bugreport": "cardoon.app",
     "chain": "cardoon.canvas",
     "chord": "cardoon.canvas",
     "chunks": "cardoon.canvas",
+    "current_app": "cardoon.app",
+    "current_task": "cardoon.app",
     "group": "cardoon.canvas",
     "maybe_signature": "cardoon.canvas",
     "shared_task": "cardoon.shared",
     "signature": "cardoon.canvas",
+    "subtask": "cardoon.canvas:signature",
+    "uuid": "cardoon.utils",
     "xmap": "cardoon.canvas",
     "xstarmap": "cardoon.canvas",
 }
 
 
+_MODULES = ("signals", "states")
+"""Modules that are used as attributes of the package, as in `cardoon.states.SUCCESS`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        try:
+            return importlib.import_module(f"cardoon.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module 'cardoon' has no attribute {name!r}") from error
     if name not in _HOMES:
         raise AttributeError(f"module 'cardoon' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from cardoon.annotating import annotate
 from cardoon.annotations import Annotations
@@ -28,19 +28,26 @@ from cardoon.context import current_request
 from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.deployment import Deployment, require_signatures
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
+from cardoon.habits import Habits, take_arguments
+from cardoon.loader import load_symbol
 from cardoon.producer import Producer
 from cardoon.registry import SHARED, Registry, SharedFunction
+from cardoon.result import set_default_source
 from cardoon.sender import Sender
 from cardoon.settings_source import Packages, import_related, read_source
+from cardoon.standin import Current, StandIn
 from cardoon.task import Task as _Task
 from cardoon.task import make_task
 from cardoon.task_options import check_task_options
+
+__path__ = [str(Path(__file__).with_suffix(""))]
+"""Where `cardoon.app.log` and its like are, since `celery.app` is a package."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Cardoon(Calls):
+class Cardoon(Calls, Habits):
     """A task queue: settings, tasks, and the way to the broker.
 
     `Cardoon("shop")` needs nothing else: it signs with an identity of its own, made on first use, and
@@ -50,6 +57,7 @@ class Cardoon(Calls):
 
     Task: type[_Task[..., Any]] = _Task
     """What `task` makes; a subclass of yours by `task_cls`."""
+    task_cls: type[_Task[..., Any]] | str | None = None
 
     def __init__(
         self,
@@ -58,23 +66,28 @@ class Cardoon(Calls):
         broker: str | None = None,
         backend: str | None = None,
         include: Sequence[str] | None = None,
-        task_cls: type[_Task[..., Any]] | None = None,
+        task_cls: type[_Task[..., Any]] | str | None = None,
         set_as_current: bool = True,
         config_source: object = None,
+        config_source_silent: bool = False,
         namespace: str | None = None,
+        strict_typing: bool = True,
         clock: Clock | None = None,
         **settings: Any,
     ) -> None:
         self.main = main
         self.clock: Clock = clock or SystemClock()
         self.conf = Conf()
+        self._begin()
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         self.conf.update({name: value for name, value in given.items() if value is not None})
         if config_source is not None:
-            self.config_from_object(config_source, namespace=namespace)
-        self.conf.update(settings)
-        if task_cls is not None:
-            self.Task = task_cls
+            self.config_from_object(config_source, config_source_silent, namespace=namespace)
+        self.conf.update(take_arguments(settings))
+        base = task_cls or self.task_cls
+        if base is not None:
+            self.Task = load_symbol(base) if isinstance(base, str) else base
+        self.strict_typing = strict_typing
         self.tasks = Registry()
         self._producer: tuple[int, Settings, Producer] | None = None
         self._link: Sender | None = None
@@ -86,7 +99,8 @@ class Cardoon(Calls):
         for shared in SHARED:
             self.register_shared(shared)
         if set_as_current:
-            self.set_default()
+            self.set_current()
+        self.on_init()
 
     # Tasks
 
@@ -155,6 +169,7 @@ class Cardoon(Calls):
             raise ImproperlyConfigured(
                 "a task was called while the worker imports the app; call it from a task"
             )
+        self.finalize()
         with self._lock:
             return self._connect()
 
@@ -177,7 +192,7 @@ class Cardoon(Calls):
             if silent and isinstance(error.__cause__, ModuleNotFoundError):
                 return
             raise
-        self.conf.update(found)
+        self.conf.update(self.prepare_config(found))
 
     def config_from_envvar(self, variable_name: str, silent: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take settings from the module that an environment variable names."""
@@ -251,10 +266,17 @@ class Cardoon(Calls):
         """Undo `attach`."""
         self._link = None
 
+    def set_current(self) -> None:
+        """Make this the app of shared tasks and of `current_app` in this thread."""
+        _current.choose_here(self)
+
     def set_default(self) -> None:
-        """Make this the app of shared tasks."""
-        _current.append(self)
-        del _current[:-1]
+        """`set_current` in this thread, and in all that have not called it."""
+        _current.choose_everywhere(self)
+
+    def create_task_cls(self) -> type[_Task[..., Any]]:
+        """The class of this app's tasks."""
+        return self.Task
 
     def close(self) -> None:
         """Let go of every connection; the next use connects again."""
@@ -305,7 +327,7 @@ class Cardoon(Calls):
             raise InvalidTaskError(f"@app.task: {function!r} is not a function; wrap it in a def")
         if isinstance(function, type):
             raise InvalidTaskError(f"@app.task: {function!r} is a class; use register_task")
-        rest = dict(options)
+        rest = dict(options) if self.strict_typing else {"typing": False, **options}
         name = rest.pop("name", None) or self.gen_task_name(function.__name__, function.__module__)
         check_text("task name", name, MAX_NAME_BYTES)
         base = rest.pop("base", None) or self.Task
@@ -321,25 +343,48 @@ class Cardoon(Calls):
 Celery = Cardoon
 
 _apps: weakref.WeakSet[Cardoon] = weakref.WeakSet()
-_current: list[Cardoon] = []
+_current: Current[Cardoon] = Current()
 
 
 def _after_fork() -> None:
     for app in known_applications():
         app._start_afresh()  # noqa: SLF001  # one hook for all, since hooks cannot be taken back
+        app.on_after_fork.send(sender=app)
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 def current_application() -> Cardoon:
-    """The app that was made last, or made default; `ImproperlyConfigured` if there is none."""
-    if not _current:
+    """The app that was made last, or made current here or default; `ImproperlyConfigured` without any."""
+    found = _current.get()
+    if found is None:
         raise ImproperlyConfigured("there is no app yet; create one with Cardoon(...)")
-    return _current[-1]
+    return found
 
 
 set_default_caller(current_application)
+set_default_source(current_application)
+
+
+def app_or_default(app: Cardoon | None = None) -> Cardoon:
+    """The app itself, or the current one."""
+    return current_application() if app is None else app
+
+
+def _find_task() -> _Task[..., Any] | None:
+    app = _current.get()
+    return None if app is None else app.current_task
+
+
+# Stand-ins, typed as what they stand for.
+current_app = default_app = cast("Cardoon", StandIn("current_app", current_application))
+current_task = cast("_Task[..., Any]", StandIn("current_task", _find_task))
+
+
+def bugreport(app: Cardoon | None = None) -> str:
+    """Versions, platform and settings of an app, or of the current one."""
+    return app_or_default(app).bugreport()
 
 
 def known_applications() -> list[Cardoon]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cardoon.annotations import parse_annotations
+from cardoon.celery_names import OLD_NAMES, with_present_names
 from cardoon.celery_settings import UNNEEDED, find_reason
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
@@ -185,6 +186,8 @@ def check_setting(name: str, value: object) -> Any:
     """The value as its option reads it; `ImproperlyConfigured` names setting, value and remedy."""
     option = OPTIONS.get(name)
     if option is None:
+        if name in OLD_NAMES:
+            raise ImproperlyConfigured(f"setting {name!r} is called {OLD_NAMES[name]!r} now")
         if reason := find_reason(name):
             raise ImproperlyConfigured(f"setting {name!r} is Celery's and not here: {reason}")
         close = difflib.get_close_matches(name, OPTIONS, n=1)
@@ -200,10 +203,11 @@ def check_setting(name: str, value: object) -> Any:
 class Conf:
     """The settings of an app, open for writing: attributes, items and `update`."""
 
-    __slots__ = ("_environ", "_explicit", "_settings")
+    __slots__ = ("_environ", "_explicit", "_settings", "_watch")
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = os.environ if environ is None else environ
+        self._watch: tuple[Callable[[], object], Callable[[], object]] | None = None
         self._explicit: dict[str, Any] = {}
         self._settings: Settings | None = None
 
@@ -237,8 +241,8 @@ class Conf:
         return getattr(self.settings(), name) if name in OPTIONS else default
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        """Set several settings, or, if one of them is wrong, none."""
-        given = {**(values or {}), **more}
+        """Set several settings, or, if one of them is wrong, none. Celery's old names will do."""
+        given = with_present_names({**(values or {}), **more}, known=OPTIONS)
         for name in UNNEEDED.keys() & given.keys():
             logger.info("setting %s changes nothing here: %s", name, UNNEEDED[name])
         checked = {
@@ -268,8 +272,26 @@ class Conf:
         A value set by hand wins over `CARDOON_<NAME>` in the environment, and that over the default.
         """
         if self._settings is None:
-            self._settings = freeze({**read_environment(self._environ), **self._explicit})
+            return self._read()
         return self._settings
+
+    def watch(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+        """Call these around the first time that the settings are read; both may change settings."""
+        self._watch = (before, after)
+
+    def _read(self) -> Settings:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch[0]()
+        try:
+            settings = freeze({**read_environment(self._environ), **self._explicit})
+        except ImproperlyConfigured:
+            self._watch = watch
+            raise
+        self._settings = settings
+        if watch is not None:
+            watch[1]()
+        return self.settings()
 
 
 def freeze(values: Mapping[str, Any]) -> Settings:

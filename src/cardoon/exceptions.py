@@ -17,7 +17,8 @@
         └── Retry, Ignore, Reject, Replaced
     SoftTimeLimitExceeded, SoftShutdown    raised inside a running task
 
-Names without the ending `Error` are Celery's, which users catch.
+Names without the ending `Error` are Celery's, which users catch. Those at the end are Celery's second
+names, and warnings that nothing here gives, so that filters can name them.
 """
 
 from __future__ import annotations
@@ -222,3 +223,31 @@ class Retry(TaskPredicate):
         if self.message:
             return self.message
         return f"retry: {self.exc!r}" if self.exc is not None else "retry"
+
+
+class CardoonWarning(UserWarning):
+    """The root of warnings; this version has none."""
+
+
+CeleryError = CardoonError
+BackendError = BackendGetMetaError = BackendStoreError = OperationalError
+DecodeError = MessageError
+CeleryWarning = AlwaysEagerIgnored = DuplicateNodenameWarning = CardoonWarning
+DuplicateTaskNameWarning = FixupWarning = NotConfigured = SecurityWarning = CardoonWarning
+CDeprecationWarning = DeprecationWarning
+CPendingDeprecationWarning = PendingDeprecationWarning
+
+_NOT_HERE = {
+    "CeleryCommandException": "commands raise click's exceptions",
+    "IncompleteStream": "messages are never read from a stream",
+    "WorkerShutdown": "a task cannot stop its worker; send the worker SIGTERM",
+    "WorkerTerminate": "a task cannot stop its worker; send the worker SIGQUIT",
+    "reraise": "use `raise ... from error`",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # An ImportError, because `from ... import` would drop the text of an AttributeError.
+    if name in _NOT_HERE:
+        raise ImportError(f"cardoon.exceptions has no {name}: {_NOT_HERE[name]}")
+    raise AttributeError(f"module 'cardoon.exceptions' has no attribute {name!r}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 from cardoon.app import Cardoon
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.loader import is_importable, look_here_first
 
 _NAMES = ("app", "celery", "cardoon", "application")
 _SUBMODULES = ("cardoon", "celery", "tasks")
@@ -21,15 +20,13 @@ def load_app(target: str) -> Cardoon:
     The working directory is searched first, as Celery does. Errors inside the module are raised as
     they are: they are the user's to see.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    look_here_first()
     name, _, attribute = target.partition(":")
     if not name or not all(part.isidentifier() for part in name.split(".")):
         raise ImproperlyConfigured(f"-A {target!r} is not the name of a module; write module:app")
-    if not _exists(name):
+    if not is_importable(name):
         raise ImproperlyConfigured(
-            f"-A {target!r}: there is no module {name!r} in {here} or on the Python path"
+            f"-A {target!r}: there is no module {name!r} in {Path.cwd()} or on the Python path"
         )
     module = importlib.import_module(name)
     if attribute:
@@ -42,18 +39,14 @@ def load_app(target: str) -> Cardoon:
 
 def load_modules(app: Cardoon) -> None:
     """Import what the settings `include` and `imports` name, and what was to be discovered."""
-    app.discover()
-    for name in (*app.settings.include, *app.settings.imports):
-        if not _exists(name):
-            raise ImproperlyConfigured(f"include: there is no module {name!r} on the Python path")
-        importlib.import_module(name)
+    app.loader.import_default_modules()
 
 
 def _find_app(module: ModuleType, target: str) -> Cardoon:
     modules = [module]
     if hasattr(module, "__path__"):
         names = [f"{module.__name__}.{name}" for name in _SUBMODULES]
-        modules += [importlib.import_module(name) for name in names if _exists(name)]
+        modules += [importlib.import_module(name) for name in names if is_importable(name)]
     for place in modules:
         members = vars(place)
         candidates = [members.get(name) for name in _NAMES] + list(members.values())
@@ -61,15 +54,3 @@ def _find_app(module: ModuleType, target: str) -> Cardoon:
             if isinstance(candidate, Cardoon):
                 return candidate
     raise ImproperlyConfigured(f"-A {target!r}: no Cardoon app in {module.__name__}")
-
-
-def _exists(name: str) -> bool:
-    """Whether there is such a module. What its packages raise on import is for the user to see."""
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            return False
-        raise
-    except ValueError:  # a module that was not found by name, such as __main__
-        return name in sys.modules

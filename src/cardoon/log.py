@@ -20,6 +20,11 @@ LEVELS: Mapping[str, int] = {
     "fatal": logging.CRITICAL,
 }
 
+LOG_LEVELS: dict[Any, Any] = logging.getLevelNamesMapping()
+LOG_LEVELS |= {number: logging.getLevelName(number) for number in set(LOG_LEVELS.values())}
+"""Both ways, as Celery has them."""
+
+LOGGER = "cardoon"
 TASK_LOGGER = "cardoon.task"
 """Parent of the loggers that `get_task_logger` makes; they log in `worker_task_log_format`."""
 

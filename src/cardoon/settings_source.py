@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+from cardoon.celery_names import OLD_NAMES
 from cardoon.celery_settings import REFUSED, UNNEEDED
 from cardoon.config import OPTIONS
 from cardoon.exceptions import ImproperlyConfigured
@@ -31,11 +32,17 @@ def read_source(source: object, *, namespace: str | None = None) -> dict[str, An
     if namespace:
         prefix = namespace.rstrip("_").lower() + "_"
         return {
-            name.lower().removeprefix(prefix): value
+            _in_namespace(name, prefix): value
             for name, value in found.items()
             if name.lower().startswith(prefix)
         }
     return {name: value for name, value in found.items() if is_strict or _is_meant(name, value)}
+
+
+def _in_namespace(name: str, prefix: str) -> str:
+    """What a setting is called whose name has the prefix; CELERY_ALWAYS_EAGER is an old name."""
+    plain = name.lower().removeprefix(prefix)
+    return plain if plain in OPTIONS or plain in UNNEEDED else OLD_NAMES.get(name.upper(), plain)
 
 
 def _load(name: str) -> object:
@@ -54,7 +61,7 @@ def _load(name: str) -> object:
 
 
 def _is_meant(name: str, value: object) -> bool:
-    if name in OPTIONS or name in UNNEEDED or name in REFUSED:
+    if name in OPTIONS or name in UNNEEDED or name in REFUSED or name in OLD_NAMES:
         return True
     if not name.islower() or isinstance(value, (ModuleType, FunctionType, type)):
         return False

@@ -13,6 +13,7 @@ from typing import Any
 
 import cardoon
 import cardoon.exceptions
+from cardoon.standin import StandIn
 from cardoon.utils.log import get_task_logger
 
 RENEW = "python -m tests.architecture.surface > tests/architecture/surface.txt"
@@ -47,7 +48,7 @@ def describe_names(names: Iterable[tuple[str, Any]]) -> Iterator[str]:
             yield f"{name}: the same as {value.__name__}"
         elif isinstance(value, type):
             yield from describe_class(name, value)
-        elif callable(value):
+        elif callable(value) and not isinstance(value, StandIn):
             yield f"{name}{signature(value)}"
         else:
             yield f"{name}: {type(value).__name__}"

@@ -10,13 +10,14 @@ from cardoon import Cardoon, registry, shared_task
 from cardoon import app as app_module
 from cardoon.app import current_application
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.standin import Current
 from tests.unit.stage import make_app
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """No app is current, and what a test shares is forgotten."""
-    monkeypatch.setattr(app_module, "_current", [])
+    monkeypatch.setattr(app_module, "_current", Current())
     before = registry.SHARED[:]
     yield
     registry.SHARED[:] = before

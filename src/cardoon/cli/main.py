@@ -22,8 +22,10 @@ COMMANDS: Mapping[str, str] = {
     "purge": "cardoon.cli.queues:purge",
     "quarantine": "cardoon.cli.kept:quarantine",
     "queues": "cardoon.cli.queues:queues",
+    "report": "cardoon.cli.report:report",
     "result": "cardoon.cli.tasks:result",
     "routes": "cardoon.cli.routes:routes",
+    "upgrade": "cardoon.cli.upgrade:upgrade",
     "worker": "cardoon.cli.worker:worker",
 }
 """Where each command lives. Loading one must not cost the time of all."""
@@ -36,8 +38,10 @@ SUMMARIES: Mapping[str, str] = {
     "purge": "Delete the messages that wait in queues.",
     "quarantine": "Messages that were refused, kept with the reason.",
     "queues": "Show what lies in each queue.",
+    "report": "Show versions, platform and settings, for a report of a bug.",
     "result": "Show the result of a task.",
     "routes": "Show where a call of a task would go, and why.",
+    "upgrade": "Rewrite a project that was written for Celery.",
     "worker": "Start a worker.",
 }
 

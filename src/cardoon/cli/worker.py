@@ -108,6 +108,7 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     in_this_process = conf.worker_pool == "solo"
     app = load_app(target) if in_this_process else None
     if app is not None:
+        app.set_default()
         app.conf.update(settings)
         load_modules(app)
     started = Worker(worker_options, app=app)

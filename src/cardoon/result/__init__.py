@@ -2,17 +2,28 @@
 
 from cardoon.result.described import describe_exception, rebuild_exception
 from cardoon.result.several import GroupResult, Result, ResultSet, result_from_tuple
-from cardoon.result.single import AsyncResult, EagerResult, ResultSource, allow_join_result
+from cardoon.result.single import (
+    AsyncResult,
+    EagerResult,
+    ResultSource,
+    allow_join_result,
+    set_default_source,
+)
+
+ResultBase = AsyncResult | ResultSet  # type: ignore[type-arg]  # for isinstance
+"""What any handle is an instance of; Celery's name."""
 
 __all__ = [
     "AsyncResult",
     "EagerResult",
     "GroupResult",
     "Result",
+    "ResultBase",
     "ResultSet",
     "ResultSource",
     "allow_join_result",
     "describe_exception",
     "rebuild_exception",
     "result_from_tuple",
+    "set_default_source",
 ]

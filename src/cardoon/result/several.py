@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from cardoon import states
 from cardoon.exceptions import InvalidTaskError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.serializers import JSON, decode_body, encode_body
-from cardoon.result.single import AsyncResult, ResultSource, check_may_wait
+from cardoon.result.single import AsyncResult, ResultSource, check_may_wait, find_source
 from cardoon.sender import GroupKeeper, Revocation
 
 Result: TypeAlias = "AsyncResult[Any] | ResultSet"
@@ -243,8 +243,11 @@ class GroupResult(ResultSet):
         _keeper(self.source).save_group(self.id, JSON, encode_body(found, JSON))
 
     @classmethod
-    def restore(cls, id: str, *, app: ResultSource) -> GroupResult | None:
-        """The group that was saved under an id; None if there is none."""
+    def restore(
+        cls, id: str, backend: Any = None, app: ResultSource | None = None
+    ) -> GroupResult | None:
+        """The group that was saved under an id, read by `app` or the current one; None if none was."""
+        app = app or find_source(backend)
         report = _keeper(app).load_group(id)
         if report is None:
             return None
@@ -267,8 +270,9 @@ class GroupResult(ResultSet):
     __hash__ = None
 
 
-def result_from_tuple(found: Sequence[Any], app: ResultSource) -> Result:
+def result_from_tuple(found: Sequence[Any], app: ResultSource | None = None) -> Result:
     """The handle that `as_tuple` described; lists will do, so that it may come as JSON."""
+    app = app or find_source()
     (task_id, parent), children = found
     before = None if parent is None else result_from_tuple(parent, app)
     if children is not None:

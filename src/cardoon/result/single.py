@@ -61,8 +61,22 @@ class ResultSource(Protocol):
         ...
 
 
+_default_sources: list[Callable[[], ResultSource]] = []
+
+
+def set_default_source(find: Callable[[], ResultSource]) -> None:
+    """Say where results are read that were asked for without an app."""
+    _default_sources[:] = [find]
+
+
+def find_source(backend: Any = None) -> ResultSource:
+    """Where `app.backend` reads, or the current app; `ImproperlyConfigured` if there is none."""
+    found: ResultSource = _default_sources[0]() if backend is None else backend.source
+    return found
+
+
 class AsyncResult(Generic[R]):
-    """The result of one call, wherever it runs.
+    """The result of one call, wherever it runs; read by `app`, or by the current one.
 
     Every answer was opened at the gate: a result that is not signed by a trusted worker, or that
     answers another call, counts as not there.
@@ -70,11 +84,21 @@ class AsyncResult(Generic[R]):
 
     __slots__ = ("_report", "id", "parent", "request", "source")
 
-    def __init__(self, id: str, *, source: ResultSource, request: bytes | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        backend: Any = None,
+        task_name: str | None = None,  # noqa: ARG002  # Celery's signature
+        app: ResultSource | None = None,
+        parent: AsyncResult[Any] | ResultSet | None = None,
+        *,
+        source: ResultSource | None = None,
+        request: bytes | None = None,
+    ) -> None:
         self.id = id
-        self.source = source
+        self.source: ResultSource = source or app or find_source(backend)
         self.request = request
-        self.parent: AsyncResult[Any] | ResultSet | None = None
+        self.parent: AsyncResult[Any] | ResultSet | None = parent
         """What ran before it in a canvas."""
         self._report: Report | None = None
 

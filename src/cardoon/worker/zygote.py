@@ -87,6 +87,7 @@ class Zygote:
         setup_logging(**init["logging"])
         try:
             app = load_app(init["app"])
+            app.set_default()  # whichever the project made last
             if init["include"]:
                 app.conf.update(include=init["include"])
             load_modules(app)

@@ -1,0 +1,1 @@
+"""Stands in for other projects, for code that cannot be changed yet."""
