@@ -8,12 +8,15 @@
     broker, brokers/, sqlite/            the contract for moving messages, and its drivers
     backend, backends/                   the contract for keeping results, and its drivers
     deployment, config, option           from settings to the parts they describe
-    audit, log, clock, exceptions, states, testing, cli/
+    schedules, timetable, cronfields     when periodic tasks are due
+    audit, log, clock, exceptions, states, testing, contrib/, cli/
 
 Imports go down only; `pyproject.toml` has the order, and a check holds it.
 
 The public names are loaded when they are first used, so that `cardoon --help` need not wait for
 asyncio and the cryptography.
+
+For pytest, which would warn of it where our fixtures are loaded late: PYTEST_DONT_REWRITE
 """
 
 import importlib

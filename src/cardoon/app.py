@@ -6,7 +6,9 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
@@ -17,10 +19,12 @@ from cardoon.builtins import register_builtins
 from cardoon.calling import (
     MAX_NAME_BYTES,
     NO_OPTIONS,
+    check_options,
     check_text,
     choose_codec,
 )
 from cardoon.calls import Calls
+from cardoon.canvas import Signature
 from cardoon.canvas.signatures import set_default_caller
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, is_task_process
@@ -33,12 +37,14 @@ from cardoon.loader import load_symbol
 from cardoon.producer import Producer
 from cardoon.registry import SHARED, Registry, SharedFunction
 from cardoon.result import set_default_source
+from cardoon.schedules import BaseSchedule
 from cardoon.sender import Sender
 from cardoon.settings_source import Packages, import_related, read_source
 from cardoon.standin import Current, StandIn
 from cardoon.task import Task as _Task
 from cardoon.task import make_task
 from cardoon.task_options import check_task_options
+from cardoon.timetable import EMPTY, parse_entry
 
 __path__ = [str(Path(__file__).with_suffix(""))]
 """Where `cardoon.app.log` and its like are, since `celery.app` is a package."""
@@ -146,6 +152,37 @@ class Cardoon(Calls, Habits):
             path = getattr(sys.modules["__main__"], "__file__", None)
             module = self.main or (Path(path).stem if path else "__main__")
         return f"{module}.{name}"
+
+    def add_periodic_task(
+        self,
+        schedule: float | timedelta | BaseSchedule,
+        sig: Signature | _Task[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **opts: Any,
+    ) -> str:
+        """Add an entry to `beat_schedule`, and return its name: by default what the call looks like.
+
+        `sig` is a task or a signature of one; `args` and `kwargs` come before those it has, and `opts`
+        are options of `apply_async`. Another entry of this name is replaced.
+        """
+        call: object = sig.signature() if isinstance(sig, _Task) else sig
+        if not isinstance(call, Signature) or type(call).subtask_type:
+            raise InvalidTaskError(
+                f"add_periodic_task: {sig!r} is not a task or its signature; of a canvas make a task"
+            )
+        call = call.clone(args, kwargs, **opts)
+        check_options(call.options, method="add_periodic_task")
+        key = name or repr(call)
+        wanted = {"task": call.task, "schedule": schedule, **_parts_of(call)}
+        try:
+            entry = parse_entry(key, wanted)
+        except ValueError as error:
+            raise InvalidTaskError(f"add_periodic_task: it {error}") from error
+        present = self.conf.explicit.get("beat_schedule", EMPTY)
+        self.conf.update(beat_schedule=present.with_entry(key, entry))
+        return key
 
     # The parts that are built on first use
 
@@ -270,6 +307,15 @@ class Cardoon(Calls, Habits):
         """Make this the app of shared tasks and of `current_app` in this thread."""
         _current.choose_here(self)
 
+    @contextmanager
+    def attached(self, link: Sender) -> Iterator[None]:
+        """Send through `link` meanwhile, and then as before."""
+        before, self._link = self._link, link
+        try:
+            yield
+        finally:
+            self._link = before
+
     def set_default(self) -> None:
         """`set_current` in this thread, and in all that have not called it."""
         _current.choose_everywhere(self)
@@ -340,6 +386,10 @@ class Cardoon(Calls, Habits):
         self._register_function(shared.function, {**shared.options, "name": shared.name})
 
 
+def _parts_of(call: Signature) -> dict[str, Any]:
+    return {"args": call.args, "kwargs": call.kwargs, "options": call.options}
+
+
 Celery = Cardoon
 
 _apps: weakref.WeakSet[Cardoon] = weakref.WeakSet()
@@ -361,6 +411,15 @@ def current_application() -> Cardoon:
     if found is None:
         raise ImproperlyConfigured("there is no app yet; create one with Cardoon(...)")
     return found
+
+
+@contextmanager
+def current_application_kept(meanwhile: Any = None) -> Iterator[None]:
+    """Whatever becomes the current app within the block, such as `meanwhile`: then the old one is."""
+    with _current.kept():
+        if meanwhile is not None:
+            _current.choose_everywhere(meanwhile)
+        yield
 
 
 set_default_caller(current_application)

@@ -40,6 +40,7 @@ from cardoon.option import (
 )
 from cardoon.queues import EXCHANGE_TYPES, Queue, parse_queue_name, parse_queues, tell_queues
 from cardoon.routes import Entry, exchange_name, parse_routes
+from cardoon.timetable import EMPTY, Timetable, parse_timetable
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ WITHHELD = "withheld:"
 """What a variable that holds a secret reads as in a task process; the variable's name follows."""
 POOLS = ("prefork", "threads", "asyncio", "solo")
 _LEAST_LEASE = 1.0
+_MOST_SHOWN = 200
+"""Characters of a wrong value in its error."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -132,6 +135,9 @@ class Settings:
     task_eager_propagates: bool = _setting(False, boolean)
     result_expires: float | None = _setting(86400.0, optional(seconds(1, 366 * 86400)))
 
+    # What is sent by itself
+    beat_schedule: Timetable = _setting(EMPTY, parse_timetable, tell=None)  # noqa: RUF009  # as all the others
+
     # How tasks run
     task_acks_late: bool = _setting(True, boolean)
     task_acks_on_failure_or_timeout: bool = _setting(True, boolean)
@@ -196,7 +202,9 @@ def check_setting(name: str, value: object) -> Any:
     try:
         return option.parse(value)
     except (TypeError, ValueError) as error:
-        shown = "the given value" if option.secret else repr(value)
+        shown = repr(value)
+        if option.secret or len(shown) > _MOST_SHOWN:
+            shown = "the given value"
         raise ImproperlyConfigured(f"{name}: {shown} {error}") from None
 
 

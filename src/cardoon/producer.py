@@ -69,6 +69,11 @@ class Producer:
         self._gate: Gate | None = None
         self._doubted: dict[str, float] = {}
 
+    @property
+    def stores(self) -> tuple[Broker, ResultBackend | None]:
+        """The broker and the result backend, for a worker in the same process."""
+        return self._broker, self._backend
+
     def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
         """Sign and publish; see `Sender.send`."""
         return self._commits.commit(calls, timeout=timeout) if calls else []

@@ -6,7 +6,8 @@ The only proxies there are, because Celery's users import them before there is a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from cardoon.exceptions import ImproperlyConfigured
@@ -30,6 +31,15 @@ class Current(Generic[T]):
     def choose_everywhere(self, one: T) -> None:
         """For this thread, and for all that made no choice of their own."""
         self._threads.chosen = self._chosen = one
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever is chosen in this thread within the block: then all is as it was before."""
+        before = getattr(self._threads, "chosen", None), self._chosen, self._latest
+        try:
+            yield
+        finally:
+            self._threads.chosen, self._chosen, self._latest = before
 
     def get(self) -> T | None:
         """The current one; None if there never was any."""

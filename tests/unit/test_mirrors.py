@@ -54,16 +54,16 @@ NAMES = {
     "celery.utils.nodenames": "worker_direct nodename nodesplit",
     "kombu": "Queue Exchange binding",
     "kombu.entity": "Queue Exchange binding",
+    "celery.contrib.pytest": "pytest_configure",  # which brings celery_app and the others
+    "celery.contrib.testing.app": "TestApp setup_default_app",
+    "celery.contrib.testing.worker": "start_worker",
+    "celery.schedules": "crontab schedule crontab_parser maybe_schedule ParseException solar",
 }
 """Modules, and what their users import from them."""
 
 TO_COME = {
     "celery.app.control": "Control Inspect",
     "celery.contrib.django.task": "DjangoTask",
-    "celery.contrib.pytest": "celery_app celery_worker",
-    "celery.contrib.testing.app": "TestApp setup_default_app",
-    "celery.contrib.testing.worker": "start_worker",
-    "celery.schedules": "crontab schedule crontab_parser maybe_schedule ParseException solar",
     "celery.signals": SIGNALS,
     "kombu.serialization": "register unregister",
 }

@@ -103,9 +103,9 @@ def test_what_the_app_was_given_stays(app):
         ("no.such.module", None, "config_from_object: 'no.such.module': No module named 'no'"),
         ("sys:no_such_thing", None, "config_from_object: 'sys:no_such_thing'"),
         (
-            {"beat_schedule": {}},
+            {"beat_scheduler": {}},
             None,
-            "'beat_schedule' is Celery's and not here: this version has no",
+            "'beat_scheduler' is Celery's and not here: this version has no",
         ),
     ],
 )

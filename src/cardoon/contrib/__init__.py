@@ -1,1 +1,1 @@
-"""What belongs to frameworks and to special needs; each module imports its framework, and nothing else does."""
+"""What joins Cardoon to other things: test tools, frameworks. Each module needs what it is named for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 START = 1_700_000_000.0
@@ -30,3 +31,10 @@ class FakeClock:
             raise ValueError(f"time cannot pass backwards, by {seconds} seconds")
         with self._lock:
             self._passed += seconds
+
+    def advance_to(self, moment: float) -> None:
+        """Let time pass until `moment`, in seconds since the epoch; nothing if that has passed."""
+        with self._lock:
+            self._passed = max(self._passed, moment - self._start)
+            while self.now() < moment:  # the difference was rounded
+                self._passed = math.nextafter(self._passed, math.inf)

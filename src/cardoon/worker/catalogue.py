@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,29 @@ class TaskRules:
 
 
 Catalogue = Mapping[str, TaskRules]
+
+
+class AppCatalogue(Catalogue):
+    """The rules of the tasks that an app of this process has, also of those that it gets later."""
+
+    def __init__(self, tasks: Mapping[str, Task[..., Any]], settings: Settings) -> None:
+        self._tasks = tasks
+        self._settings = settings
+        self._known: dict[str, tuple[Task[..., Any], TaskRules]] = {}
+
+    def __getitem__(self, name: str) -> TaskRules:
+        if name not in self._tasks:
+            raise KeyError(name)
+        task, known = self._tasks[name], self._known.get(name)
+        if known is None or known[0] is not task:
+            known = self._known[name] = (task, rules_of(task, self._settings))
+        return known[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
 
 def rules_of(task: Task[..., Any], settings: Settings) -> TaskRules:

@@ -71,6 +71,8 @@ class Options(NamedTuple):
     hostname: str
     max_bytes: int
     unknown_grace: float = UNKNOWN_GRACE
+    patience: float = 1.0
+    """Seconds that one claim waits for messages, and a stop for that claim."""
 
 
 class Consumer:
@@ -111,6 +113,11 @@ class Consumer:
         """Begin to consume."""
         self._thread.start()
 
+    def consume_from(self, queues: Sequence[str]) -> None:
+        """Take these queues from now on. Not while another thread consumes."""
+        self._options = self._options._replace(queues=tuple(queues))
+        self._opener.accept_queues(queues)
+
     def request_stop(self) -> None:
         """Claim no more; returns at once."""
         self._stop.set()
@@ -147,7 +154,7 @@ class Consumer:
             self._options.queues,
             limit=min(room, MAX_CLAIM),
             lease=self._options.lease,
-            timeout=1.0,
+            timeout=self._options.patience,
         )
         if not deliveries:
             return

@@ -40,6 +40,8 @@ class AppReport(NamedTuple):
     settings: Mapping[str, Any]
     catalogue: Catalogue
     main: str | None
+    periodic: str = ""
+    """Its periodic tasks, in words, for the log."""
 
 
 class Nursery:
@@ -162,7 +164,12 @@ class Nursery:
         if "error" in head:
             self.stop()
             raise AppImportError(str(head["error"]), str(head.get("traceback", "")))
-        return AppReport(head["settings"], read_catalogue(head["tasks"]), head["main"])
+        return AppReport(
+            head["settings"],
+            read_catalogue(head["tasks"]),
+            head["main"],
+            str(head.get("periodic", "")),
+        )
 
     def _environment(self) -> dict[str, str]:
         """The worker's environment, without Cardoon's settings and what holds a secret."""

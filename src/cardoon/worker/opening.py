@@ -35,10 +35,14 @@ class Opener:
 
     def __init__(self, gate: Gate, queues: Sequence[str]) -> None:
         self._gate = gate
-        self._audience = frozenset("q:" + queue for queue in queues)
+        self.accept_queues(queues)
         self._signatures = 0
         self._threads = min(_MAX_THREADS, os.cpu_count() or 1)
         self._executor: ThreadPoolExecutor | None = None
+
+    def accept_queues(self, queues: Sequence[str]) -> None:
+        """Open what is meant for one of these queues, and nothing else, from now on."""
+        self._audience = frozenset("q:" + queue for queue in queues)
 
     def open_all(self, deliveries: Sequence[Delivery]) -> list[Opened | RefusedError]:
         """The verified message of each delivery, or why there is none."""

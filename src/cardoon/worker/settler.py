@@ -95,6 +95,12 @@ class Settler:
         if held is not None:
             self.put(Ended(held, ending))
 
+    def write_now(self) -> None:
+        """Write all that has gathered in this thread, where none was started; raises what fails."""
+        while self._items:
+            batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
+            self._write(batch)
+
     def stop(self, timeout: float) -> bool:
         """Write what is left, and end; whether that was done within `timeout` seconds."""
         with self._changed:

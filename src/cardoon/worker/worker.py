@@ -17,6 +17,7 @@ from types import FrameType as StackFrame
 from typing import Any
 
 from cardoon.app import Cardoon
+from cardoon.backend import ResultBackend
 from cardoon.broker import Broker, Inspectable
 from cardoon.builtins import PREFIX
 from cardoon.clock import Clock, SystemClock
@@ -25,7 +26,7 @@ from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.producer import Producer
 from cardoon.security.replay import ReplayGuard
-from cardoon.worker.catalogue import Catalogue, rules_of
+from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
 from cardoon.worker.consumer import Options as ConsumerOptions
 from cardoon.worker.desk import Desk
@@ -70,11 +71,20 @@ class Worker:
     """Runs tasks until told to stop.
 
     With a pool of processes it imports no code of the app: the zygote does, and reports settings and
-    tasks. With `solo` it is given the app itself.
+    tasks. With `solo` it is given the app itself. `stores` are a broker and a result backend that are
+    open already, and someone else's to close.
     """
 
+    patience = 1.0
+    """See `consumer.Options`."""
+
     def __init__(
-        self, options: WorkerOptions, *, app: Cardoon | None = None, clock: Clock | None = None
+        self,
+        options: WorkerOptions,
+        *,
+        app: Cardoon | None = None,
+        clock: Clock | None = None,
+        stores: tuple[Broker, ResultBackend | None] | None = None,
     ) -> None:
         self.options = options
         self.clock: Clock = clock or SystemClock()
@@ -84,15 +94,16 @@ class Worker:
         self.exit_code = 0
         self._stopping = threading.Event()
         self._signals = 0
+        self._periodic = ""
         self._nursery: Nursery | None = None
         if app is not None:
             conf = Conf()
             conf.update({**app.conf.explicit, **options.settings})
             self.settings = conf.settings()
             _ = app.settings  # which changes the tasks as task_annotations says
-            catalogue: Catalogue = {
-                name: rules_of(task, self.settings) for name, task in app.tasks.items()
-            }
+            catalogue: Catalogue = AppCatalogue(app.tasks, self.settings)
+            if self.settings.beat_schedule:
+                self._periodic = self.settings.beat_schedule.describe()
         else:
             given = Conf()
             given.update(options.settings)
@@ -104,6 +115,7 @@ class Worker:
             conf, catalogue = self._import_app(self._nursery)
             self.settings = conf.settings()
         self._app = app
+        self._stores = stores
         self.catalogue = catalogue
         try:
             self.queues = select_queues(
@@ -125,6 +137,16 @@ class Worker:
         # Our threads share one interpreter. At the usual 5 ms, whoever waits for the store or for a
         # process gets its turn so late that a busy worker does a tenth of its work.
         sys.setswitchinterval(SWITCH_INTERVAL)
+        return self.serve()
+
+    def serve(self) -> int:
+        """`run` for a process that is not the worker's own: changes nothing about the process."""
+        if self._periodic:
+            logger.warning(
+                "beat_schedule has %s, but this version sends no periodic tasks by itself; have cron "
+                "send them, with `cardoon call`",
+                self._periodic,
+            )
         self.audit.record(
             "worker.start",
             worker=self.hostname,
@@ -195,14 +217,18 @@ class Worker:
         report = nursery.start(passed=first.settings().worker_pass_environment)
         conf = Conf()
         conf.update({**report.settings, **self.options.settings})
+        self._periodic = report.periodic
         return conf, report.catalogue
 
     def _build(self) -> None:
         settings, deployment = self.settings, self.deployment
         deployment.check_identity()
         self.audit = deployment.audit()
-        self.broker = deployment.open_broker()
-        self.backend = deployment.open_backend(self.broker)
+        if self._stores is None:
+            self.broker = deployment.open_broker()
+            self.backend = deployment.open_backend(self.broker)
+        else:
+            self.broker, self.backend = self._stores
         self.broker.declare(self.queues)
         guard = self._guard(self.broker)
         ledger = Ledger(
@@ -240,6 +266,7 @@ class Worker:
                 lease=lease,
                 hostname=self.hostname,
                 max_bytes=settings.message_max_bytes,
+                patience=self.patience,
             ),
             broker=self.broker,
             guard=guard,
@@ -337,10 +364,11 @@ class Worker:
         self._end_nursery()
         if self._app is not None:
             self._app.detach()
-        with contextlib.suppress(CardoonError):
-            if self.backend is not None:
-                self.backend.close()
-            self.broker.close()
+        if self._stores is None:
+            with contextlib.suppress(CardoonError):
+                if self.backend is not None:
+                    self.backend.close()
+                self.broker.close()
         self.audit.close()
 
     def _end_nursery(self) -> None:

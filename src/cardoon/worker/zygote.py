@@ -96,6 +96,7 @@ class Zygote:
                 "settings": app.conf.tell(),
                 "tasks": write_catalogue(app.tasks, app.settings),
                 "main": app.main,
+                "periodic": app.conf.beat_schedule.describe() if app.conf.beat_schedule else "",
             }
             frame = pack_frame(FrameType.REPORT, report)
         except BaseException as error:  # noqa: BLE001  # user code, and what it says is for the user

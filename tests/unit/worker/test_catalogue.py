@@ -8,7 +8,7 @@ import json
 import pytest
 
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.worker.catalogue import read_catalogue, rules_of, write_catalogue
+from cardoon.worker.catalogue import AppCatalogue, read_catalogue, rules_of, write_catalogue
 from tests.unit.stage import make_app
 
 OWN = {
@@ -114,3 +114,25 @@ def test_a_catalogue_of_another_version_is_refused_with_the_name_of_what_is_wron
 
     with pytest.raises(ImproperlyConfigured, match=next(iter(change))):
         read_catalogue(told)
+
+
+def test_a_catalogue_of_an_app_in_this_process_has_what_is_added_later(tmp_path):
+    with make_app(tmp_path) as app:
+        catalogue = AppCatalogue(app.tasks, app.settings)
+        assert catalogue.get("late") is None
+
+        app.task(name="late", time_limit=5)(lambda: 1)
+
+        assert catalogue["late"].time_limit == 5
+        assert catalogue["late"] is catalogue["late"]
+        assert set(catalogue) == set(app.tasks)
+        assert len(catalogue) == len(app.tasks)
+
+
+def test_a_task_that_takes_anothers_place_brings_its_own_rules(tmp_path):
+    with make_app(tmp_path) as app:
+        catalogue = AppCatalogue(app.tasks, app.settings)
+        for limit in (5, 6):
+            app.tasks.pop("late", None)
+            app.task(name="late", time_limit=limit)(lambda: 1)
+            assert catalogue["late"].time_limit == limit

@@ -82,7 +82,7 @@ class SoloPool:
     def wait_for_room(self, timeout: float) -> int:
         """One job, when none runs."""
         with self._changed:
-            self._changed.wait_for(self._is_free, timeout)
+            self._changed.wait_for(lambda: self._is_free() or self._draining is not None, timeout)
             return 1 if self._is_free() else 0
 
     def submit(self, jobs: Sequence[Job]) -> None:
