@@ -30,7 +30,7 @@ from cardoon.option import (
 from cardoon.queues import Place, Queue, parse_queue
 from cardoon.retrying import NO_LIMIT
 from cardoon.routes import exchange_name
-from cardoon.sender import Call
+from cardoon.sender import NO_EMBED, Call
 
 MAX_ID_BYTES = 128
 MAX_NAME_BYTES = 256
@@ -166,14 +166,14 @@ def make_call(
             id=new_id(),
             queue=defaults.queue,
             codec=defaults.codec,
-            body=encode_body([body[0], body[1], _NO_EMBED], defaults.codec),
+            body=encode_body([body[0], body[1], NO_EMBED], defaults.codec),
             headers=_headers(defaults, options),
             priority=defaults.priority,
             max_retries=defaults.max_retries,
         )
     made = _call_with_options(
         name,
-        (*body, {**_NO_EMBED, **(embed or {})}),
+        (*body, {**NO_EMBED, **(embed or {})}),
         options,
         defaults=defaults,
         settings=settings,
@@ -305,9 +305,6 @@ _PARSERS: Mapping[str, Parser] = {
     "timeout": seconds(0.001, 3600),
     "add_to_parent": boolean,
 }
-
-
-_NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def _headers(

@@ -26,12 +26,14 @@ from cardoon.context import Request, current_request
 from cardoon.eager import run_eagerly
 from cardoon.exceptions import InvalidTaskError
 from cardoon.ids import make_id
+from cardoon.publishing import announce_publish, announce_published
 from cardoon.registry import Registry
 from cardoon.result import AsyncResult as _AsyncResult
 from cardoon.result import EagerResult
 from cardoon.retrying import publish_delays, publish_until
 from cardoon.routing import AMQP, Router
 from cardoon.sender import Call, Handle, Report, Sender
+from cardoon.signals import after_task_publish, before_task_publish
 from cardoon.task import Task as _Task
 from cardoon.workflow import make_calls
 
@@ -74,7 +76,11 @@ class Calls:
     def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
         """Send a canvas: all its steps or none."""
         told = {name: steps[0].options.get(name) for name in _PUBLISH_OPTIONS} if steps else {}
-        return self._sign_and_store(make_calls(self, steps), check_options(told))
+        calls = make_calls(self, steps)
+        digests = self._sign_and_store(calls, check_options(told))
+        if after_task_publish.receivers:
+            announce_published(calls)
+        return digests
 
     def send_calls(
         self, task: _Task[..., Any], calls: Iterable[Any], **options: Any
@@ -107,8 +113,12 @@ class Calls:
             return await asyncio.to_thread(self.send, task, args, kwargs, **options)
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
         if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
-            return (await asyncio.to_thread(self._publish, [call], checked))[0]
-        return _AsyncResult(call.id, source=self, request=await self._sends.send(call))
+            [digest] = await asyncio.to_thread(self._sign_and_store, [call], checked)
+        else:
+            digest = await self._sends.send(call)
+        if after_task_publish.receivers:  # here, in the context that `before_task_publish` had
+            announce_published([call])
+        return _AsyncResult(call.id, source=self, request=digest)
 
     def send_task(
         self,
@@ -243,7 +253,10 @@ class Calls:
         embed: Mapping[str, Any] | None = None,
         told: Mapping[str, Any] | None = None,
     ) -> Call:
-        """One call, ready to be signed; inside of a task it says which one is its parent."""
+        """One call, ready to be signed; inside of a task it says which one is its parent.
+
+        A canvas, which gives `embed`, has more to say of its calls and announces them itself.
+        """
         if defaults.per_call is not None:
             options, defaults = defaults.per_call(args, kwargs, options)
         queue = None if options is NO_OPTIONS else self.router.find(options, defaults)
@@ -261,13 +274,20 @@ class Calls:
         )
         running = current_request()
         if running is not None and running.id is not None and call.parent is None:
-            return call._replace(root=call.root or running.root_id, parent=running.id)
+            call = call._replace(root=call.root or running.root_id, parent=running.id)
+        if before_task_publish.receivers and embed is None:
+            return announce_publish(
+                call, args, kwargs, settings=self.settings, policy=options.retry_policy
+            )
         return call
 
     def _publish(self, calls: Sequence[Call], options: CallOptions) -> list[_AsyncResult[Any]]:
+        digests = self._sign_and_store(calls, options)
+        if after_task_publish.receivers:
+            announce_published(calls)
         return [
             _AsyncResult(call.id, source=self, request=digest)
-            for call, digest in zip(calls, self._sign_and_store(calls, options), strict=True)
+            for call, digest in zip(calls, digests, strict=True)
         ]
 
     def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cardoon.exceptions import Retry
 
@@ -56,16 +56,31 @@ class Request:
     """Whether the task asked for more retries than it has."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The attribute `name`, or `default`, as Celery's context offers."""
-        return getattr(self, name, default) if name in FIELDS else default
+        """The attribute or header `name`, or `default`, as Celery's context offers."""
+        if name in FIELDS:
+            return getattr(self, name)
+        return self.headers.get(name, default)
 
     @property
     def correlation_id(self) -> str | None:
         """Celery's second name for the id."""
         return self.id
 
+    @property
+    def name(self) -> str:
+        """The task's name, as what a worker has received has it in Celery."""
+        return self.task
 
-FIELDS = frozenset(f.name for f in dataclasses.fields(Request))
+    if not TYPE_CHECKING:  # so that a checker still finds a name that is mistyped
+
+        def __getattr__(self, name: str) -> Any:
+            # What tracing libraries put into a message's headers, they read from attributes.
+            if name not in FIELDS and not name.startswith("__") and name in self.headers:
+                return self.headers[name]
+            raise AttributeError(f"the request has no attribute or header {name!r}")
+
+
+FIELDS = frozenset((*(f.name for f in dataclasses.fields(Request)), "correlation_id", "name"))
 
 _current: ContextVar[Request | None] = ContextVar("cardoon_request", default=None)
 

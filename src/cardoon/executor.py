@@ -10,15 +10,30 @@ import inspect
 import logging
 import random
 import sys
+import time
 import traceback as tracebacks
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cardoon import exceptions
+from cardoon.announcing import (
+    announce_end,
+    announce_failure,
+    announce_retry,
+    announce_start,
+    announce_success,
+)
 from cardoon.context import Request, carrying_out
 from cardoon.exceptions import Ignore, Reject, Retry, SoftShutdown
 from cardoon.retrying import backoff_delay
-from cardoon.states import FAILURE, IGNORED, REJECTED, SUCCESS
+from cardoon.signals import (
+    task_failure,
+    task_postrun,
+    task_prerun,
+    task_retry,
+    task_success,
+)
+from cardoon.states import FAILURE, IGNORED, PENDING, REJECTED, SUCCESS
 from cardoon.states import RETRY as RETRY_STATE
 from cardoon.task import ExceptionInfo, Task
 
@@ -81,11 +96,11 @@ def execute(task: Task[..., Any], request: Request, run: Callable[[Any], Any]) -
     """
     with carrying_out(request):
         try:
-            task.before_start(request.id or "", request.args, request.kwargs)
+            started = _begin(task, request)
             value = _entry(task, request)(*request.args, **request.kwargs)
             if inspect.isawaitable(value):
                 value = run(value)
-            return _finish(task, request, value)
+            return _finish(task, request, value, started)
         except BaseException as error:  # noqa: BLE001  # user code may raise anything
             return _conclude(task, request, error)
 
@@ -94,13 +109,22 @@ async def execute_async(task: Task[..., Any], request: Request) -> Outcome:
     """Carry out one call of an `async def` task in the running event loop."""
     with carrying_out(request):
         try:
-            task.before_start(request.id or "", request.args, request.kwargs)
+            started = _begin(task, request)
             value = _entry(task, request)(*request.args, **request.kwargs)
             if inspect.isawaitable(value):
                 value = await value
-            return _finish(task, request, value)
+            return _finish(task, request, value, started)
         except BaseException as error:  # noqa: BLE001  # user code may raise anything
             return _conclude(task, request, error)
+
+
+def _begin(task: Task[..., Any], request: Request) -> float:
+    """What comes before the body; returns when it began, where somebody wants to know."""
+    started = time.perf_counter() if task_success.receivers else 0.0
+    if task_prerun.receivers:
+        announce_start(task, request)
+    task.before_start(request.id or "", request.args, request.kwargs)
+    return started
 
 
 def _entry(task: Task[..., Any], request: Request) -> Callable[..., Any]:
@@ -109,10 +133,12 @@ def _entry(task: Task[..., Any], request: Request) -> Callable[..., Any]:
     return task.run if request.entered else task
 
 
-def _finish(task: Task[..., Any], request: Request, value: Any) -> Outcome:
+def _finish(task: Task[..., Any], request: Request, value: Any, started: float) -> Outcome:
     if request.pending_retry is not None:  # self.retry(throw=False)
         return _conclude(task, request, request.pending_retry)
     _run_hook(task.on_success, value, request.id, request.args, request.kwargs)
+    if task_success.receivers:
+        _run_hook(announce_success, task, value, time.perf_counter() - started)
     _after_return(task, request, SUCCESS, value, None)
     return Succeeded(value)
 
@@ -121,15 +147,20 @@ def _conclude(task: Task[..., Any], request: Request, error: BaseException) -> O
     """The outcome that an exception means."""
     match error:
         case SoftShutdown():
+            if task_postrun.receivers:
+                _run_hook(announce_end, task, request, PENDING, error)
             return HandedBack()
         case exceptions.Replaced():
-            _after_return(task, request, IGNORED, None, None)
+            _after_return(task, request, IGNORED, None, None, retval=error)
             return Replaced(error.signature)
         case Ignore():
-            _after_return(task, request, IGNORED, None, None)
+            _after_return(task, request, IGNORED, None, None, retval=error)
             return Ignored()
         case Reject():
-            _after_return(task, request, REJECTED, None, None)
+            if task_failure.receivers and not error.requeue:
+                info = ExceptionInfo.of(error, format_traceback(error))
+                _run_hook(announce_failure, task, request, error, info)
+            _after_return(task, request, REJECTED, None, None, retval=error)
             return Rejected(str(error.reason or ""), error.requeue)
         case Retry():
             return _retried(task, request, error)
@@ -164,6 +195,8 @@ def _retried(task: Task[..., Any], request: Request, retry: Retry) -> Outcome:
         return _failed(task, request, retry.exc or retry)
     info = ExceptionInfo.of(retry.exc or retry, format_traceback(retry))
     _run_hook(task.on_retry, retry.exc or retry, request.id, request.args, request.kwargs, info)
+    if task_retry.receivers:
+        _run_hook(announce_retry, task, request, retry, info)
     _after_return(task, request, RETRY_STATE, retry, info)
     return Retried(retry, info.traceback)
 
@@ -172,6 +205,8 @@ def _failed(task: Task[..., Any], request: Request, error: BaseException) -> Out
     text = format_traceback(error)
     info = ExceptionInfo.of(error, text)
     _run_hook(task.on_failure, error, request.id, request.args, request.kwargs, info)
+    if task_failure.receivers:
+        _run_hook(announce_failure, task, request, error, info)
     _after_return(task, request, FAILURE, error, info)
     if isinstance(error, task.throws) and task.throws:
         logger.info("task %s[%s] raised expected: %r", task.name, request.id, error)
@@ -192,9 +227,19 @@ def format_traceback(error: BaseException) -> str:
 
 
 def _after_return(
-    task: Task[..., Any], request: Request, state: str, value: Any, info: ExceptionInfo | None
+    task: Task[..., Any],
+    request: Request,
+    state: str,
+    value: Any,
+    info: ExceptionInfo | None,
+    *,
+    retval: Any = None,
 ) -> None:
+    """What comes last. `retval` is what the signal tells where the hook is told nothing."""
     _run_hook(task.after_return, state, value, request.id, request.args, request.kwargs, info)
+    if task_postrun.receivers:
+        told = value if retval is None else retval
+        _run_hook(announce_end, task, request, state, told)
 
 
 def _run_hook(hook: Callable[..., Any], *args: Any) -> None:

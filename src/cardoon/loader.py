@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.signals import import_modules
 
 
 class Loading(Protocol):
@@ -53,8 +54,14 @@ class Loader:
         return (*settings.include, *settings.imports)
 
     def import_default_modules(self) -> list[ModuleType]:
-        """Import those, and what was to be discovered: what a worker does at its start."""
+        """Import those, and what was to be discovered: what a worker does at its start.
+
+        Receivers of `import_modules` come first; what they raise is raised.
+        """
         self._app.settings  # noqa: B018  # read before tasks are made, so that on_after_configure is first
+        for _, answer in import_modules.send(sender=self._app):
+            if isinstance(answer, Exception):
+                raise answer
         self._app.discover()
         found = [self._import_included(name) for name in self.default_modules]
         self._app.finalize()

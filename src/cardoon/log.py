@@ -28,6 +28,9 @@ LOGGER = "cardoon"
 TASK_LOGGER = "cardoon.task"
 """Parent of the loggers that `get_task_logger` makes; they log in `worker_task_log_format`."""
 
+_OWN = "cardoon"
+"""Name of the handlers that are made here."""
+
 
 class TaskFormatter(logging.Formatter):
     """Knows `%(task_name)s` and `%(task_id)s` of the running task, and lets no line be forged.
@@ -90,6 +93,19 @@ def setup_logging(
     logging.captureWarnings(capture=True)
 
 
+def release_logging() -> None:
+    """Undo `setup_logging`: take away what it added, and leave what others did."""
+    root, task_logger = logging.getLogger(), logging.getLogger(TASK_LOGGER)
+    for one in (root, task_logger):
+        for handler in one.handlers[:]:
+            if handler.get_name() == _OWN:
+                one.removeHandler(handler)
+                handler.close()
+    root.setLevel(logging.WARNING)
+    task_logger.propagate = True
+    logging.captureWarnings(capture=False)
+
+
 def _handler(logfile: str | None, log_format: str) -> logging.Handler:
     handler: logging.Handler
     if logfile:
@@ -100,4 +116,5 @@ def _handler(logfile: str | None, log_format: str) -> logging.Handler:
     else:
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TaskFormatter(log_format))
+    handler.set_name(_OWN)
     return handler

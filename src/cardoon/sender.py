@@ -8,9 +8,12 @@ that runs tasks it asks the worker to, because such a process holds no key and n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from cardoon.message.protocol import GroupMember, Take
+
+NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+"""The third part of a body that says nothing besides the arguments."""
 
 
 class Call(NamedTuple):

@@ -28,6 +28,11 @@ class SharedTask(Generic[P, R]):
         """The task in the current app."""
         return cast("Task[P, R]", current_application().tasks[self.name])  # made of our function
 
+    @property
+    def signal_sender(self) -> str:
+        """What a signal knows its sender by: it stands for the tasks of this name of every app."""
+        return self.name
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here; see `Task.__call__`."""
         return self.task(*args, **kwargs)

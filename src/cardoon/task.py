@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MethodType
+from types import MethodType, TracebackType
 from typing import (
     Any,
     Generic,
@@ -119,6 +119,16 @@ class ExceptionInfo(NamedTuple):
     def of(cls, error: BaseException, traceback: str) -> ExceptionInfo:
         """The description of an exception."""
         return cls(type(error), error, traceback)
+
+    @property
+    def tb(self) -> TracebackType | None:
+        """The frames, where they are here; an exception of another process has none."""
+        return self.exception.__traceback__
+
+    @property
+    def exc_info(self) -> tuple[Any, BaseException, TracebackType | None]:
+        """As `sys.exc_info()` has it, for what reports exceptions."""
+        return self.type, self.exception, self.tb
 
     def __str__(self) -> str:
         return self.traceback

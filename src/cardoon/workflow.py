@@ -9,13 +9,21 @@ from typing import Any, Protocol
 
 from cardoon.calling import CallDefaults, CallOptions, check_options
 from cardoon.canvas.steps import Step
+from cardoon.config import Settings
 from cardoon.message.protocol import Take
+from cardoon.publishing import announce_publish
 from cardoon.sender import Call
+from cardoon.signals import before_task_publish
 from cardoon.task import Task
 
 
 class CallMaker(Protocol):
     """What makes single calls: the app."""
+
+    @property
+    def settings(self) -> Settings:
+        """The frozen settings of this moment."""
+        ...
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -68,7 +76,7 @@ def _make_call(maker: CallMaker, step: Step) -> Call:
     call = maker.make_call(
         step.task, step.args, step.kwargs, options, defaults, embed=embed, told=told
     )
-    return call._replace(
+    call = call._replace(
         group=step.group,
         after=step.after,
         take=step.take,
@@ -76,6 +84,16 @@ def _make_call(maker: CallMaker, step: Step) -> Call:
         root=call.root or step.root,
         parent=step.parent or call.parent,
     )
+    if before_task_publish.receivers:
+        return announce_publish(
+            call,
+            step.args,
+            step.kwargs,
+            settings=maker.settings,
+            policy=options.retry_policy,
+            embed=embed,
+        )
+    return call
 
 
 def _behind(

@@ -13,6 +13,8 @@ from typing import Any
 
 import cardoon
 import cardoon.exceptions
+import cardoon.signals
+from cardoon.dispatch import Signal
 from cardoon.standin import StandIn
 from cardoon.utils.log import get_task_logger
 
@@ -33,6 +35,11 @@ def describe() -> Iterator[str]:
     """Every public name, with its signature; of a class, its own public members as well."""
     yield from describe_names(
         (f"cardoon.{name}", getattr(cardoon, name)) for name in cardoon.__all__
+    )
+    yield from describe_class("cardoon.dispatch.Signal", Signal)
+    yield from describe_names(
+        (f"cardoon.signals.{name}", getattr(cardoon.signals, name))
+        for name in cardoon.signals.__all__
     )
     yield f"cardoon.utils.log.get_task_logger{signature(get_task_logger)}"
     for name, error in sorted(vars(cardoon.exceptions).items()):

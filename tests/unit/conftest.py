@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from cardoon import Cardoon
+from cardoon.registry import SHARED
 from cardoon.testing import FakeClock
+from tests.unit.hearing import Hearing, listening
 from tests.unit.stage import Stage, make_app
+
+
+@pytest.fixture(autouse=True)
+def _shared_tasks() -> Iterator[None]:
+    """What a test shares, it shares with no other test."""
+    before = SHARED[:]
+    yield
+    SHARED[:] = [one for one in SHARED if one in before or one.name.startswith("cardoon.")]
 
 
 @pytest.fixture
@@ -44,3 +54,10 @@ def make_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
 def stage(make_stage: Callable[..., Stage]) -> Stage:
     """A client and a worker."""
     return make_stage()
+
+
+@pytest.fixture
+def hearing() -> Iterator[Hearing]:
+    """Listens to signals until the test ends."""
+    with listening() as made:
+        yield made

@@ -108,6 +108,7 @@ class Stage:
         settings: dict[str, Any] | None = None,
         room: int = 100,
         result_expires: float | None = 3600.0,
+        notices: Any = None,
     ) -> None:
         self.clock = FakeClock()
         self.folder = folder
@@ -139,7 +140,7 @@ class Stage:
             worker="cardoon@here",
             result_expires=result_expires,
         )
-        self.settler = Settler(self.ledger, held=self.held, clock=self.clock)
+        self.settler = Settler(self.ledger, held=self.held, clock=self.clock, notices=notices)
         self.consumer = Consumer(
             Options(queues=("celery",), lease=30.0, hostname="cardoon@here", max_bytes=MAX_BYTES),
             broker=self.broker,
@@ -152,6 +153,7 @@ class Stage:
             catalogue=self.catalogue,
             audit=self.audit,
             clock=self.clock,
+            notices=notices,
         )
         self.dropped: list[Held] = []
         self.terminated: list[tuple[Held, str]] = []

@@ -8,6 +8,7 @@ import pytest
 
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.loading import load_app, load_modules
+from cardoon.signals import import_modules
 
 APP = "from cardoon import Cardoon\n{name} = Cardoon({main!r}, set_as_current=False)\n"
 
@@ -123,3 +124,22 @@ def test_an_included_module_that_is_not_there_is_an_error(project):
 
     with pytest.raises(ImproperlyConfigured, match="include: there is no module 'nowhere'"):
         load_modules(load_app("place"))
+
+
+def test_modules_may_be_imported_by_a_receiver_which_comes_first(app, hearing):
+    hearing.listen(import_modules)
+
+    load_modules(app)
+
+    [told] = hearing.told
+    assert told.sender is app
+
+
+def test_what_a_receiver_of_import_modules_raises_is_raised(app, hearing):
+    def broken(**_):
+        raise ImportError("no module")
+
+    hearing.connect(import_modules, broken)
+
+    with pytest.raises(ImportError, match="no module"):
+        load_modules(app)

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from cardoon import Cardoon, registry, shared_task
+from cardoon import Cardoon, shared_task
 from cardoon import app as app_module
 from cardoon.app import current_application
 from cardoon.exceptions import ImproperlyConfigured
@@ -16,11 +16,8 @@ from tests.unit.stage import make_app
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """No app is current, and what a test shares is forgotten."""
+    """No app is current."""
     monkeypatch.setattr(app_module, "_current", Current())
-    before = registry.SHARED[:]
-    yield
-    registry.SHARED[:] = before
 
 
 def test_a_shared_task_belongs_to_apps_made_before_and_after(tmp_path):

@@ -11,7 +11,6 @@ from cardoon import Cardoon, current_app, current_task, shared_task
 from cardoon import app as app_module
 from cardoon.app import app_or_default, current_application, default_app
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.registry import SHARED
 from cardoon.result import AsyncResult, GroupResult, result_from_tuple
 from cardoon.standin import Current
 from tests.unit.stage import make_app
@@ -126,14 +125,10 @@ class TestCurrentTask:
         assert found == (True, "shop.who", "t1")
 
     def test_of_a_shared_task_too(self, make):
-        before = SHARED[:]
-        try:
-            app = make("one")
-            app.set_current()
-            who = shared_task(name="lib.who")(lambda: current_task.name)
-            assert who.apply().get() == "lib.who"
-        finally:
-            SHARED[:] = before
+        make("one").set_current()
+        who = shared_task(name="lib.who")(lambda: current_task.name)
+
+        assert who.apply().get() == "lib.who"
 
     def test_outside_of_a_task_there_is_none(self, make):
         make("one").set_current()

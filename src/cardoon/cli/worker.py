@@ -112,7 +112,8 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
         app.conf.update(settings)
         load_modules(app)
     started = Worker(worker_options, app=app)
-    if formats := log_formats(changed(started.settings)):
+    # In this process, the receivers of signals have had their say; it is done.
+    if app is None and (formats := log_formats(changed(started.settings))):
         setup_logging(**{**logging_setup, **formats})
     started.install_signals()  # whoever reads the banner may stop it
     if not invocation.quiet:

@@ -40,6 +40,9 @@ from cardoon.worker.pool import (
     Unreadable,
 )
 
+REVOKED = "task.revoked"
+EXPIRED = "expired"
+"""An event, and the detail of one."""
 CRASH_DELAYS = (1.0, 10.0)
 """Seconds before a task that took its process down runs again, after the first crash and later ones."""
 REJECT_DELAY = 1.0
@@ -67,6 +70,10 @@ class Conclusion(NamedTuple):
     """Whether anybody but the tasks that wait for it wants the result."""
     skipped: bool = False
     """It did not run, because one that it waits for failed."""
+    signal: str = ""
+    """By which a revoked task was stopped that had begun."""
+    unseen: tuple[str, str] | None = None
+    """Type and message of its failure, where the process that ran it could not see it."""
 
 
 def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: C901  # one arm per ending
@@ -101,18 +108,20 @@ def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: 
             return _crashed(held, detail)
         case TimedOut(limit):
             error = TimeLimitExceeded(f"hard time limit of {limit:g} seconds")
-            return _failed(held, _describe(error, held), exhausted=False)
+            return _failed(held, _describe(error, held), exhausted=False)._replace(
+                unseen=_name(error)
+            )
         case Killed(signal):
-            return revoked(held, f"terminated ({signal})")
+            return revoked(held, f"terminated ({signal})", signal=signal)
 
 
-def revoked(held: Held, reason: str, *, dead: bool = False) -> Conclusion:
+def revoked(held: Held, reason: str, *, dead: bool = False, signal: str = "") -> Conclusion:
     """The end of a task that is not to run (any more)."""
     result = ResultState(
         states.REVOKED, held.message.claims.codec, _describe(TaskRevokedError(reason), held)
     )
     settlement = DeadLetter(held.delivery, reason) if dead else Ack(held.delivery)
-    return Conclusion(settlement, result, event="task.revoked", detail=reason)
+    return Conclusion(settlement, result, event=REVOKED, detail=reason, signal=signal)
 
 
 def dead(held: Held, error: CardoonError, reason: str) -> Conclusion:
@@ -126,7 +135,8 @@ def dead(held: Held, error: CardoonError, reason: str) -> Conclusion:
 def lost(held: Held, crashes: int, detail: str) -> Conclusion:
     """The end of a task that took down too many processes."""
     error = WorkerLostError(f"its process died {crashes} times; last: {detail}")
-    return dead(held, error, f"crashed {crashes} times: {detail}")
+    end = dead(held, error, f"crashed {crashes} times: {detail}")
+    return end._replace(unseen=_name(error))
 
 
 def skipped(held: Held, inputs: Inputs) -> Conclusion:
@@ -215,7 +225,8 @@ def _crashed(held: Held, detail: str) -> Conclusion:
     if held.settled or not (held.rules.reject_on_worker_lost and held.rules.acks_late):
         error = WorkerLostError(detail)
         result = ResultState(states.FAILURE, held.message.claims.codec, _describe(error, held))
-        return Conclusion(Ack(held.delivery), result, (), event, detail)
+        end = Conclusion(Ack(held.delivery), result, (), event, detail)
+        return end._replace(unseen=_name(error))
     if crashes >= held.rules.max_crashes:
         return lost(held, crashes, detail)
     delay = CRASH_DELAYS[min(crashes, len(CRASH_DELAYS)) - 1]
@@ -247,6 +258,10 @@ def _bounded(call: Call, held: Held) -> Call:
     """A message that takes another's place keeps the limit that the client signed, and answers it."""
     claims = held.message.claims
     return call._replace(max_retries=claims.max_retries, request=held.request, group=claims.group)
+
+
+def _name(error: CardoonError) -> tuple[str, str]:
+    return type(error).__name__, str(error)
 
 
 def _describe(error: BaseException, held: Held) -> bytes:

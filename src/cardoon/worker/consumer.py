@@ -33,6 +33,7 @@ from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
 from cardoon.worker.catalogue import Catalogue, TaskRules
 from cardoon.worker.concluding import (
+    EXPIRED,
     Conclusion,
     ResultState,
     dead,
@@ -43,6 +44,7 @@ from cardoon.worker.concluding import (
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.inputs import Inputs, describe_inputs, read_inputs
 from cardoon.worker.leases import Revoked
+from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
 from cardoon.worker.opening import Opened, Opener
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
@@ -92,6 +94,7 @@ class Consumer:
         catalogue: Catalogue,
         audit: AuditLog,
         clock: Clock,
+        notices: Notices | None = None,
     ) -> None:
         self._options = options
         self._broker = broker
@@ -105,6 +108,7 @@ class Consumer:
         self._rates = Rates({n: r.rate_limit for n, r in catalogue.items() if r.rate_limit})
         self._audit = audit
         self._clock = clock
+        self._notices = notices
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self.refused = 0
@@ -176,6 +180,8 @@ class Consumer:
         if not ready:
             return
         self._held.add(ready)
+        if self._notices is not None:
+            tell_received(self._notices, ready)
         self._settler.put(*(State(one, _started(one)) for one in ready if one.rules.track_started))
         self._pool.submit([self._job(one) for one in ready])
 
@@ -245,8 +251,10 @@ class Consumer:
                 return skipped(held, held.inputs)
             return None  # a process says which of several failed, and how
         if _expiry(held) <= now:
-            return revoked(held, "expired", dead=True)
+            return revoked(held, EXPIRED, dead=True)
         if rules is _RULES_OF_UNKNOWN:
+            if self._notices is not None:
+                tell_unknown(self._notices, held)
             error = NotRegistered(f"no worker on queue {delivery.queue!r} knows {claims.task!r}")
             return dead(held, error, f"unknown task {claims.task!r}")
         if delivery.crashes >= rules.max_crashes:
@@ -323,6 +331,8 @@ class Consumer:
         """Quarantine, audit, count: nothing is dropped, and nobody's word but ours is in the log."""
         self.refused += 1
         logger.warning("message on queue %s refused: %s", delivery.queue, error)
+        if self._notices is not None:
+            tell_refused(self._notices, delivery, error)
         claims = message.claims if message is not None else None
         self._audit.record(
             REFUSAL_EVENTS[error.reason],

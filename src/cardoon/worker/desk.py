@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, InvalidTaskError
@@ -24,7 +24,6 @@ from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.settler import Send, Settler, State
-from cardoon.worker.supervisor import ReplyTo
 from cardoon.worker.wire import parse_calls, parse_handles, report_head
 
 logger = logging.getLogger(__name__)
@@ -33,6 +32,19 @@ MAX_SEND_TIMEOUT = 60.0
 MAX_WAIT = 1.0
 MAX_STATE = 64
 _THREADS = 8
+
+
+class Reply(Protocol):
+    """Where the answer to a request goes."""
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The jobs on whose behalf it was asked."""
+        ...
+
+    def answer(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """Send the reply; nothing happens if nobody is there to take it."""
+        ...
 
 
 class Desk:
@@ -52,7 +64,7 @@ class Desk:
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="desk")
 
-    def take(self, reply: ReplyTo, frame: Frame) -> None:
+    def take(self, reply: Reply, frame: Frame) -> None:
         """Take a request; `IpcError` for one that makes no sense, which ends the process."""
         match frame.type:
             case FrameType.SEND:
@@ -69,7 +81,7 @@ class Desk:
         """Answer no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, reply: ReplyTo, frame: Frame) -> None:
+    def _send(self, reply: Reply, frame: Frame) -> None:
         calls = parse_calls(frame)
         timeout = min(MAX_SEND_TIMEOUT, field(frame, "timeout", float))
         if not calls:
@@ -84,7 +96,7 @@ class Desk:
 
         self._settler.put(Send(calls, self._clock.monotonic() + timeout, done))
 
-    def _state(self, reply: ReplyTo, frame: Frame) -> None:
+    def _state(self, reply: Reply, frame: Frame) -> None:
         """Progress: only of a task that the process runs, and never a final state of its own making."""
         task_id, state = field(frame, "id", str), field(frame, "state", str)
         codec = field(frame, "codec", str)
@@ -134,7 +146,7 @@ class Desk:
         self._reader().revoke(revocation)
         return {}, b""
 
-    def _answer(self, reply: ReplyTo, work: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
+    def _answer(self, reply: Reply, work: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
         try:
             head, body = work()
         except CardoonError as error:

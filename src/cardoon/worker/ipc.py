@@ -57,10 +57,13 @@ class FrameType(enum.IntEnum):
     # worker to zygote
     INIT = 32
     FORK = 33
+    BEGIN = 34
+    NOTICE = 35
     # zygote to worker
     REPORT = 48
     FORKED = 49
     DIED = 50
+    BEGUN = 51
 
 
 class Bounds(NamedTuple):
@@ -99,14 +102,37 @@ FROM_ZYGOTE: Mapping[FrameType, Bounds] = {
     FrameType.REPORT: Bounds(16 * MIB, 0),
     FrameType.FORKED: Bounds(KIB, 0),
     FrameType.DIED: Bounds(KIB, 0),
+    FrameType.BEGUN: Bounds(MIB, 0),
 }
 """What the worker accepts from the zygote."""
 
 TO_ZYGOTE: Mapping[FrameType, Bounds] = {
     FrameType.INIT: Bounds(MIB, 0),
     FrameType.FORK: Bounds(KIB, 0),
+    FrameType.BEGIN: Bounds(64 * KIB, 0),
 }
 """What the zygote accepts."""
+
+NOTICE_BYTES = 256 * KIB
+TO_RECEIVERS: Mapping[FrameType, Bounds] = {FrameType.NOTICE: Bounds(NOTICE_BYTES, 0)}
+"""What the zygote accepts on its second channel, for receivers of signals, besides replies."""
+
+HEARD_BY_RECEIVERS: Mapping[FrameType, Bounds] = {
+    **TO_RECEIVERS,
+    FrameType.REPLY: FROM_WORKER[FrameType.REPLY],
+}
+
+FROM_RECEIVERS: Mapping[FrameType, Bounds] = {
+    kind: FROM_CHILD[kind]
+    for kind in (
+        FrameType.SEND,
+        FrameType.LOAD,
+        FrameType.WAIT,
+        FrameType.FORGET,
+        FrameType.REVOKE,
+    )
+}
+"""What the worker accepts there: receivers may ask for what tasks may ask for."""
 
 
 class Frame(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from cardoon.announcing import announce_internal_error
 from cardoon.app import Cardoon
 from cardoon.calling import CallOptions, check_options
 from cardoon.canvas.steps import Planner
@@ -30,14 +32,18 @@ from cardoon.executor import (
     format_traceback,
 )
 from cardoon.message.serializers import decode_body, encode_body
+from cardoon.publishing import announce_published
 from cardoon.queues import Queue
 from cardoon.result import describe_exception
+from cardoon.signals import after_task_publish, task_internal_error
 from cardoon.task import Task
 from cardoon.worker.composing import compose
 from cardoon.worker.ipc import FROM_CHILD, Frame, FrameReader, FrameType, IpcError, pack_frame
 from cardoon.worker.pool import parse_ending
 from cardoon.worker.wire import call_head
 from cardoon.workflow import make_calls
+
+logger = logging.getLogger(__name__)
 
 MAX_TEXT = 8192
 """Characters of an exception's message that travel."""
@@ -81,20 +87,31 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
     except (ChordError, NotRegistered) as error:
         return Answer({"kind": "failed"}, _error_body(error, "", head["codec"]))
+    request = request_of(head, args, kwargs)
+    return Prepared(task, request, bool(head["headers"].get("links")))
+
+
+def request_of(
+    head: Mapping[str, Any],
+    args: list[Any] | None = None,
+    kwargs: dict[str, Any] | None = None,
+) -> Request:
+    """The call that the head of a JOB frame describes, as its task sees it."""
     told = head["headers"]
+    headers = told.get("headers")
     group, group_index, _ = head.get("group") or (None, None, None)
-    request = Request(
-        task=task.name,
+    return Request(
+        task=head["task"],
         id=head["id"],
-        args=args,
-        kwargs=kwargs,
+        args=[] if args is None else args,
+        kwargs={} if kwargs is None else kwargs,
         retries=head["retries"],
         max_retries=head["max_retries"],
         eta=_iso(head["eta"]),
         expires=_iso(head["expires"]),
         root_id=head["root"] or head["id"],
         parent_id=head["parent"],
-        headers=told.get("headers") or {},
+        headers=headers if isinstance(headers, dict) else {},
         delivery_info={
             "routing_key": head["queue"],
             "exchange": "",
@@ -111,7 +128,6 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
         called_directly=False,
         fence=head["attempt"],
     )
-    return Prepared(task, request, bool(told.get("links")))
 
 
 def answer_of(prepared: Prepared, outcome: Outcome, app: Cardoon, *, codec: str) -> Answer:
@@ -119,13 +135,22 @@ def answer_of(prepared: Prepared, outcome: Outcome, app: Cardoon, *, codec: str)
     try:
         return _encode(prepared, outcome, app, codec)
     except (EncodeError, InvalidTaskError) as error:
-        text = format_traceback(error)
-        return Answer({"kind": "failed", "exhausted": False}, _error_body(error, text, codec))
+        return failure(error, prepared, codec=codec)
 
 
-def failure(error: BaseException, *, codec: str) -> Answer:
+def failure(error: BaseException, prepared: Prepared | None = None, *, codec: str) -> Answer:
     """The answer for an exception that came from outside the task's body."""
-    return Answer({"kind": "failed"}, _error_body(error, format_traceback(error), codec))
+    text = format_traceback(error)
+    if task_internal_error.receivers and prepared is not None:
+        _tell_internal_error(prepared, error, text)
+    return Answer({"kind": "failed"}, _error_body(error, text, codec))
+
+
+def _tell_internal_error(prepared: Prepared, error: BaseException, text: str) -> None:
+    try:
+        announce_internal_error(prepared.task, prepared.request, error, text)
+    except SystemExit:
+        logger.exception("a receiver of task_internal_error raised SystemExit")
 
 
 def encode_result(value: Any, *, codec: str, max_bytes: int) -> bytes:
@@ -174,7 +199,7 @@ def _replacement(
     request, sig = prepared.request, outcome.retry.sig
     options: CallOptions = check_options(
         {
-            **_where_it_was(request, sig.options),
+            **_kept_options(request, sig.options),
             **sig.options,
             "task_id": request.id,
             "retries": request.retries + 1,
@@ -190,18 +215,30 @@ def _replacement(
         prepared.task.call_defaults,
         told={"links": True} if prepared.is_awaited else None,
     )
+    call = call._replace(eta=outcome.retry.when)
     if request.max_retries is not None:
         call = call._replace(max_retries=request.max_retries)
-    return call_head(call._replace(eta=outcome.retry.when)), call.body
+    if after_task_publish.receivers:  # for whoever began something before; the worker publishes it
+        announce_published([call])
+    return call_head(call), call.body
 
 
-def _where_it_was(request: Request, wished: Mapping[str, Any]) -> dict[str, Any]:
-    """The queue and priority that a retry keeps unless it asks for others."""
-    delivery = request.delivery_info
-    kept: dict[str, Any] = {"priority": delivery.get("priority")}
-    if not wished.keys() & {"queue", "exchange", "routing_key"} and delivery.get("routing_key"):
-        kept["queue"] = Queue(delivery["routing_key"])  # declared or not, it came from there
-    return kept
+def _kept_options(request: Request, wished: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message that takes another's place keeps of it, unless the retry says otherwise."""
+    hard, soft = request.timelimit
+    queue = request.delivery_info.get("routing_key")
+    is_moved = wished.keys() & {"queue", "exchange", "routing_key"}
+    return {
+        # Declared or not, it came from there.
+        "queue": Queue(queue) if queue and not is_moved else None,
+        "priority": request.delivery_info.get("priority"),
+        "headers": dict(request.headers) or None,
+        "shadow": request.shadow,
+        "expires": request.expires and datetime.fromisoformat(request.expires),
+        "ignore_result": request.ignore_result or None,
+        "time_limit": hard,
+        "soft_time_limit": soft,
+    }
 
 
 def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:
@@ -213,6 +250,10 @@ def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:
         step.parent = step.parent or request.id
         step.is_awaited = step.is_awaited or (step.id == request.id and prepared.is_awaited)
     calls = make_calls(app, planner.steps)
+    if (
+        after_task_publish.receivers
+    ):  # for whoever began something before; the worker publishes them
+        announce_published(calls)
     head = {"kind": "replaced", "calls": [call_head(call) for call in calls]}
     return Answer(head, b"".join(call.body for call in calls))
 

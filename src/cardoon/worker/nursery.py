@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from cardoon.config import (
@@ -21,7 +21,16 @@ from cardoon.config import (
 )
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.worker.catalogue import Catalogue, read_catalogue
-from cardoon.worker.ipc import FROM_ZYGOTE, Frame, FrameReader, FrameType, IpcError, pack_frame
+from cardoon.worker.ipc import (
+    FROM_ZYGOTE,
+    Frame,
+    FrameReader,
+    FrameType,
+    IpcError,
+    field,
+    pack_frame,
+)
+from cardoon.worker.notices import HEARD
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +57,12 @@ class Nursery:
     """Starts the zygote and asks it for children. Used by one thread at a time."""
 
     def __init__(
-        self, app: str, *, logging_setup: Mapping[str, Any], include: Sequence[str] = ()
+        self,
+        app: str,
+        *,
+        logging_setup: Mapping[str, Any],
+        include: Sequence[str] = (),
+        worker: Mapping[str, Any] | None = None,
     ) -> None:
         self._init = {
             "app": app,
@@ -56,7 +70,12 @@ class Nursery:
             "path": sys.path,
             "argv": sys.argv[:1],
             "logging": dict(logging_setup),
+            "worker": {"hostname": "", "pid": os.getpid(), **(worker or {})},
         }
+        self._begin: dict[str, Any] | None = None
+        self._notices: socket.socket | None = None
+        self.on_restart: Callable[[], None] = lambda: None
+        """Called when another zygote has taken the place of one that died."""
         self._withheld: frozenset[str] = frozenset()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -85,6 +104,37 @@ class Nursery:
         """Start another zygote in place of one that died."""
         self.stop()
         self._start_once()
+        if self._begin is not None:
+            self.begin(self._begin)
+        self.on_restart()
+
+    def begin(self, told: Mapping[str, Any]) -> frozenset[str]:
+        """Have the signals sent that come before the first child; returns which others are heard.
+
+        `told` is what the worker knows of itself by now. `AppImportError` if a receiver refused.
+        """
+        assert self._control is not None
+        self._begin = dict(told)
+        self._control.sendall(pack_frame(FrameType.BEGIN, self._begin))
+        try:
+            while not (frames := [frame for frame, _ in self.receive()]):
+                pass
+        except IpcError:
+            self.stop()
+            raise AppImportError(
+                "the process that imports the app died in worker_init", ""
+            ) from None
+        [frame] = frames
+        if "error" in frame.head:
+            self._fail(frame)
+        names = field(frame, "signals", list)
+        return frozenset(name for name in names if isinstance(name, str)) & HEARD
+
+    def take_notices(self) -> socket.socket:
+        """The channel to the receivers of the present zygote; the caller closes it."""
+        assert self._notices is not None
+        taken, self._notices = self._notices, None
+        return taken
 
     @property
     def pid(self) -> int | None:
@@ -130,6 +180,9 @@ class Nursery:
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._notices is not None:
+            self._notices.close()
+            self._notices = None
         while self._handles:
             os.close(self._handles.popleft())
         if self._process is not None:
@@ -139,11 +192,13 @@ class Nursery:
 
     def _start_once(self) -> AppReport:
         ours, theirs = socket.socketpair()
-        with theirs:
+        self._notices, notices = socket.socketpair()
+        with theirs, notices:
+            descriptors = (theirs.fileno(), notices.fileno())
             self._process = subprocess.Popen(
                 # -P: nothing in the working directory takes the place of a standard module.
-                [sys.executable, "-P", "-m", "cardoon.worker.zygote", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+                [sys.executable, "-P", "-m", "cardoon.worker.zygote", *map(str, descriptors)],
+                pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 env=self._environment(),
             )
@@ -162,14 +217,17 @@ class Nursery:
     def _read_report(self, frame: Frame) -> AppReport:
         head = frame.head
         if "error" in head:
-            self.stop()
-            raise AppImportError(str(head["error"]), str(head.get("traceback", "")))
+            self._fail(frame)
         return AppReport(
             head["settings"],
             read_catalogue(head["tasks"]),
             head["main"],
             str(head.get("periodic", "")),
         )
+
+    def _fail(self, frame: Frame) -> NoReturn:
+        self.stop()
+        raise AppImportError(str(frame.head["error"]), str(frame.head.get("traceback", "")))
 
     def _environment(self) -> dict[str, str]:
         """The worker's environment, without Cardoon's settings and what holds a secret."""

@@ -19,6 +19,7 @@ from cardoon.sender import Call
 from cardoon.worker.concluding import Conclusion, ResultState, conclude, dead
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.ledger import Ledger
+from cardoon.worker.notices import Notices, tell_ended
 from cardoon.worker.pool import Crashed, Ending, Failed, Killed, TimedOut
 
 logger = logging.getLogger(__name__)
@@ -69,10 +70,18 @@ Item = Ended | Concluded | Bare | State | Send
 class Settler:
     """Collects items from every thread, and writes them in order."""
 
-    def __init__(self, ledger: Ledger, *, held: HeldTable, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        held: HeldTable,
+        clock: Clock,
+        notices: Notices | None = None,
+    ) -> None:
         self._ledger = ledger
         self._held = held
         self._clock = clock
+        self._notices = notices
         self._changed = threading.Condition()  # protects the two below
         self._items: list[Item] = []
         self._stopping = False
@@ -216,6 +225,8 @@ class Settler:
             self._held.remove(held.key)
             ledger.note(held, conclusion)
             self._log(held, conclusion)
+            if self._notices is not None:
+                tell_ended(self._notices, held, conclusion)
 
     def _wants(self, held: Held, conclusion: Conclusion) -> bool:
         """Whether its result is to be signed: for clients, or for tasks that wait for it."""

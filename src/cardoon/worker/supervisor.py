@@ -51,6 +51,8 @@ class Plan:
     max_memory_kib: int | None = None
     max_depth: int | None = None
     """Jobs for each slot, the running one included; None lets their run times decide."""
+    farewell: float = 0.0
+    """Seconds that processes have at the end to send `worker_process_shutdown`; 0 if nobody hears it."""
 
 
 OnRequest = Callable[["ReplyTo", Frame], None]
@@ -117,6 +119,8 @@ class ProcessPool:
                     key.data()
                 with self._lock:
                     self._keep_time(self._clock.monotonic())
+            if self._plan.farewell:
+                self._bid_farewell()
         finally:
             self._close()
 
@@ -216,6 +220,8 @@ class ProcessPool:
     def _hear(self, process: TaskProcess) -> None:
         """Take in what a process sends, and send what it has not taken; a rule broken is its end."""
         with self._lock:
+            if process.phase is Phase.DEAD:  # buried by what the same look at the sockets found
+                return
             try:
                 if process.has_unsent:
                     process.flush()
@@ -371,6 +377,15 @@ class ProcessPool:
             },
         )
 
+    def _bid_farewell(self) -> None:
+        """Have idle processes end by themselves, for a bounded time."""
+        deadline = self._clock.monotonic() + self._plan.farewell
+        for process in list(self._scheduler.processes.values()):
+            self.send(process, FrameType.STOP, {})
+        while self._scheduler.processes and (left := deadline - self._clock.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                key.data()
+
     def _retire(self, process: TaskProcess) -> None:
         """Have a process end as soon as it has no job."""
         process.phase = Phase.RETIRING
@@ -458,7 +473,6 @@ class ProcessPool:
             for process in self._scheduler.processes.values():
                 process.close()
             self._scheduler.processes.clear()
-        self._nursery.stop()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -21,22 +19,35 @@ from cardoon.backend import ResultBackend
 from cardoon.broker import Broker, Inspectable
 from cardoon.builtins import PREFIX
 from cardoon.clock import Clock, SystemClock
-from cardoon.config import Conf, content_kind
+from cardoon.config import Conf, Settings, content_kind
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.producer import Producer
 from cardoon.security.replay import ReplayGuard
+from cardoon.signals import worker_process_init, worker_process_shutdown
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
 from cardoon.worker.consumer import Options as ConsumerOptions
 from cardoon.worker.desk import Desk
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.herald import Herald
+from cardoon.worker.host import protect_memory, safe_url
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
+from cardoon.worker.notices import NOTICES, OF_ENDINGS, OF_MESSAGES, Notices
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.pool import HandedBack, Pool
 from cardoon.worker.pools.solo import SoloPool
+from cardoon.worker.receivers import (
+    CLOSING_SECONDS,
+    LocalHerald,
+    Receivers,
+    WorkerInfo,
+    heard_signals,
+    limited,
+    told_options,
+)
 from cardoon.worker.selecting import select_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.supervisor import Plan, ProcessPool
@@ -46,7 +57,6 @@ logger = logging.getLogger(__name__)
 LEASE = 30.0
 """Seconds, renewed every ten; `broker_transport_options["visibility_timeout"]` changes it."""
 SWITCH_INTERVAL = 0.0005
-_PR_SET_DUMPABLE = 4
 _EXIT_GRACE = 2.0
 _FLUSH_SECONDS = 10.0
 
@@ -95,28 +105,20 @@ class Worker:
         self._stopping = threading.Event()
         self._signals = 0
         self._periodic = ""
+        self._has_told = False
         self._nursery: Nursery | None = None
-        if app is not None:
-            conf = Conf()
-            conf.update({**app.conf.explicit, **options.settings})
-            self.settings = conf.settings()
-            _ = app.settings  # which changes the tasks as task_annotations says
-            catalogue: Catalogue = AppCatalogue(app.tasks, self.settings)
-            if self.settings.beat_schedule:
-                self._periodic = self.settings.beat_schedule.describe()
-        else:
-            given = Conf()
-            given.update(options.settings)
-            self._nursery = Nursery(
-                options.app,
-                logging_setup=options.logging_setup,
-                include=given.settings().include,
-            )
-            conf, catalogue = self._import_app(self._nursery)
-            self.settings = conf.settings()
+        self._receivers: Receivers | None = None
+        born: dict[str, Any] = {
+            "hostname": self.hostname,
+            "pid": os.getpid(),
+            "options": told_options(options),
+        }
         self._app = app
         self._stores = stores
-        self.catalogue = catalogue
+        if app is not None:
+            self.settings, self.catalogue = self._use(app, born)
+        else:
+            self.settings, self.catalogue = self._import_app(born)
         try:
             self.queues = select_queues(
                 self.settings,
@@ -125,6 +127,7 @@ class Worker:
                 hostname=self.hostname,
             )
             self.deployment = Deployment(self.settings, clock=self.clock, role="worker")
+            self.herald = self._begin(born)
             self._build()
         except BaseException:
             self._end_nursery()
@@ -160,15 +163,24 @@ class Worker:
                 self._purge()
             self.settler.start()
             self.keeper.start()
+            self._start_telling()
             self.consumer.start()
             self.ready.set()
+            if self.herald is not None:
+                self.herald.tell("worker_ready", {})
             self.pool.run(self._stopping.is_set)
         finally:
             self._shut_down()
         return self.exit_code
 
-    def stop(self, *, cold: bool = False) -> None:
-        """Stop warm: claim no more, let tasks end within `worker_soft_shutdown_timeout`. Or cold: now."""
+    def stop(self, *, cold: bool = False, sig: str | None = None) -> None:
+        """Stop warm: claim no more, let tasks end within `worker_soft_shutdown_timeout`. Or cold: now.
+
+        `sig` is the signal that wants it, for receivers of `worker_shutting_down`.
+        """
+        if self.herald is not None:
+            how = "Cold" if cold else "Warm"
+            self.herald.tell("worker_shutting_down", {"sig": sig, "how": how})
         grace = 0.0 if cold else self.settings.worker_soft_shutdown_timeout
         logger.warning(
             "%s shutdown: running tasks have %g seconds to end", "cold" if cold else "warm", grace
@@ -211,14 +223,60 @@ class Worker:
 
     # Building
 
-    def _import_app(self, nursery: Nursery) -> tuple[Conf, Catalogue]:
-        first = Conf()
-        first.update(self.options.settings)
-        report = nursery.start(passed=first.settings().worker_pass_environment)
-        conf = Conf()
-        conf.update({**report.settings, **self.options.settings})
+    def _use(self, app: Cardoon, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
+        self._receivers = Receivers(app, WorkerInfo(app=app, **born))
+        self._receivers.announce_birth()
+        settings = self._given({**app.conf.explicit, **self.options.settings})
+        if settings.beat_schedule:
+            self._periodic = settings.beat_schedule.describe()
+        _ = app.settings  # which changes the tasks as task_annotations says
+        return settings, AppCatalogue(app.tasks, settings)
+
+    def _import_app(self, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
+        given = self._given(self.options.settings)
+        self._nursery = Nursery(
+            self.options.app,
+            logging_setup=self.options.logging_setup,
+            include=given.include,
+            worker=born,
+        )
+        report = self._nursery.start(passed=given.worker_pass_environment)
         self._periodic = report.periodic
-        return conf, report.catalogue
+        return self._given({**report.settings, **self.options.settings}), report.catalogue
+
+    def _given(self, settings: Mapping[str, Any]) -> Settings:
+        conf = Conf()
+        conf.update(settings)
+        return conf.settings()
+
+    def _begin(self, born: Mapping[str, Any]) -> Herald | LocalHerald | None:
+        """Send the signals before all else; returns who tells of the rest, if anybody wants to hear."""
+        settings = self.settings
+        known: dict[str, Any] = {"pool": settings.worker_pool, "concurrency": self.concurrency}
+        if self._nursery is not None:
+            self._heard = self._nursery.begin({**known, "queues": list(self.queues)})
+            wanted = self._heard & NOTICES
+            return Herald(self._nursery, wanted) if wanted else None
+        assert self._app is not None
+        info = WorkerInfo(app=self._app, **born, **known, queues=self.queues)
+        self._receivers = Receivers(self._app, info)
+        self._receivers.announce_beginning(self.options.logging_setup)
+        self._heard = frozenset(heard_signals())
+        return LocalHerald(self._receivers) if self._heard & NOTICES else None
+
+    def _start_telling(self) -> None:
+        match self.herald:
+            case Herald():
+                self.herald.start(self.desk)
+            case LocalHerald():
+                self.herald.start()
+        if self._receivers is not None:
+            worker_process_init.send(sender=self.hostname)
+        self._has_told = True
+
+    def _telling_of(self, names: frozenset[str]) -> Notices | None:
+        """The herald, for those who would tell of these; None where nobody wants to hear."""
+        return self.herald if self._heard & names else None
 
     def _build(self) -> None:
         settings, deployment = self.settings, self.deployment
@@ -231,18 +289,12 @@ class Worker:
             self.broker, self.backend = self._stores
         self.broker.declare(self.queues)
         guard = self._guard(self.broker)
-        ledger = Ledger(
-            broker=self.broker,
-            backend=self.backend,
-            shared_store=deployment.backend_url == deployment.broker_url,
-            task_signer=deployment.make_signer(settings.task_serializer),
-            result_signer=deployment.make_signer(settings.result_serializer),
-            audit=self.audit,
+        self.settler = Settler(
+            self._make_ledger(),
+            held=self.held,
             clock=self.clock,
-            worker=self.hostname,
-            result_expires=settings.result_expires,
+            notices=self._telling_of(OF_ENDINGS),
         )
-        self.settler = Settler(ledger, held=self.held, clock=self.clock)
         self._reader: Producer | None = None
         self.pool = self._make_pool()
         revoked = Revoked()
@@ -278,6 +330,21 @@ class Worker:
             catalogue=self.catalogue,
             audit=self.audit,
             clock=self.clock,
+            notices=self._telling_of(OF_MESSAGES),
+        )
+
+    def _make_ledger(self) -> Ledger:
+        settings, deployment = self.settings, self.deployment
+        return Ledger(
+            broker=self.broker,
+            backend=self.backend,
+            shared_store=deployment.backend_url == deployment.broker_url,
+            task_signer=deployment.make_signer(settings.task_serializer),
+            result_signer=deployment.make_signer(settings.result_serializer),
+            audit=self.audit,
+            clock=self.clock,
+            worker=self.hostname,
+            result_expires=settings.result_expires,
         )
 
     def _guard(self, broker: Broker) -> ReplayGuard:
@@ -320,6 +387,7 @@ class Worker:
             max_tasks=settings.worker_max_tasks_per_child,
             max_memory_kib=settings.worker_max_memory_per_child,
             max_depth=settings.worker_prefetch_multiplier or None,
+            farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
         )
 
     def _make_reader(self) -> Producer:
@@ -354,6 +422,7 @@ class Worker:
 
     def _shut_down(self) -> None:
         self.consumer.stop(5.0)
+        self._say_goodbye()
         if not self.settler.stop(_FLUSH_SECONDS):
             logger.error("some outcomes could not be written; their tasks will run again")
             self.exit_code = self.exit_code or 1
@@ -371,6 +440,18 @@ class Worker:
                 self.broker.close()
         self.audit.close()
 
+    def _say_goodbye(self) -> None:
+        """The last signals, whose receivers may still call tasks. Bounded in time."""
+        if not self._has_told:
+            return
+        if self._receivers is not None and worker_process_shutdown.receivers:
+            with limited("worker_process_shutdown", CLOSING_SECONDS):
+                worker_process_shutdown.send(
+                    sender=self.hostname, pid=os.getpid(), exitcode=self.exit_code
+                )
+        if self.herald is not None:
+            self.herald.close(CLOSING_SECONDS)
+
     def _end_nursery(self) -> None:
         if self._nursery is not None:
             self._nursery.stop()
@@ -387,23 +468,8 @@ class Worker:
         self._signals += 1
         cold = self._signals > 1 or number == signal.SIGQUIT
         # Locks may be held by the code that this interrupts, so another thread does the work.
-        threading.Thread(target=self.stop, kwargs={"cold": cold}, daemon=True).start()
+        told = {"cold": cold, "sig": signal.Signals(number).name}
+        threading.Thread(target=self.stop, kwargs=told, daemon=True).start()
 
     def _signer_name(self) -> str:
         return self.deployment.identity().identity.name if self.deployment.signs else ""
-
-
-def protect_memory() -> None:
-    """Keep this process's memory from others of the same user, and out of core dumps (prctl(2))."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def safe_url(url: str) -> str:
-    """A URL without its password."""
-    scheme, mark, rest = url.partition("://")
-    if mark and "@" in rest:
-        user, _, place = rest.rpartition("@")
-        rest = f"{user.partition(':')[0]}:***@{place}"
-    return scheme + mark + rest

@@ -170,7 +170,7 @@ def test_a_task_that_was_stopped_on_request_is_revoked(hold):
 
     conclusion = ended(held, Killed("SIGKILL"))
 
-    assert conclusion == revoked(held, "terminated (SIGKILL)")
+    assert conclusion == revoked(held, "terminated (SIGKILL)", signal="SIGKILL")
     assert conclusion.settlement == Ack(held.delivery)
     assert (conclusion.result.state, conclusion.event) == (states.REVOKED, "task.revoked")
     assert error_of(conclusion) == ("TaskRevokedError", "terminated (SIGKILL)")

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from cardoon.worker.ipc import (
     FROM_CHILD,
+    FROM_RECEIVERS,
     FROM_WORKER,
     FROM_ZYGOTE,
+    HEARD_BY_RECEIVERS,
+    TO_RECEIVERS,
     TO_ZYGOTE,
     Bounds,
     Channel,
@@ -32,6 +35,7 @@ DIRECTIONS = {
     "from child": FROM_CHILD,
     "from zygote": FROM_ZYGOTE,
     "to zygote": TO_ZYGOTE,
+    "to receivers": TO_RECEIVERS,
 }
 SMALL = {FrameType.JOB: Bounds(64, 16), FrameType.STOP: Bounds(64, 0)}
 JSON_HEADS = st.dictionaries(
@@ -137,6 +141,12 @@ def test_no_type_of_frame_is_permitted_in_two_directions():
     owners = [kind for permitted in DIRECTIONS.values() for kind in permitted]
 
     assert sorted(owners) == sorted(FrameType)
+
+
+def test_receivers_of_signals_may_say_less_than_tasks_and_hear_nothing_else():
+    assert FROM_RECEIVERS.items() < FROM_CHILD.items()
+    assert FrameType.STATE not in FROM_RECEIVERS
+    assert set(HEARD_BY_RECEIVERS) == {*TO_RECEIVERS, FrameType.REPLY}
 
 
 @pytest.mark.parametrize(("head", "body"), [(65, 0), (0, 17), (2**32 - 1, 0), (0, 2**32 - 1)])

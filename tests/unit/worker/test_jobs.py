@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +10,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from cardoon.exceptions import Ignore, Refusal, Reject
+from cardoon.exceptions import EncodeError, Ignore, Refusal, Reject
 from cardoon.executor import execute
 from cardoon.message.serializers import JSON, JSON_ZLIB, decode_body, encode_body
+from cardoon.signals import (
+    after_task_publish,
+    before_task_publish,
+    task_internal_error,
+    task_success,
+)
 from cardoon.worker.ipc import FROM_CHILD, Frame, FrameReader, FrameType, pack_frame
 from cardoon.worker.jobs import MAX_REASON, MAX_TEXT, Answer, Prepared, answer_of, failure, prepare
 from cardoon.worker.pool import (
@@ -342,6 +349,87 @@ def test_a_retry_stays_in_its_queue_with_its_priority_unless_it_says_otherwise(
 
     assert isinstance(ending, Retried)
     assert (ending.replacement.queue, ending.replacement.priority) == (queue, priority)
+
+
+def test_a_retry_with_other_arguments_keeps_what_the_sender_asked_for(carry_out):
+    def run(self, number):
+        raise self.retry(args=(number + 1,), countdown=10)
+
+    ending = carry_out(
+        run,
+        1,
+        options={"bind": True},
+        queue="slow",
+        expires=4_102_444_800_000,
+        headers={
+            "headers": {"traceparent": "00-abc"},
+            "shadow": "Pay",
+            "priority": 3,
+            "timelimit": [20, 10],
+            "ignore_result": True,
+        },
+    )
+
+    call = ending.replacement
+    assert (call.queue, call.priority, call.expires) == ("slow", 3, 4_102_444_800.0)
+    assert json.loads(call.headers) == {
+        "headers": {"traceparent": "00-abc"},
+        "shadow": "Pay",
+        "priority": 3,
+        "timelimit": [20.0, 10.0],
+        "ignore_result": True,
+    }
+
+
+def test_a_message_that_takes_anothers_place_is_told_as_sent(carry_out, hearing):
+    hearing.listen(before_task_publish, after_task_publish)
+    hearing.connect(before_task_publish, lambda headers, **_: headers.update(span="s1"))
+
+    def run(self, number):
+        raise self.retry(args=(number + 1,), countdown=10)
+
+    call = carry_out(run, 1, options={"bind": True}, parent="p1").replacement
+
+    before, after = hearing.told
+    for told in (before, after):
+        assert told.payload["headers"]["id"] == "t1"
+        assert told.payload["headers"]["retries"] == 1
+        assert told.payload["headers"]["parent_id"] == "p1"
+        assert list(told.payload["body"][0]) == [2]
+    assert json.loads(call.headers)["headers"] == {"span": "s1"}
+
+
+def give_a_lock():
+    return object()
+
+
+def test_a_result_that_cannot_travel_is_told_as_an_internal_error(carry_out, hearing):
+    hearing.listen(task_success, task_internal_error)
+
+    ending = carry_out(give_a_lock)
+
+    assert isinstance(ending, Failed)
+    assert hearing.names() == ["task_success", "task_internal_error"]
+    assert isinstance(hearing.told[-1].payload["exception"], EncodeError)
+    assert hearing.told[-1].payload["request"].id == "t1"
+
+
+def test_a_receiver_of_an_internal_error_ends_no_process(carry_out, hearing, caplog):
+    def leave(**_):
+        raise SystemExit
+
+    hearing.connect(task_internal_error, leave)
+
+    assert isinstance(carry_out(give_a_lock), Failed)
+    assert "raised SystemExit" in caplog.text
+
+
+def test_headers_that_are_no_object_are_none(app):
+    app.task(name="shop.pay")(lambda: None)
+
+    request = prepared(app, headers={"headers": ["x"]}).request
+
+    assert (request.headers, request.get("x")) == ({}, None)
 
 
 def test_a_retry_whose_arguments_cannot_travel_is_a_failure(carry_out):

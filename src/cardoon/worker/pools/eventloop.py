@@ -98,7 +98,7 @@ class EventLoopRunner:
                     outcome = await self._execute(prepared, self._running[key])
                     report.answer = answer_of(prepared, outcome, self._app, codec=codec)
                 except BaseException as error:  # noqa: BLE001  # cancelled outside of the body
-                    report.answer = failure(error, codec=codec)
+                    report.answer = failure(error, prepared, codec=codec)
         del self._running[key]
 
     async def _execute(self, prepared: Prepared, running: Running) -> Outcome:

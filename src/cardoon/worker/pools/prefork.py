@@ -58,7 +58,7 @@ class SerialRunner:
             self._running = None
         except BaseException as error:  # noqa: BLE001  # interrupted between the body and here
             self._running = None
-            return failure(error, codec=codec)
+            return failure(error, prepared, codec=codec)
         return answer_of(prepared, outcome, self._app, codec=codec)
 
     def _take(self, frame: Frame) -> None:

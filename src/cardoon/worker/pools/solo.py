@@ -139,7 +139,7 @@ class SoloPool:
             self._leave_body()
         except BaseException as error:  # noqa: BLE001  # interrupted between the body and here
             self._leave_body()
-            return _ending(failure(error, codec=codec))
+            return _ending(failure(error, prepared, codec=codec))
         if isinstance(outcome, Failed) and isinstance(outcome.error, TimeLimitExceeded):
             return TimedOut(job.hard_limit or 0.0)
         return _ending(answer_of(prepared, outcome, self._app, codec=codec))

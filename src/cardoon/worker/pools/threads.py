@@ -79,7 +79,7 @@ class ThreadRunner:
                 report.answer = answer_of(prepared, outcome, self._app, codec=codec)
             except INTERRUPTS as error:  # it arrived between the body and here
                 self._running.pop(key, None)
-                report.answer = failure(error, codec=codec)
+                report.answer = failure(error, prepared, codec=codec)
 
     def _take(self, frame: Frame) -> None:
         with self._changed:
