@@ -6,6 +6,7 @@ from typing import Any
 
 from cardoon.context import Request
 from cardoon.coroutines import INTERRUPTS
+from cardoon.exception_info import ExceptionInfo
 from cardoon.exceptions import Retry, TimeLimitExceeded
 from cardoon.signals import (
     task_failure,
@@ -15,7 +16,7 @@ from cardoon.signals import (
     task_retry,
     task_success,
 )
-from cardoon.task import ExceptionInfo, Task
+from cardoon.task import Task
 
 _STOPS = (*INTERRUPTS, TimeLimitExceeded)
 """What a worker raises inside of a task, and means for the task, wherever it arrives."""

@@ -21,7 +21,6 @@ from cardoon.calling import (
     NO_OPTIONS,
     check_options,
     check_text,
-    choose_codec,
 )
 from cardoon.calls import Calls
 from cardoon.canvas import Signature
@@ -283,7 +282,6 @@ class Cardoon(Calls, Habits):
         Reads them at once, so that a wrong path or a key of the wrong certificate is an error here and
         not at the first message. `ImproperlyConfigured` and `SecurityError` say which and what to do.
         """
-        choose_codec(serializer, None)
         given = {
             "security_key": key,
             "security_key_password": key_password,
@@ -291,7 +289,9 @@ class Cardoon(Calls, Habits):
             "security_cert_store": store,
             "security_digest": digest,
         }
-        require_signatures(self.conf, given, accept=allowed_serializers or ())
+        require_signatures(
+            self.conf, given, accept=allowed_serializers or (), serializer=serializer
+        )
         if not is_task_process():  # a process that runs task code must never read the key
             Deployment(self.settings, clock=self.clock).check_identity()
 

@@ -39,12 +39,12 @@ def register_builtins(app: Registrar) -> None:
     def run_map(task: Mapping[str, Any], it: Iterable[Any]) -> list[Any]:
         """The task's result for each item."""
         inner = find(task)
-        return [inner(item) for item in it]
+        return [_call(inner, (item,)) for item in it]
 
     def run_starmap(task: Mapping[str, Any], it: Iterable[Iterable[Any]]) -> list[Any]:
         """The task's result for each tuple of arguments."""
         inner = find(task)
-        return [inner(*item) for item in it]
+        return [_call(inner, item) for item in it]
 
     def accumulate(results: list[Any]) -> list[Any]:
         """The results themselves, as one that several tasks can wait for."""
@@ -52,3 +52,11 @@ def register_builtins(app: Registrar) -> None:
 
     for name, function in ((MAP, run_map), (STARMAP, run_starmap), (ACCUMULATE, accumulate)):
         app.register_task(make_task(function, name=name, base=Task, options={}))
+
+
+def _call(task: Task[..., Any], args: Iterable[Any]) -> Any:
+    """`task(...)` with plain arguments, which become what its annotations name."""
+    given = tuple(args)
+    if task.conversion is None:
+        return task(*given)
+    return task(*task.conversion.convert(given, {})[0])

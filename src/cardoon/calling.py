@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cardoon.clock import Clock
 from cardoon.config import Settings
-from cardoon.exceptions import InvalidTaskError
-from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
+from cardoon.contents import COMPRESSIONS, accept, find_content, join_codec
+from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
+from cardoon.message.serializers import JSON, encode_body
 from cardoon.option import (
     Parser,
     boolean,
@@ -208,7 +210,7 @@ def _call_with_options(
         expires += now
     codec = defaults.codec
     if options.serializer is not None or options.compression is not None:
-        codec = choose_codec(options.serializer, options.compression)
+        codec = choose_codec(options.serializer, options.compression, settings)
     return Call(
         task=name,
         id=options.task_id if options.task_id is not None else new_id(),
@@ -225,21 +227,51 @@ def _call_with_options(
     )
 
 
-def choose_codec(serializer: str | None, compression: str | None) -> str:
-    """The codec for a serializer name and a compression name.
+def choose_codec(serializer: str | None, compression: str | None, settings: Settings) -> str:
+    """The codec for a serializer and a compression, each by name; None for the settings' own.
 
     A serializer says how the body is written. Whether the message is signed is not its business but
     the app's (`task_serializer`), so that no single call can leave the signed path.
     """
-    if serializer not in (None, "json", "auth", JSON):  # a set would hash what may be anything
-        raise InvalidTaskError(f"serializer={serializer!r} is unknown; use json")
-    match compression:
-        case None:
-            return JSON
-        case "zlib" | "gzip" | "application/x-gzip":
-            return JSON_ZLIB
-        case _:
-            raise InvalidTaskError(f"compression={compression!r} is unknown; use zlib")
+    named = settings.task_serializer if serializer is None else serializer
+    return _choose_codec(named, compression, settings.task_serializer, settings.accept_content)
+
+
+@functools.lru_cache(maxsize=256)
+def _choose_codec(
+    serializer: str, compression: str | None, usual: str, accept_content: tuple[str, ...]
+) -> str:
+    try:
+        content = find_content(serializer, setting="serializer")
+    except ImproperlyConfigured as error:
+        raise InvalidTaskError(str(error)) from None
+    accepted = accept(accept_content)
+    if find_content(usual).is_signed:
+        if content.media_type not in accepted.signed:
+            name = "auth" if content.name == "json" else content.name
+            raise InvalidTaskError(
+                f"serializer={serializer!r}: accept_content={list(accept_content)!r} does not take it "
+                f"signed, so this app's workers would refuse the message; add {name!r} there"
+            )
+    elif content.media_type not in accepted.plain:
+        raise InvalidTaskError(
+            f"serializer={serializer!r}: this app sends messages without signature "
+            f"(task_serializer={usual!r}), and only JSON is taken so; set task_serializer='auth'"
+        )
+    return join_codec(content.media_type, _find_compression(compression))
+
+
+def result_codec(settings: Settings) -> str:
+    """The codec of results that are written by those who have no message to answer."""
+    return find_content(settings.result_serializer).media_type
+
+
+def _find_compression(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name not in COMPRESSIONS:
+        raise InvalidTaskError(f"compression={name!r} is unknown; use zlib, bzip2 or lzma")
+    return COMPRESSIONS[name]
 
 
 def to_epoch(moment: datetime, settings: Settings) -> float:

@@ -16,6 +16,7 @@ from cardoon.calling import (
     check_options,
     check_text,
     make_call,
+    result_codec,
 )
 from cardoon.canvas import Signature
 from cardoon.canvas.signatures import send_all
@@ -70,8 +71,10 @@ class Calls:
         checked = check_options(options)
         if checked.link or checked.link_error:
             return self._send_linked(task.name, args, kwargs, options)
+        if task.pydantic:
+            args, kwargs = _dumped(task, args, kwargs)
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
-        return self._publish([call], checked)[0]
+        return self._publish([call], checked, task)[0]
 
     def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
         """Send a canvas: all its steps or none."""
@@ -95,9 +98,12 @@ class Calls:
         if checked.task_id is not None:
             raise InvalidTaskError("send_many: one task_id cannot name many calls")
         defaults = task.call_defaults
+        if task.pydantic:
+            pairs = [_dumped(task, args, kwargs) for args, kwargs in pairs]
         return self._publish(
             [self.make_call(task.name, args, kwargs, checked, defaults) for args, kwargs in pairs],
             checked,
+            task,
         )
 
     async def asend(
@@ -111,6 +117,8 @@ class Calls:
         checked = check_options(options)
         if checked.link or checked.link_error:
             return await asyncio.to_thread(self.send, task, args, kwargs, **options)
+        if task.pydantic:
+            args, kwargs = _dumped(task, args, kwargs)
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
         if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
             [digest] = await asyncio.to_thread(self._sign_and_store, [call], checked)
@@ -118,7 +126,8 @@ class Calls:
             digest = await self._sends.send(call)
         if after_task_publish.receivers:  # here, in the context that `before_task_publish` had
             announce_published([call])
-        return _AsyncResult(call.id, source=self, request=digest)
+        convert = None if task.conversion is None else task.conversion.result
+        return _AsyncResult(call.id, source=self, request=digest, convert=convert)
 
     def send_task(
         self,
@@ -199,6 +208,11 @@ class Calls:
     def max_result_bytes(self) -> int:
         """How large a decoded result may be."""
         return self.settings.message_max_bytes
+
+    @property
+    def result_codec(self) -> str:
+        """How what is kept beside results is written."""
+        return result_codec(self.settings)
 
     async def wait_for(self, handle: Handle) -> Report:
         """A final result, for a coroutine."""
@@ -281,12 +295,16 @@ class Calls:
             )
         return call
 
-    def _publish(self, calls: Sequence[Call], options: CallOptions) -> list[_AsyncResult[Any]]:
+    def _publish(
+        self, calls: Sequence[Call], options: CallOptions, task: _Task[..., Any] | None = None
+    ) -> list[_AsyncResult[Any]]:
         digests = self._sign_and_store(calls, options)
         if after_task_publish.receivers:
             announce_published(calls)
+        conversion = None if task is None else task.conversion
+        convert = None if conversion is None else conversion.result
         return [
-            _AsyncResult(call.id, source=self, request=digest)
+            _AsyncResult(call.id, source=self, request=digest, convert=convert)
             for call, digest in zip(calls, digests, strict=True)
         ]
 
@@ -301,6 +319,15 @@ class Calls:
             delays=publish_delays(policy) if again else iter(()),
             clock=self.clock,
         )
+
+
+def _dumped(
+    task: _Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments as the task's options of pydantic want them written."""
+    if task.conversion is None:
+        return args, kwargs
+    return task.conversion.dump_arguments(args, kwargs)
 
 
 def _split_call(name: str, call: object) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from typing import Any
 from cardoon.annotations import parse_annotations
 from cardoon.celery_names import OLD_NAMES, with_present_names
 from cardoon.celery_settings import UNNEEDED, find_reason
+from cardoon.contents import COMPRESSIONS, JSON, PICKLE, find_content, is_built_in
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
     Parser,
@@ -114,10 +115,11 @@ class Settings:
     # What is sent
     accept_content: tuple[str, ...] = _setting(("auth",), names)
     result_accept_content: tuple[str, ...] | None = _setting(None, optional(names))
-    task_serializer: str = _setting("auth", choice("auth", "json", "application/json"))
-    result_serializer: str = _setting("", choice("", "auth", "json", "application/json"))
+    task_serializer: str = _setting("auth", text)
+    result_serializer: str = _setting("", text)
     event_serializer: str = _setting("auth", choice("auth"))
-    task_compression: str | None = _setting(None, optional(choice("zlib", "gzip")))
+    task_compression: str | None = _setting(None, optional(choice(*COMPRESSIONS)))
+    unsafe_allow_pickle: bool = _setting(False, boolean)
     task_default_queue: str = _setting("celery", parse_queue_name)
     task_default_exchange: str | None = _setting(None, optional(exchange_name))
     task_default_exchange_type: str | None = _setting(None, optional(choice(*EXCHANGE_TYPES)))
@@ -274,6 +276,10 @@ class Conf:
             if (tell := OPTIONS[name].tell) is not None
         }
 
+    def draft(self) -> Settings:
+        """The settings so far, each checked by itself: when the app, which has a say, is yet to come."""
+        return Settings(**{**read_environment(self._environ), **self._explicit})
+
     def settings(self) -> Settings:
         """The frozen settings of this moment; the same object until something changes.
 
@@ -305,22 +311,7 @@ class Conf:
 def freeze(values: Mapping[str, Any]) -> Settings:
     """Settings from checked values; refuses combinations that contradict each other."""
     settings = Settings(**values)
-    if not settings.result_serializer:
-        settings = dataclasses.replace(settings, result_serializer=settings.task_serializer)
-    for setting, accepting in (
-        ("task_serializer", "accept_content"),
-        (
-            "result_serializer",
-            "result_accept_content" if settings.result_accept_content else "accept_content",
-        ),
-    ):
-        content = content_kind(getattr(settings, setting))
-        accepted = getattr(settings, accepting)
-        if content not in {content_kind(name, setting=accepting) for name in accepted}:
-            raise ImproperlyConfigured(
-                f"{setting}={content!r}, but {accepting}={list(accepted)!r}: what this app sends "
-                f"its own workers and clients would refuse; add {content!r} to {accepting}"
-            )
+    settings = _check_contents(settings)
     if settings.task_time_limit and settings.task_soft_time_limit:  # noqa: SIM102
         if settings.task_soft_time_limit >= settings.task_time_limit:
             raise ImproperlyConfigured(
@@ -337,14 +328,64 @@ def freeze(values: Mapping[str, Any]) -> Settings:
 
 
 def content_kind(name: str, *, setting: str = "accept_content") -> str:
-    """`auth` or `json` for a serializer name or content type; `ImproperlyConfigured` otherwise."""
-    match name:
-        case "auth" | "application/data" | "application/vnd.cardoon+cose":
-            return "auth"
-        case "json" | "application/json":
-            return "json"
-        case _:
-            raise ImproperlyConfigured(f"{setting}: unknown content {name!r}; use auth or json")
+    """`json` for the name of messages without signature, `auth` for any other that is known."""
+    return "auth" if find_content(name, setting=setting).is_signed else "json"
+
+
+def _check_contents(settings: Settings) -> Settings:
+    """Refuse serializers that do not fit what is accepted; results are written like tasks unless said."""
+    sends = find_content(settings.task_serializer, setting="task_serializer")
+    if not settings.result_serializer:
+        # What task processes make is never unpickled, by anybody.
+        like_tasks = "auth" if sends.media_type == PICKLE else settings.task_serializer
+        settings = dataclasses.replace(settings, result_serializer=like_tasks)
+    answers = find_content(settings.result_serializer, setting="result_serializer")
+    accepting = "result_accept_content" if settings.result_accept_content else "accept_content"
+    _check_pickle(settings)
+    for setting, content, name in (
+        ("task_serializer", sends, "accept_content"),
+        ("result_serializer", answers, accepting),
+    ):
+        accepted = getattr(settings, name)
+        if content not in {find_content(one, setting=name) for one in accepted}:
+            raise ImproperlyConfigured(
+                f"{setting}={content.name!r}, but {name}={list(accepted)!r}: what this app sends "
+                f"its own workers and clients would refuse; add {content.name!r} to {name}"
+            )
+    names = {find_content(one).name for one in settings.accept_content}
+    if "json" in names and len(names) > 1 and "auth" not in names and sends.is_signed:
+        raise ImproperlyConfigured(
+            f"accept_content={list(settings.accept_content)!r} takes JSON without signature from anybody, "
+            f"but task_serializer={sends.name!r} signs; write 'auth' for signed JSON in place of 'json', "
+            "or beside it if JSON without signature is wanted as well"
+        )
+    readable = {find_content(one).media_type for one in getattr(settings, accepting)}
+    if not is_built_in(answers.media_type) and JSON not in readable:
+        raise ImproperlyConfigured(
+            f"result_serializer={answers.name!r}: what the worker itself says of a task is JSON, since it "
+            f"imports no code of yours; add 'auth' to {accepting}"
+        )
+    return settings
+
+
+def _check_pickle(settings: Settings) -> None:
+    """Pickles are for the arguments of tasks, and where they are allowed by name."""
+    if find_content(settings.result_serializer).media_type == PICKLE:
+        raise ImproperlyConfigured(
+            "result_serializer='pickle': task code makes results, and to unpickle is to run what they "
+            "say; use 'auth', 'msgpack' or 'yaml'"
+        )
+    for name in ("accept_content", "result_accept_content"):
+        listed = getattr(settings, name) or ()
+        if PICKLE not in {find_content(one, setting=name).media_type for one in listed}:
+            continue
+        if name == "result_accept_content":
+            raise ImproperlyConfigured(f"{name}: results are never pickled; take 'pickle' out")
+        if not settings.unsafe_allow_pickle:
+            raise ImproperlyConfigured(
+                f"{name} names 'pickle': whoever may sign tasks could then run any code in this app's "
+                "workers; take it out, or set unsafe_allow_pickle=True if you trust them with that"
+            )
 
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:

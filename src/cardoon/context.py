@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cardoon.contents import JSON
 from cardoon.exceptions import Retry
 
 _EMPTY: Mapping[str, Any] = {}
@@ -46,6 +47,8 @@ class Request:
     group: str | None = None
     group_index: int | None = None
     """The group that it is a member of, and its place there."""
+    answer_codec: str = JSON
+    """How its result and its states are written."""
     fence: int = 0
     """Rises with each delivery of the message: a fencing token for writes elsewhere."""
     entered: bool = False

@@ -13,7 +13,9 @@ from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, reveal
+from cardoon.contents import Accepted, accept, find_content
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
 from cardoon.security.gate import Gate, Limits
 from cardoon.security.identity import PrivateIdentity, load_identity
@@ -113,6 +115,7 @@ class Deployment:
     def make_signer(self, serializer: str) -> Signer:
         """What signs messages sent with `task_serializer` or `result_serializer`."""
         settings = self.settings
+        check_serializer(find_content(serializer).media_type)
         if content_kind(serializer) == "json":
             return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
         return MessageSigner(
@@ -124,13 +127,15 @@ class Deployment:
         )
 
     def make_gate(self, accept_content: tuple[str, ...]) -> Gate:
-        """The gate for messages of these contents."""
+        """The gate for messages of these contents, and for results as the settings take them."""
         settings = self.settings
-        accept = frozenset(content_kind(name) for name in accept_content)
+        tasks = _accept(accept_content)
+        results = _accept(settings.result_accept_content or accept_content)
         return Gate(
             domain=settings.security_domain,
-            trust=self.trust() if "auth" in accept else None,
-            accept=accept,
+            trust=self.trust() if tasks.signed or results.signed else None,
+            accept=tasks,
+            results=results,
             clock=self.clock,
             skew=settings.security_clock_skew,
             limits=Limits(max_body=settings.message_max_bytes),
@@ -214,6 +219,13 @@ class Deployment:
         self.audit().record(f"trust.{event}", detail=detail)
 
 
+def _accept(names: tuple[str, ...]) -> Accepted:
+    """The codecs of these contents, all of which can be read here."""
+    for name in names:
+        check_serializer(find_content(name).media_type)
+    return accept(names)
+
+
 def _plain(url: str) -> str:
     """The URL, with our own name of an embedded store."""
     scheme, mark, rest = url.partition("://")
@@ -222,14 +234,19 @@ def _plain(url: str) -> str:
 
 
 def require_signatures(
-    conf: Conf, given: Mapping[str, str | None], *, accept: Sequence[str]
+    conf: Conf, given: Mapping[str, str | None], *, accept: Sequence[str], serializer: str = "json"
 ) -> None:
-    """Sign everything with the files that are given or set, and accept nothing else but `accept`."""
+    """Sign everything with the files that are given or set, and accept nothing else but `accept`.
+
+    `serializer` says how what is signed is written.
+    """
+    content = find_content(serializer, setting="setup_security: serializer")
+    signed = content.name if content.is_signed else "auth"
     conf.update(
         {name: value for name, value in given.items() if value is not None},
-        task_serializer="auth",
-        result_serializer="auth",
-        accept_content=["auth", *(name for name in accept if name != "auth")],
+        task_serializer=signed,
+        result_serializer="",  # as tasks
+        accept_content=list(dict.fromkeys(["auth", signed, *accept])),
     )
     settings = conf.settings()
     for name in ("security_key", "security_certificate", "security_cert_store"):

@@ -24,7 +24,9 @@ from cardoon.announcing import (
     announce_success,
 )
 from cardoon.context import Request, carrying_out
-from cardoon.exceptions import Ignore, Reject, Retry, SoftShutdown
+from cardoon.conversion import ArgumentMisfitError
+from cardoon.exception_info import ExceptionInfo
+from cardoon.exceptions import Ignore, InvalidTaskError, Reject, Retry, SoftShutdown
 from cardoon.retrying import backoff_delay
 from cardoon.signals import (
     task_failure,
@@ -35,7 +37,7 @@ from cardoon.signals import (
 )
 from cardoon.states import FAILURE, IGNORED, PENDING, REJECTED, SUCCESS
 from cardoon.states import RETRY as RETRY_STATE
-from cardoon.task import ExceptionInfo, Task
+from cardoon.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def execute(task: Task[..., Any], request: Request, run: Callable[[Any], Any]) -
     with carrying_out(request):
         try:
             started = _begin(task, request)
-            value = _entry(task, request)(*request.args, **request.kwargs)
+            value = _call(task, request)
             if inspect.isawaitable(value):
                 value = run(value)
             return _finish(task, request, value, started)
@@ -110,7 +112,7 @@ async def execute_async(task: Task[..., Any], request: Request) -> Outcome:
     with carrying_out(request):
         try:
             started = _begin(task, request)
-            value = _entry(task, request)(*request.args, **request.kwargs)
+            value = _call(task, request)
             if inspect.isawaitable(value):
                 value = await value
             return _finish(task, request, value, started)
@@ -127,6 +129,14 @@ def _begin(task: Task[..., Any], request: Request) -> float:
     return started
 
 
+def _call(task: Task[..., Any], request: Request) -> Any:
+    """Run the body, with the arguments as its annotations want them."""
+    if task.conversion is None:
+        return _entry(task, request)(*request.args, **request.kwargs)
+    args, kwargs = task.conversion.convert(request.args, request.kwargs)
+    return _entry(task, request)(*args, **kwargs)
+
+
 def _entry(task: Task[..., Any], request: Request) -> Callable[..., Any]:
     """`run`, or the task itself where its class overrides `__call__`, as Flask's recipe does."""
     request.entered = type(task).__call__ is Task.__call__
@@ -136,6 +146,8 @@ def _entry(task: Task[..., Any], request: Request) -> Callable[..., Any]:
 def _finish(task: Task[..., Any], request: Request, value: Any, started: float) -> Outcome:
     if request.pending_retry is not None:  # self.retry(throw=False)
         return _conclude(task, request, request.pending_retry)
+    if task.pydantic and task.conversion is not None:
+        value = task.conversion.dump_result(value)
     _run_hook(task.on_success, value, request.id, request.args, request.kwargs)
     if task_success.receivers:
         _run_hook(announce_success, task, value, time.perf_counter() - started)
@@ -157,13 +169,11 @@ def _conclude(task: Task[..., Any], request: Request, error: BaseException) -> O
             _after_return(task, request, IGNORED, None, None, retval=error)
             return Ignored()
         case Reject():
-            if task_failure.receivers and not error.requeue:
-                info = ExceptionInfo.of(error, format_traceback(error))
-                _run_hook(announce_failure, task, request, error, info)
-            _after_return(task, request, REJECTED, None, None, retval=error)
-            return Rejected(str(error.reason or ""), error.requeue)
+            return _rejected(task, request, error)
         case Retry():
             return _retried(task, request, error)
+        case ArgumentMisfitError():  # it would not fit the next time either
+            return _failed(task, request, InvalidTaskError(str(error)))
         case _ if task.autoretry_for and isinstance(error, task.autoretry_for):
             if not isinstance(error, task.dont_autoretry_for):
                 return _retry_by_itself(task, request, error)
@@ -199,6 +209,14 @@ def _retried(task: Task[..., Any], request: Request, retry: Retry) -> Outcome:
         _run_hook(announce_retry, task, request, retry, info)
     _after_return(task, request, RETRY_STATE, retry, info)
     return Retried(retry, info.traceback)
+
+
+def _rejected(task: Task[..., Any], request: Request, error: Reject) -> Outcome:
+    if task_failure.receivers and not error.requeue:
+        info = ExceptionInfo.of(error, format_traceback(error))
+        _run_hook(announce_failure, task, request, error, info)
+    _after_return(task, request, REJECTED, None, None, retval=error)
+    return Rejected(str(error.reason or ""), error.requeue)
 
 
 def _failed(task: Task[..., Any], request: Request, error: BaseException) -> Outcome:

@@ -295,7 +295,9 @@ class Router:
         return CallDefaults(
             queue="",
             codec=choose_codec(
-                said.get("serializer"), said.get("compression", settings.task_compression)
+                said.get("serializer"),
+                said.get("compression", settings.task_compression),
+                settings,
             ),
             priority=said.get("priority", settings.task_default_priority),
             max_retries=said.get("max_retries"),

@@ -6,11 +6,11 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MethodType, TracebackType
+from functools import cached_property
+from types import MethodType
 from typing import (
     Any,
     Generic,
-    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -22,6 +22,8 @@ from cardoon.canvas.steps import ACCUMULATE
 from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.context import Request, carrying_out, current_request
+from cardoon.conversion import Conversion, conversion_of
+from cardoon.exception_info import ExceptionInfo
 from cardoon.exceptions import (
     ImproperlyConfigured,
     InvalidTaskError,
@@ -108,32 +110,6 @@ class Application(ResultSource, Eager, Routed, Protocol):
         ...
 
 
-class ExceptionInfo(NamedTuple):
-    """How a task failed, as hooks and errbacks see it (Celery's `einfo`)."""
-
-    type: type[BaseException]
-    exception: BaseException
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException, traceback: str) -> ExceptionInfo:
-        """The description of an exception."""
-        return cls(type(error), error, traceback)
-
-    @property
-    def tb(self) -> TracebackType | None:
-        """The frames, where they are here; an exception of another process has none."""
-        return self.exception.__traceback__
-
-    @property
-    def exc_info(self) -> tuple[Any, BaseException, TracebackType | None]:
-        """As `sys.exc_info()` has it, for what reports exceptions."""
-        return self.type, self.exception, self.tb
-
-    def __str__(self) -> str:
-        return self.traceback
-
-
 class Task(Generic[P, R]):
     """A function that can be called elsewhere.
 
@@ -172,7 +148,12 @@ class Task(Generic[P, R]):
     routing_key: str | None = None
     expires: float | datetime | None = None
     typing: bool = True
-    """Whether arguments are checked against the signature at the call."""
+    """Whether arguments are checked against the signature at the call, and converted by its hints."""
+    pydantic: bool = False
+    """Models as in Celery: the result stays what `model_dump` made of it."""
+    pydantic_strict: bool = False
+    pydantic_context: Mapping[str, Any] | None = None
+    pydantic_dump_kwargs: Mapping[str, Any] | None = None
     abstract: bool = False
 
     _application: Application | None = None
@@ -246,7 +227,8 @@ class Task(Generic[P, R]):
 
     def AsyncResult(self, task_id: str) -> AsyncResult[R]:  # noqa: N802  # Celery's name
         """The handle on a result of this task."""
-        return AsyncResult(task_id, source=self.app)
+        convert = None if self.conversion is None else self.conversion.result
+        return AsyncResult(task_id, source=self.app, convert=convert)
 
     def signature(
         self,
@@ -299,7 +281,7 @@ class Task(Generic[P, R]):
         check_text("state", state, 64)
         if request.is_eager:
             return
-        codec = self.call_defaults.codec
+        codec = request.answer_codec
         self.app.sender.update_state(wanted, state, codec, encode_body({"result": meta}, codec))
 
     def retry(
@@ -443,6 +425,11 @@ class Task(Generic[P, R]):
             if self._argument_check is None:
                 self._argument_check = ArgumentCheck(self.name, self.run)
             self._argument_check(args, kwargs)
+
+    @cached_property
+    def conversion(self) -> Conversion | None:
+        """What turns plain arguments into those that the annotations name; None if nothing is to be."""
+        return conversion_of(self)
 
     @property
     def takes_failure(self) -> bool:

@@ -57,6 +57,10 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "max_crashes": optional(integer(1, 100)),
     "max_retries": optional(integer(0, NO_LIMIT - 1)),
     "priority": optional(priority),
+    "pydantic": boolean,
+    "pydantic_context": optional(dictionary),
+    "pydantic_dump_kwargs": optional(dictionary),
+    "pydantic_strict": boolean,
     "queue": optional(parse_queue),
     "rate_limit": rate,
     "reject_on_worker_lost": _FLAG,
@@ -104,6 +108,9 @@ def check_task_options(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
             checked[name] = TASK_OPTIONS[name](value)
         except (TypeError, ValueError) as error:
             raise InvalidTaskError(f"task {task!r}: {name}={value!r} {error}") from None
+    for name in ("pydantic_context", "pydantic_dump_kwargs", "pydantic_strict"):
+        if checked.get(name) and not checked.get("pydantic"):
+            raise InvalidTaskError(f"task {task!r}: {name} needs pydantic=True")
     soft, hard = checked.get("soft_time_limit"), checked.get("time_limit")
     if soft and hard and soft >= hard:
         raise InvalidTaskError(

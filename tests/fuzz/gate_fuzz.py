@@ -11,9 +11,12 @@ was accepted, and with 1 if memory has grown.
 from __future__ import annotations
 
 import argparse
+import bz2
 import collections
+import datetime as dt
 import hashlib
 import json
+import lzma
 import random
 import resource
 import sys
@@ -27,10 +30,11 @@ from pathlib import Path
 # So that it can be started as a script.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from cardoon.contents import MSGPACK, YAML, Accepted, all_codecs
 from cardoon.exceptions import RefusedError
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.protocol import Kind
-from cardoon.message.serializers import JSON, JSON_ZLIB, decode_body
+from cardoon.message.serializers import JSON, JSON_ZLIB, decode_body, encode_body
 from cardoon.security.gate import Gate, Limits
 from cardoon.security.signing import MessageSigner, PlainSigner
 from cardoon.security.trust import TrustStore
@@ -76,6 +80,64 @@ JSON_TOKENS = (
 )
 
 
+MSGPACK_TOKENS = (
+    *(bytes([byte]) for byte in (0x80, 0x81, 0x90, 0x91, 0xA0, 0xC0, 0xC1, 0xC2, 0xC3, 0xFF)),
+    *(head + b"\xff" * 4 for head in (b"\xc6", b"\xc9", b"\xdb", b"\xdd", b"\xdf")),
+    *(head + b"\x00\x00\xff\x00" for head in (b"\xc6", b"\xc9", b"\xdb", b"\xdd", b"\xdf")),
+    *(b"\xd4\x01a", b"\xd6\xff\x00\x00\x00\x01", b"\xc7\x0c\xff" + b"\xff" * 12, b"\xca", b"\xcb"),
+    *(b"\x91" * 5000, b"\x81\x01" * 5000, b"\x90" * 5000, b"\x82\x01\x01\x01\x01", b"\xa1\xff"),
+    *(b"\x82\xa8__type__", b"\xa9__value__", b"\xa3set", b"\xa8datetime"),
+    b"\x82\xa8__type__\xa4date\xa9__value__\xaa2026-01-01",
+)
+YAML_TOKENS = (
+    *(
+        b"- ",
+        b"? ",
+        b": ",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b", ",
+        b"\n",
+        b"  ",
+        b"#",
+        b"|\n",
+        b">-\n",
+        b"'",
+        b'"',
+    ),
+    *(b"&a ", b"*a", b"<<: ", b"!!str ", b"!!python/object/apply:os.system ", b"!date ", b"!set "),
+    *(
+        b"%YAML 1.1\n---\n",
+        b"%TAG ! x\n",
+        b"---\n",
+        b"...\n",
+        b"\t",
+        b"\x00",
+        b"\xff",
+        b"\xef\xbb\xbf",
+    ),
+    *(
+        b"[" * 5000,
+        b"- " * 5000,
+        b"{a: " * 500,
+        b"&a [*a, *a]\n",
+        b"9" * 5000,
+        b"1e999",
+        b".inf",
+        b"~",
+    ),
+    *(
+        b"!datetime '2026-01-01T00:00:00'",
+        b"!uuid x",
+        b"!bytes YQ==",
+        b'"\\U0010FFFF"',
+        b'"\\ud800"',
+    ),
+)
+
+
 class World:
     """A gate, people whom it trusts, and true messages by each of them in each form."""
 
@@ -94,7 +156,7 @@ class World:
         self.gate = Gate(
             domain=DOMAIN,
             trust=trust,
-            accept=["auth"],
+            accept=Accepted(all_codecs([JSON, MSGPACK, YAML]), frozenset()),
             clock=clock,
             limits=Limits(max_body=LIMIT),
         )
@@ -243,10 +305,13 @@ def signed_nonsense(world: World) -> bytes:
             fields.pop(label, None)
         else:
             fields[label] = world.value()
+    codec = world.random.choice((fields.get(10, JSON), JSON, JSON_ZLIB))
     body = changed_body(world)
+    if world.random.random() < 0.5:
+        codec, body = other_body(world)
     if world.random.random() < 0.7:
         fields[9], fields[11] = hashlib.sha256(body).digest(), len(body)
-    fields[10] = world.random.choice((fields.get(10, JSON), JSON, JSON_ZLIB))
+    fields[10] = codec
     claims = cbor.encode(fields)
     if world.random.random() < 0.3:
         claims = world.change(claims)
@@ -286,6 +351,26 @@ def changed_body(world: World) -> bytes:
         if world.random.random() < 0.3:
             body = world.change(body)
     return body
+
+
+PACKERS = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
+
+
+def other_body(world: World) -> tuple[str, bytes]:
+    """msgpack and YAML of all sorts, as they are or packed; and the codec."""
+    codec, tokens = world.random.choice(((MSGPACK, MSGPACK_TOKENS), (YAML, YAML_TOKENS)))
+    body = b"".join(world.random.choices(tokens, k=world.random.randrange(8)))
+    if world.random.random() < 0.4:
+        moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+        body = encode_body([[1, "x", moment, {2}], {"a": b"\xff"}, {"b": None}], codec)
+    if world.random.random() < 0.4:
+        body = world.change(body)
+    if world.random.random() < 0.2:
+        name, pack = world.random.choice(list(PACKERS.items()))
+        body, codec = pack(body), f"{codec}+{name}"
+        if world.random.random() < 0.3:
+            body = world.change(body)
+    return codec, body
 
 
 def changed_plain(world: World) -> bytes:

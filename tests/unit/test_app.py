@@ -496,8 +496,19 @@ class TestSetupSecurity:
             )
 
     def test_an_insecure_serializer_is_refused(self, app):
-        with pytest.raises(InvalidTaskError, match="serializer='pickle' is unknown"):
+        with pytest.raises(ImproperlyConfigured, match="names 'pickle'"):
             app.setup_security(serializer="pickle")
+
+    def test_the_serializer_says_how_what_is_signed_is_written(self, openssl_files, app):
+        app.setup_security(
+            serializer="msgpack",
+            key=f"{openssl_files}/worker.key",
+            cert=f"{openssl_files}/worker.pem",
+            store=f"{openssl_files}/*.pem",
+        )
+
+        assert app.conf.accept_content == ("auth", "msgpack")
+        assert (app.conf.task_serializer, app.conf.result_serializer) == ("msgpack", "msgpack")
 
     def test_a_process_that_runs_tasks_does_not_read_the_key(self, app, monkeypatch):
         monkeypatch.setenv("CARDOON_PROCESS", "task")

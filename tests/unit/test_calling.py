@@ -22,6 +22,7 @@ from cardoon.calling import (
     to_epoch,
 )
 from cardoon.config import Settings
+from cardoon.contents import MSGPACK
 from cardoon.exceptions import EncodeError, InvalidTaskError
 from cardoon.message.serializers import JSON, JSON_ZLIB, decode_body
 from cardoon.testing import FakeClock
@@ -186,7 +187,9 @@ def test_every_moment_has_its_second(moment):
         ("parent_id", ""),
         ("serializer", ["json"]),
         ("serializer", "pickle"),
-        ("compression", "lzma"),
+        ("serializer", "msgpack"),
+        ("serializer", "msgpak"),
+        ("compression", "zstd"),
         ("link", 5),
         ("link", [5]),
         ("link", {"args": []}),
@@ -273,14 +276,54 @@ def test_arguments_that_cannot_travel_are_refused():
         call(object())
 
 
+UNSIGNED = Settings(task_serializer="json", result_serializer="json", accept_content=("json",))
+MSGPACKED = Settings(
+    task_serializer="msgpack", result_serializer="msgpack", accept_content=("msgpack",)
+)
+BOTH = Settings(accept_content=("auth", "msgpack"))
+
+
 @pytest.mark.parametrize("serializer", [None, "json", "auth", JSON])
-def test_no_serializer_leaves_the_path_of_the_app(serializer):
-    assert choose_codec(serializer, None) == JSON
+@pytest.mark.parametrize("settings", [Settings(), UNSIGNED, BOTH])
+def test_no_serializer_leaves_the_path_of_the_app(serializer, settings):
+    assert choose_codec(serializer, None, settings) == JSON
 
 
-@pytest.mark.parametrize("compression", ["zlib", "gzip", "application/x-gzip"])
-def test_compression_goes_by_its_names(compression):
-    assert choose_codec(None, compression) == JSON_ZLIB
+@pytest.mark.parametrize(
+    ("serializer", "settings"),
+    [(None, MSGPACKED), ("msgpack", MSGPACKED), ("msgpack", BOTH), (MSGPACK, BOTH)],
+)
+def test_a_serializer_says_how_the_body_is_written(serializer, settings):
+    assert choose_codec(serializer, None, settings) == MSGPACK
+    assert choose_codec(serializer, "zlib", settings) == f"{MSGPACK}+zlib"
+
+
+@pytest.mark.parametrize(
+    ("serializer", "settings", "words"),
+    [
+        ("msgpack", Settings(), r"accept_content=\['auth'\] does not take it.*add 'msgpack' there"),
+        ("json", MSGPACKED, "add 'auth' there"),
+        ("pickle", Settings(), "add 'pickle' there"),
+        ("msgpack", UNSIGNED, r"without signature.*set task_serializer='auth'"),
+        ("msgpak", BOTH, "unknown content 'msgpak'; did you mean 'msgpack'"),
+        ("orjson", BOTH, "cardoon.serialization.register"),
+    ],
+)
+def test_a_serializer_that_the_workers_would_refuse_is_refused_here(serializer, settings, words):
+    with pytest.raises(InvalidTaskError, match=words):
+        choose_codec(serializer, None, settings)
+
+
+@pytest.mark.parametrize(
+    ("compression", "suffix"),
+    [
+        *((name, "zlib") for name in ("zlib", "gzip", "application/x-gzip")),
+        *((name, "bzip2") for name in ("bzip2", "bzip", "application/x-bz2")),
+        *((name, "lzma") for name in ("lzma", "xz", "application/x-lzma")),
+    ],
+)
+def test_compression_goes_by_its_names(compression, suffix):
+    assert choose_codec(None, compression, Settings()) == f"{JSON}+{suffix}"
 
 
 @given(st.text())

@@ -155,23 +155,100 @@ def test_results_are_written_like_tasks_unless_said_otherwise():
         ("application/vnd.cardoon+cose", "auth"),
         ("json", "json"),
         ("application/json", "json"),
+        *((name, "auth") for name in ("msgpack", "application/x-msgpack", "yaml", "pickle")),
     ],
 )
 def test_contents_have_names_and_media_types(name, kind):
     assert config.content_kind(name) == kind
 
 
-@pytest.mark.parametrize("name", ["pickle", "yaml", "msgpack", ""])
-def test_another_content_is_refused(name):
-    with pytest.raises(ImproperlyConfigured, match="use auth or json"):
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("", "use auth, json, msgpack"), ("jsn", "did you mean 'json'")]
+)
+def test_another_content_is_refused(name, remedy):
+    with pytest.raises(ImproperlyConfigured, match=remedy):
         config.content_kind(name)
 
 
-def test_pickle_cannot_be_accepted():
+def test_pickle_cannot_be_accepted_unless_that_is_allowed_by_name():
     conf = make_conf()
     conf.update(accept_content=["auth", "pickle"])
 
-    with pytest.raises(ImproperlyConfigured, match="unknown content 'pickle'"):
+    with pytest.raises(ImproperlyConfigured, match=r"names 'pickle'.*unsafe_allow_pickle=True"):
+        conf.settings()
+
+    conf.unsafe_allow_pickle = True
+    assert conf.settings().accept_content == ("auth", "pickle")
+
+
+PICKLED = {"task_serializer": "pickle", "unsafe_allow_pickle": True}
+
+
+def test_results_of_pickled_tasks_are_signed_json():
+    conf = make_conf()
+    conf.update(PICKLED, accept_content=["auth", "pickle"])
+
+    assert conf.result_serializer == "auth"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"task_serializer": "msgpack"}, "add 'msgpack' to accept_content"),
+        ({"task_serializer": "msgpak"}, "task_serializer: unknown content .* 'msgpack'"),
+        ({"result_serializer": "yml"}, "result_serializer: unknown content .* 'yaml'"),
+        ({"accept_content": ["auth", "jason"]}, "accept_content: unknown content .* 'json'"),
+        ({"result_accept_content": ["jason"]}, "result_accept_content: unknown content"),
+        ({"task_serializer": "pickle"}, "add 'pickle' to accept_content"),
+        ({**PICKLED, "accept_content": ["pickle"]}, "add 'auth' to accept_content"),
+        (
+            {**PICKLED, "accept_content": ["auth", "pickle"], "result_serializer": "pickle"},
+            "task code makes results",
+        ),
+        (
+            {"unsafe_allow_pickle": True, "result_accept_content": ["auth", "pickle"]},
+            "results are never pickled",
+        ),
+        (
+            {"task_serializer": "msgpack", "accept_content": ["json", "msgpack"]},
+            "without signature from anybody, but task_serializer='msgpack' signs; write 'auth'",
+        ),
+    ],
+)
+def test_contents_that_do_not_go_together_are_one_clear_error(given, words):
+    conf = make_conf()
+    conf.update(given)
+
+    with pytest.raises(ImproperlyConfigured, match=words):
+        conf.settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"task_serializer": "msgpack", "accept_content": ["msgpack"]},
+        {"accept_content": ["auth", "msgpack", "yaml"]},
+        {"task_serializer": "yaml", "accept_content": ["application/x-yaml"]},
+        {"task_serializer": "json", "accept_content": ["json", "msgpack"]},
+        {"task_serializer": "msgpack", "accept_content": ["auth", "json", "msgpack"]},
+        {"result_serializer": "msgpack", "result_accept_content": ["msgpack"]},
+    ],
+)
+def test_contents_that_go_together_are_taken(given):
+    conf = make_conf()
+    conf.update(given)
+
+    assert conf.settings()
+
+
+def test_settings_can_be_read_before_it_is_judged_whether_they_go_together():
+    conf = make_conf(include="shop.tasks")
+    conf.update(task_serializer="json")
+
+    draft = conf.draft()
+
+    assert (draft.include, draft.task_serializer) == (("shop.tasks",), "json")
+    with pytest.raises(ImproperlyConfigured):
         conf.settings()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 
 import pytest
 
 from cardoon.config import Conf
 from cardoon.deployment import Deployment
 from cardoon.exceptions import ImproperlyConfigured, Refusal, RefusedError, SecurityError
+from cardoon.message import serializers
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.security.authority import create_authority, ensure_identity, issue
@@ -327,9 +329,24 @@ class TestTrust:
         draft = Draft(Kind.RESULT, "a", "t1", (), JSON, b"{}", request=bytes(32))
         [result] = deployment.make_signer("json").sign([draft])
 
-        assert deployment.result_gate().open(result.frame, kind=Kind.RESULT).signer is None
+        for gate in (deployment.result_gate(), deployment.make_gate(("auth",))):
+            assert gate.open(result.frame, kind=Kind.RESULT).signer is None
         with pytest.raises(RefusedError, match="unsigned"):
-            deployment.make_gate(("auth",)).open(result.frame, kind=Kind.RESULT)
+            deployment.make_gate(("auth",)).open(result.frame, kind=Kind.TASK)
+
+    def test_a_serializer_that_is_not_installed_is_an_error_at_the_start(self, deploy, monkeypatch):
+        deployment = deploy(accept_content=["auth", "msgpack"])
+        serializers._load.cache_clear()
+        monkeypatch.delitem(sys.modules, "cardoon.message.msgpacked", raising=False)
+        monkeypatch.delattr("cardoon.message.msgpacked", raising=False)
+        monkeypatch.setitem(sys.modules, "msgpack", None)
+
+        for start in (
+            lambda: deployment.make_gate(("auth", "msgpack")),
+            lambda: deployment.make_signer("msgpack"),
+        ):
+            with pytest.raises(ImproperlyConfigured, match=r"pip install 'cardoon\[msgpack\]'"):
+                start()
 
     def test_a_file_that_is_worthless_is_reported(self, deploy, tmp_path, caplog):
         deployment = deploy()

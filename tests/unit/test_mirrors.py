@@ -59,13 +59,13 @@ NAMES = {
     "celery.contrib.testing.worker": "start_worker",
     "celery.schedules": "crontab schedule crontab_parser maybe_schedule ParseException solar",
     "celery.signals": SIGNALS,
+    "kombu.serialization": "register unregister",
 }
 """Modules, and what their users import from them."""
 
 TO_COME = {
     "celery.app.control": "Control Inspect",
     "celery.contrib.django.task": "DjangoTask",
-    "kombu.serialization": "register unregister",
 }
 """As above, of modules that are not there yet: what is there is moved up."""
 

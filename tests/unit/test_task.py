@@ -10,6 +10,7 @@ import pytest
 
 from cardoon import Task, states
 from cardoon.context import Request, carrying_out
+from cardoon.exception_info import ExceptionInfo
 from cardoon.exceptions import (
     ImproperlyConfigured,
     InvalidTaskError,
@@ -18,7 +19,6 @@ from cardoon.exceptions import (
 )
 from cardoon.message.serializers import decode_body
 from cardoon.retrying import NO_LIMIT
-from cardoon.task import ExceptionInfo
 
 
 class Told:

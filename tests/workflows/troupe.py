@@ -20,6 +20,7 @@ from cardoon.backends.sqlite import SqliteBackend
 from cardoon.broker import Completion, Kept, Requeue
 from cardoon.brokers.memory import MemoryBroker
 from cardoon.brokers.sqlite import SqliteBroker
+from cardoon.calling import result_codec
 from cardoon.coroutines import LoopRunner
 from cardoon.deployment import Deployment
 from cardoon.executor import execute
@@ -30,7 +31,7 @@ from cardoon.worker.catalogue import rules_of
 from cardoon.worker.consumer import Consumer, Options
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import FROM_CHILD, FROM_WORKER, Frame, FrameReader, FrameType, pack_frame
-from cardoon.worker.jobs import Answer, answer_of, prepare
+from cardoon.worker.jobs import Answer, answer_codec, answer_of, prepare
 from cardoon.worker.leases import Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.pool import Ending, Job, parse_ending
@@ -155,6 +156,7 @@ class Troupe:
                     lease=LEASE,
                     hostname="cardoon@here",
                     max_bytes=settings.message_max_bytes,
+                    result_codec=result_codec(settings),
                 ),
                 broker=self.broker,
                 guard=self.broker,
@@ -189,7 +191,7 @@ class Troupe:
             answer = prepared
         else:
             outcome = execute(prepared.task, prepared.request, self._loop)
-            answer = answer_of(prepared, outcome, self.app, codec=job.head["codec"])
+            answer = answer_of(prepared, outcome, self.app, codec=answer_codec(job.head))
         packed = pack_frame(FrameType.OUTCOME, answer.head, answer.body)
         [told] = FrameReader(FROM_CHILD).feed(packed)
         return parse_ending(Frame(told.type, told.head, told.body))

@@ -213,8 +213,15 @@ class Signature(dict[str, Any]):
         """What `first | then` makes: known to chains."""
         raise NotImplementedError(f"{cls.__name__} joins nothing: {first!r} | {then!r}")
 
+    def __copy__(self) -> Signature:
+        return self.copied()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Signature:
         return self.copied()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        # Pickled as in any other serializer: a plain dict, and without the app.
+        return dict, (dict(self),)
 
     def __repr__(self) -> str:
         shown = [repr(arg) for arg in self.args]

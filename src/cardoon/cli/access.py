@@ -16,8 +16,9 @@ from cardoon.broker import Inspectable
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
-from cardoon.exceptions import ImproperlyConfigured
+from cardoon.exceptions import EncodeError, ImproperlyConfigured
 from cardoon.loading import load_app, load_modules
+from cardoon.message.plain import plain_value
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
@@ -59,7 +60,24 @@ def open_broker(invocation: Invocation) -> Iterator[Inspectable]:
 
 def print_json(value: Any) -> None:
     """One JSON document."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(json_of(value, indent=2))
+
+
+def json_of(value: Any, **options: Any) -> str:
+    """A value as JSON for people and programs: dataclasses and the like plain, the rest as text."""
+    try:
+        return json.dumps(value, default=_plain, **options)
+    except TypeError:  # keys that no JSON has
+        return json.dumps(repr(value), **options)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    try:
+        return plain_value(value)
+    except EncodeError:
+        return str(value)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from cardoon import states
 from cardoon.app import Cardoon
-from cardoon.cli.access import find_app, json_option, print_json
+from cardoon.cli.access import find_app, json_of, json_option, print_json
 from cardoon.cli.main import Invocation
 from cardoon.result import AsyncResult
 
@@ -58,6 +58,7 @@ def find_task(app: Cardoon, name: str) -> str:
 @click.option("--queue", help="Send to this queue.")
 @click.option("--exchange", help="Send to the queue that is bound to it by the routing key.")
 @click.option("--routing-key", help="Send to the queue that is bound by it.")
+@click.option("--serializer", help="How the arguments are written: json, msgpack, yaml, ...")
 @click.option("--wait", is_flag=True, help="Wait for the result and show it.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
 @json_option
@@ -125,7 +126,7 @@ def _show(found: AsyncResult[Any], *, as_json: bool, with_traceback: bool) -> No
         if with_traceback and traceback:
             click.echo(traceback, err=True)
     elif state == states.SUCCESS:
-        click.echo(json.dumps(shown, default=str, ensure_ascii=False))
+        click.echo(json_of(shown, ensure_ascii=False))
     else:
         click.echo(state)
     if state in states.PROPAGATE_STATES:  # one that is to be retried has not failed yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
@@ -96,6 +97,7 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     settings = {**invocation.settings, **_settings(options)}
     conf = Conf()
     conf.update(settings)
+    draft = conf.draft()
     worker_options = WorkerOptions(
         app=target,
         hostname=_hostname(options["hostname"]),
@@ -105,7 +107,7 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
         logging_setup=logging_setup,
         purge=options["purge"],
     )
-    in_this_process = conf.worker_pool == "solo"
+    in_this_process = draft.worker_pool == "solo"
     app = load_app(target) if in_this_process else None
     if app is not None:
         app.set_default()
@@ -141,8 +143,8 @@ def _logging_setup(invocation: Invocation, options: dict[str, Any]) -> dict[str,
     """Set up logging here, and describe it for the task processes."""
     conf = Conf()
     conf.update(invocation.settings)
-    settings = {name: conf[name] for name in conf}
-    setup = {"level": options["loglevel"], "logfile": options["logfile"], **log_formats(settings)}
+    formats = log_formats(dataclasses.asdict(conf.draft()))
+    setup = {"level": options["loglevel"], "logfile": options["logfile"], **formats}
     setup_logging(**setup)
     return setup
 

@@ -19,7 +19,7 @@ MAX_NAME = 256
 MAX_ID = 128
 """Bytes of the id of a task or group. A UUID has 36."""
 MAX_CODEC = 64
-"""Bytes of a codec's name, which is a media type; our longest has 21."""
+"""Bytes of a codec's name: a media type and a compression. Our longest has 37."""
 MAX_AUDIENCE = 64
 """Queues or nodes that one message is meant for; a task has one or two."""
 MAX_AUDIENCE_NAME = 320

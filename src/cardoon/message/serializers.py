@@ -2,7 +2,8 @@
 
 A codec is named by a media type that stands in the signed claims. Decoding runs behind the gate and
 still trusts nobody: whatever the bytes, it ends in a value or in `RefusedError`, and takes no more
-memory than a small multiple of the bound it is given.
+memory than a multiple of the bound it is given (pickles excepted, which is why they are). Serializers
+other than JSON have modules of their own, which are imported when they are first used.
 
 JSON as Celery users know it, with these rules:
 
@@ -10,42 +11,122 @@ JSON as Celery users know it, with these rules:
   `json`; two keys that become the same text are refused by the receiver.
 - Tuples arrive as lists.
 - The types of `tags` arrive as what they were. Their marker, the key `__type__`, is reserved.
+- Enums, dataclasses and pydantic models are written as plain values (`plain`).
 - NaN and the infinities are no JSON, neither are lone surrogates, and both are refused.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-import zlib
+from collections.abc import Callable, Mapping
 from typing import Any, Never
 
-from cardoon.exceptions import EncodeError, Refusal, RefusedError
+from cardoon.contents import (
+    JSON,
+    MSGPACK,
+    PICKLE,
+    YAML,
+    ZLIB,
+    all_codecs,
+    join_codec,
+    split_codec,
+)
+from cardoon.exceptions import EncodeError, ImproperlyConfigured, Refusal, RefusedError
 from cardoon.message import tags
+from cardoon.message.compression import compress, decompress
+from cardoon.message.plain import plain_value
+from cardoon.message.registered import find_registered
 
-JSON = "application/json"
-JSON_ZLIB = "application/json+zlib"
-CODECS = frozenset({JSON, JSON_ZLIB})
+__all__ = ["CODECS", "JSON", "JSON_ZLIB", "check_serializer", "decode_body", "encode_body"]
+
+JSON_ZLIB = join_codec(JSON, ZLIB)
+CODECS = all_codecs([JSON])
+"""Those of JSON, which everybody reads and writes."""
+
+_EXTRAS: Mapping[str, tuple[str, str]] = {MSGPACK: ("msgpack", "msgpack"), YAML: ("yaml", "PyYAML")}
+"""What those serializers need that are not in every installation: extra and package."""
+
+Encoder = Callable[[Any], bytes]
+Decoder = Callable[[bytes], Any]
 
 
 def encode_body(value: Any, codec: str) -> bytes:
-    """Encode a value; `EncodeError` for one that the codec cannot carry."""
-    if codec not in CODECS:
-        raise EncodeError(f"codec: unknown {codec!r}; use one of {', '.join(sorted(CODECS))}")
-    body = _encode_json(value)
-    return zlib.compress(body) if codec == JSON_ZLIB else body
+    """Encode a value; `EncodeError` for one that the codec cannot carry, or an unknown codec."""
+    if codec == JSON:
+        return _encode_json(value)
+    media_type, compression = split_codec(codec)
+    body = _find(media_type)[0](value)
+    return body if compression is None else compress(compression, body)
 
 
-def decode_body(codec: str, body: bytes, *, max_bytes: int) -> Any:
+def decode_body(codec: str, body: bytes, *, max_bytes: int, unpickle: bool = False) -> Any:
     """Decode a body of at most `max_bytes`, which is counted behind the decompression.
 
     `RefusedError` with BOMB for a larger one, with UNDECODABLE for anything that is not exactly
-    JSON in UTF-8, and with CODEC_NOT_ACCEPTED for another codec.
+    what the codec says, and with CODEC_NOT_ACCEPTED for a codec that is not known here. Pickles are
+    known only where `unpickle` says so: for the arguments of the task that this process is to run.
     """
-    if codec not in CODECS:
-        raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, codec)
-    return _decode_json(_inflate(body, max_bytes) if codec == JSON_ZLIB else body, max_bytes)
+    decode: Decoder = _decode_json
+    if codec != JSON:
+        media_type, compression = split_codec(codec)
+        if media_type == PICKLE and not unpickle:
+            raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, codec)
+        try:
+            decode = _find(media_type)[1]
+        except (EncodeError, ImproperlyConfigured) as error:
+            raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, f"{codec}: {error}") from error
+        if compression is not None:
+            body = decompress(compression, body, max_bytes=max_bytes)
+    if len(body) > max_bytes:
+        raise RefusedError(Refusal.BOMB, f"a body of {len(body)} bytes; at most {max_bytes}")
+    return decode(body)
+
+
+def check_serializer(media_type: str) -> None:
+    """`ImproperlyConfigured` if what the serializer needs is not installed."""
+    if media_type in _EXTRAS:
+        _load(media_type)
+
+
+def _find(media_type: str) -> tuple[Encoder, Decoder]:
+    """How bodies of a media type are written and read; `EncodeError` for an unknown one."""
+    found = find_registered(media_type) or _load(media_type)
+    if found is None:
+        raise EncodeError(
+            f"codec: unknown {media_type!r}; register it with cardoon.serialization.register"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _load(media_type: str) -> tuple[Encoder, Decoder] | None:
+    """A serializer of our own, whose module is imported when it is first needed."""
+    try:
+        match media_type:
+            case "application/json":
+                return _encode_json, _decode_json
+            case "application/x-msgpack":
+                from cardoon.message import msgpacked  # noqa: PLC0415  # as drivers are
+
+                return msgpacked.encode, msgpacked.decode
+            case "application/x-yaml":
+                from cardoon.message import yamled  # noqa: PLC0415
+
+                return yamled.encode, yamled.decode
+            case "application/x-python-serialize":
+                from cardoon.message import pickled  # noqa: PLC0415
+
+                return pickled.encode, pickled.decode
+            case _:
+                return None
+    except ImportError as error:
+        extra, package = _EXTRAS[media_type]
+        raise ImproperlyConfigured(
+            f"serializer {extra!r} needs the package {package}; pip install 'cardoon[{extra}]'"
+        ) from error
 
 
 class _TagNeededError(Exception):
@@ -77,14 +158,17 @@ def _encode_json(value: Any) -> bytes:
 def _dump(value: Any) -> str:
     tagged: list[object] = []
 
-    def tag(untagged: object) -> dict[str, Any]:
+    def write(unknown: object) -> Any:
+        found = tags.find_tag(unknown)
+        if found is None:
+            return plain_value(unknown)
         tagged.append(None)
-        return tags.tag_value(untagged)
+        return found
 
     try:
         text = _PLAIN_ENCODER.encode(value)
     except _TagNeededError:
-        text = _make_encoder(tag).encode(value)
+        text = _make_encoder(write).encode(value)
     if _MARKER in text:
         # A key stands behind a brace or a comma, and a quote within text behind a backslash: so
         # these are all keys `__type__` there are, and more than our own come from the value.
@@ -97,22 +181,7 @@ def _dump(value: Any) -> str:
 _MARKER = f'"{tags.TYPE}":'
 
 
-def _inflate(body: bytes, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise RefusedError(Refusal.UNDECODABLE, "not zlib") from error
-    if len(content) > max_bytes:
-        raise RefusedError(Refusal.BOMB, f"more than {max_bytes} bytes when decompressed")
-    if not inflater.eof or inflater.unused_data:
-        raise RefusedError(Refusal.UNDECODABLE, "zlib: cut off, or more behind the end")
-    return content
-
-
-def _decode_json(body: bytes, max_bytes: int) -> Any:
-    if len(body) > max_bytes:
-        raise RefusedError(Refusal.BOMB, f"a body of {len(body)} bytes; at most {max_bytes}")
+def _decode_json(body: bytes) -> Any:
     decoder = _TAGGED_DECODER if _MARKER_KEY in body else _PLAIN_DECODER
     try:
         text = body.decode()
@@ -138,18 +207,6 @@ _SURROGATE_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("one key twice")
-    return members
-
-
-def _make_tagged(pairs: list[tuple[str, Any]]) -> Any:
-    members = _make_object(pairs)
-    return tags.untag_value(members) if tags.TYPE in members else members
-
-
 def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is no JSON")
 
@@ -170,5 +227,5 @@ def _make_decoder(object_pairs_hook: Any) -> json.JSONDecoder:
 
 
 _MARKER_KEY = f'"{tags.TYPE}"'.encode()
-_PLAIN_DECODER = _make_decoder(_make_object)
-_TAGGED_DECODER = _make_decoder(_make_tagged)
+_PLAIN_DECODER = _make_decoder(tags.make_object)
+_TAGGED_DECODER = _make_decoder(tags.make_tagged)

@@ -13,6 +13,7 @@ import datetime as dt
 import decimal
 import uuid
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from cardoon.exceptions import EncodeError
@@ -25,8 +26,8 @@ NOT_TAGGED = (ValueError, TypeError, ArithmeticError, LookupError, AttributeErro
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
-def tag_value(value: object) -> dict[str, Any]:
-    """Return the tagged object for a value that JSON cannot carry; `EncodeError` if we cannot."""
+def find_tag(value: object) -> dict[str, Any] | None:
+    """Return the tagged object for a value of one of these types; None for any other value."""
     # Subclasses arrive as what they are based on, so the base says how they are written.
     match value:
         case dt.datetime():  # Before `date`, of which it is a subclass.
@@ -45,29 +46,51 @@ def tag_value(value: object) -> dict[str, Any]:
             return {TYPE: "uuid", VALUE: str(value)}
         case bytes() | bytearray():
             return {TYPE: "bytes", VALUE: base64.b64encode(value).decode("ascii")}
+        case set():
+            return {TYPE: "set", VALUE: _members(value)}
+        case frozenset():
+            return {TYPE: "frozenset", VALUE: _members(value)}
         case _:
-            raise EncodeError(
-                f"json cannot carry {type(value).__module__}.{type(value).__qualname__}; "
-                "pass plain values, such as a list for a set or an id for an object"
-            )
+            return None
 
 
 def untag_value(tagged: dict[str, Any]) -> Any:
-    """Return the value of a tagged object; one of `NOT_TAGGED` unless `tag_value` could make it."""
+    """Return the value of a tagged object; one of `NOT_TAGGED` unless `find_tag` could make it."""
     if len(tagged) != 2:
         raise ValueError("a tagged object has two keys")
     value = tagged[VALUE]
     restored = _RESTORERS[tagged[TYPE]](value)
-    if tag_value(restored) != tagged:
+    if not isinstance(restored, (set, frozenset)) and find_tag(restored) != tagged:
         raise ValueError("not as it is written here")
     return restored
+
+
+def make_object(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict from its members; `ValueError` if a key is there twice."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("one key twice")
+    return members
+
+
+def make_tagged(pairs: list[tuple[Any, Any]]) -> Any:
+    """A dict from its members, or the value that they are tagged as."""
+    members = make_object(pairs)
+    return untag_value(members) if TYPE in members else members
+
+
+def _members(value: AbstractSet[Any]) -> list[Any]:
+    # They would arrive as lists, which no set can hold.
+    if any(isinstance(one, tuple) for one in value):
+        raise EncodeError("cannot carry tuples within a set; pass a list of them")
+    return list(value)
 
 
 def _check_offset(moment: dt.datetime | dt.time) -> None:
     # `fromisoformat` of Python 3.11 drops the fraction.
     offset = moment.utcoffset()
     if offset is not None and offset.microseconds:
-        raise EncodeError(f"json cannot carry a UTC offset of {offset}; use whole seconds")
+        raise EncodeError(f"cannot carry a UTC offset of {offset}; use whole seconds")
 
 
 def _restore_timedelta(microseconds: Any) -> dt.timedelta:
@@ -78,6 +101,19 @@ def _restore_bytes(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
+def _restore_set(members: Any) -> set[Any]:
+    if not isinstance(members, list):
+        raise TypeError("the members of a set are a list")
+    restored = set(members)
+    if len(restored) != len(members):
+        raise ValueError("one member twice")
+    return restored
+
+
+def _restore_frozenset(members: Any) -> frozenset[Any]:
+    return frozenset(_restore_set(members))
+
+
 _RESTORERS: dict[str, Callable[[Any], Any]] = {
     "datetime": dt.datetime.fromisoformat,
     "date": dt.date.fromisoformat,
@@ -86,4 +122,6 @@ _RESTORERS: dict[str, Callable[[Any], Any]] = {
     "decimal": decimal.Decimal,
     "uuid": uuid.UUID,
     "bytes": _restore_bytes,
+    "set": _restore_set,
+    "frozenset": _restore_frozenset,
 }

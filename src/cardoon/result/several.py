@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from cardoon import states
 from cardoon.exceptions import InvalidTaskError, TimeoutError  # noqa: A004  # Celery's name
-from cardoon.message.serializers import JSON, decode_body, encode_body
+from cardoon.message.serializers import decode_body, encode_body
 from cardoon.result.single import AsyncResult, ResultSource, check_may_wait, find_source
 from cardoon.sender import GroupKeeper, Revocation
 
@@ -240,7 +240,8 @@ class GroupResult(ResultSet):
     def save(self) -> None:
         """Keep under its id, signed, which results it consists of; for `restore`, in any process."""
         found = {"result": [_describe(one) for one in self.results]}
-        _keeper(self.source).save_group(self.id, JSON, encode_body(found, JSON))
+        codec = self.source.result_codec
+        _keeper(self.source).save_group(self.id, codec, encode_body(found, codec))
 
     @classmethod
     def restore(

@@ -56,6 +56,11 @@ class ResultSource(Protocol):
         """How large a decoded result may be."""
         ...
 
+    @property
+    def result_codec(self) -> str:
+        """How what it keeps beside results is written."""
+        ...
+
     async def wait_for(self, handle: Handle) -> Report:
         """The final result, without blocking the running event loop."""
         ...
@@ -82,7 +87,7 @@ class AsyncResult(Generic[R]):
     answers another call, counts as not there.
     """
 
-    __slots__ = ("_report", "id", "parent", "request", "source")
+    __slots__ = ("_convert", "_report", "id", "parent", "request", "source")
 
     def __init__(
         self,
@@ -94,8 +99,10 @@ class AsyncResult(Generic[R]):
         *,
         source: ResultSource | None = None,
         request: bytes | None = None,
+        convert: Callable[[Any], Any] | None = None,
     ) -> None:
         self.id = id
+        self._convert = convert
         self.source: ResultSource = source or app or find_source(backend)
         self.request = request
         self.parent: AsyncResult[Any] | ResultSet | None = parent
@@ -115,7 +122,9 @@ class AsyncResult(Generic[R]):
         Raises `cardoon.exceptions.TimeoutError` after `timeout` seconds, `RuntimeError` inside of a
         task that a worker runs, where waiting for another one can take the last free process and stop
         the worker for good (`disable_sync_subtasks=False` allows it), and `RemoteError` for an exception
-        type that is not rebuilt here. With `propagate=False` the exception is returned.
+        type that is not rebuilt here. What the task's return annotation names (an enum, a dataclass, a
+        pydantic model) is made of the result if the call was made through the task; `InvalidTaskError` if
+        it does not fit. With `propagate=False` the exception is returned.
         """
         if disable_sync_subtasks:
             check_may_wait()
@@ -286,7 +295,10 @@ class AsyncResult(Generic[R]):
             report.state in states.PROPAGATE_STATES
         ):  # told by `update_state`, in the task's own words
             return RemoteError(report.state, str(content.get("result", "")))
-        return content.get("result")
+        value = content.get("result")
+        if self._convert is not None and report.state == states.SUCCESS:
+            return self._convert(value)
+        return value
 
 
 class EagerResult(AsyncResult[R]):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from cardoon.clock import Clock
+from cardoon.contents import PICKLE, Accepted, all_codecs
 from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
 from cardoon.message import envelope, merkle
 from cardoon.message.claims import parse_claims
@@ -95,8 +96,10 @@ class VerifiedMessage:
 class Gate:
     """Opens frames. Safe from several threads: verification lets go of the interpreter lock.
 
-    `accept` names what may come in: `auth` (signed), `json` (not signed), or both. `domain` is the
-    security domain in which signatures must have been made. `skew` is in seconds.
+    `accept` says what may come in: `auth` (signed JSON), `json` (JSON without signature), or both; or the
+    codecs of either as `Accepted`, and in `results` those of results if they differ. Of what is not signed
+    only JSON is taken, and of results, which task code makes, no pickles. `domain` is the security domain
+    in which signatures must have been made. `skew` is in seconds.
     """
 
     def __init__(
@@ -104,24 +107,21 @@ class Gate:
         *,
         domain: str,
         trust: TrustStore | None,
-        accept: Collection[str],
+        accept: Collection[str] | Accepted,
         clock: Clock,
         codecs: Collection[str] = CODECS,
+        results: Accepted | None = None,
         skew: float = DEFAULT_SKEW,
         limits: Limits | None = None,
         policy: Policy | None = None,
     ) -> None:
-        unknown = set(accept) - {SIGNED, PLAIN}
-        if unknown or not accept:
-            raise SecurityError(f"accept: {sorted(accept)}; name 'auth', 'json' or both")
-        if SIGNED in accept and trust is None:
+        tasks = accept if isinstance(accept, Accepted) else _accept(accept, codecs)
+        self._accepted = _by_kind(tasks, results or tasks)
+        if trust is None and any(one.signed for one in self._accepted.values()):
             raise SecurityError("accept: 'auth' needs a trust store to verify signatures with")
         self._domain = domain.encode()
         self._trust = trust
-        self._accepts_signed = SIGNED in accept
-        self._accepts_plain = PLAIN in accept
         self._clock = clock
-        self._codecs = frozenset(codecs)
         self._skew = skew
         self._limits = limits or Limits()
         self._max_frame = self._limits.max_frame
@@ -152,10 +152,11 @@ class Gate:
         # (1) bounds: nothing is looked at that is larger than agreed.
         if len(frame) > self._max_frame:
             raise RefusedError(Refusal.TOO_LARGE, f"{len(frame)} bytes; at most {self._max_frame}")
+        accepted = self._accepted[kind]
         try:
             # (2) strict form, known signer, certificate and revocation today, signature.
             parsed = envelope.parse_frame(frame)
-            signer = self._verify(parsed)
+            signer = self._verify(parsed, accepted)
         except MessageError as error:
             raise RefusedError(Refusal.MALFORMED, str(error)) from error
         try:
@@ -164,7 +165,7 @@ class Gate:
         except MessageError as error:
             raise RefusedError(Refusal.BAD_CLAIMS, str(error)) from error
         self._check_context(claims, kind, audience, at_any_age=at_any_age)
-        self._check_body(claims, parsed.body)
+        self._check_body(claims, parsed.body, accepted.plain if signer is None else accepted.signed)
         _check_binding(claims, id, request)
         # (4) policy: may this signer do that?
         self._policy.check(Request(_ACTIONS[kind], signer, claims.task, queue))
@@ -204,15 +205,15 @@ class Gate:
             for one in inputs
         )
 
-    def _verify(self, frame: SignedFrame | PlainFrame) -> Identity | None:
+    def _verify(self, frame: SignedFrame | PlainFrame, accepted: Accepted) -> Identity | None:
         """Return who signed a frame, or None if it is not signed and need not be."""
         match frame:
             case PlainFrame():
-                if not self._accepts_plain:
+                if not accepted.plain:
                     raise RefusedError(Refusal.UNSIGNED, "accept_content does not name 'json'")
                 return None
             case SignedFrame():
-                if self._trust is None or not self._accepts_signed:
+                if self._trust is None or not accepted.signed:
                     raise RefusedError(Refusal.NOT_ACCEPTED, "accept_content does not name 'auth'")
                 key = self._trust.resolve(frame.protected, frame.chain)
                 if frame.proof is None:
@@ -267,7 +268,7 @@ class Gate:
             meant = ", ".join(claims.audience[:3])
             raise RefusedError(Refusal.WRONG_AUDIENCE, f"meant for {meant}")
 
-    def _check_body(self, claims: Claims, body: bytes) -> None:
+    def _check_body(self, claims: Claims, body: bytes, codecs: frozenset[str]) -> None:
         """Check that the body is the one that was signed, and of a kind that is read here."""
         if len(body) > self._limits.max_body:
             raise RefusedError(
@@ -279,8 +280,29 @@ class Gate:
             )
         if hashlib.sha256(body).digest() != claims.digest:
             raise RefusedError(Refusal.WRONG_DIGEST)
-        if claims.codec not in self._codecs:
+        if claims.codec not in codecs:
             raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, claims.codec)
+
+
+def _accept(names: Collection[str], codecs: Collection[str]) -> Accepted:
+    """Signed messages in these codecs, JSON without signature, or both."""
+    if not names or set(names) - {SIGNED, PLAIN}:
+        raise SecurityError(f"accept: {sorted(names)}; name 'auth', 'json' or both")
+    return Accepted(
+        frozenset(codecs if SIGNED in names else ()), frozenset(CODECS if PLAIN in names else ())
+    )
+
+
+def _by_kind(tasks: Accepted, results: Accepted) -> dict[Kind, Accepted]:
+    """The codecs of each kind of message. Whoever writes the store writes what is not signed."""
+    pickles = all_codecs([PICKLE])
+    signed, plain = tasks.signed, tasks.plain & CODECS
+    # Control messages and the like are written by ourselves, and have one form.
+    own = Accepted(CODECS if signed else frozenset(), plain)
+    found = dict.fromkeys(Kind, own)
+    found[Kind.TASK] = Accepted(signed, plain)
+    found[Kind.RESULT] = Accepted(results.signed - pickles, results.plain & CODECS)
+    return found
 
 
 def _check_binding(claims: Claims, id: str | None, request: bytes | None) -> None:

@@ -12,6 +12,7 @@ from cardoon.celery_names import OLD_NAMES
 from cardoon.celery_settings import UNNEEDED, find_reason
 from cardoon.clock import SystemClock
 from cardoon.config import OPTIONS, check_setting, content_kind
+from cardoon.contents import find_content, is_pickle
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.upgrading.source import Kind, Source, dotted, literal
 
@@ -242,10 +243,16 @@ def _complaint(name: str, value: object) -> str | None:
     """Why a setting, or its value, is refused."""
     try:
         checked = check_setting(name, value)
-        for content in checked or () if name in _CONTENTS else ():
-            content_kind(content, setting=name)
+        contents = checked or () if name in _CONTENTS else ()
         if name in _SERIALIZERS and checked:
-            content_kind(checked, setting=name)
+            contents = (checked,)
+        for content in contents:
+            content_kind(content, setting=name)
+            if is_pickle(find_content(content).media_type):
+                return (
+                    f"{name} names {content!r}: results are never pickled here, and pickled arguments "
+                    "need unsafe_allow_pickle=True; use json, msgpack or yaml"
+                )
     except ImproperlyConfigured as error:
         return str(error)
     return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cardoon import states
 from cardoon.broker import Ack, Cause, DeadLetter, Quarantine, Requeue, Settlement
+from cardoon.contents import JSON, is_built_in, join_codec, split_codec
 from cardoon.exceptions import (
     CardoonError,
     ChordError,
@@ -81,35 +82,35 @@ def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: 
     delivery = held.delivery
     match ending:
         case Succeeded(body):
-            result = ResultState(states.SUCCESS, held.message.claims.codec, body)
+            result = ResultState(states.SUCCESS, held.answer_codec, body)
             return Conclusion(Ack(delivery), result, keep=not held.ignores_result)
         case Failed(body, exhausted):
-            return _failed(held, body, exhausted=exhausted)
+            result = ResultState(states.FAILURE, held.answer_codec, body)
+            return _failed(held, result, exhausted=exhausted)
         case Retried():
             return _retried(held, ending, now=now)
         case Rejected(body, reason, requeue):
             if requeue:
                 return Conclusion(Requeue(delivery, Cause.RELEASED, REJECT_DELAY))
-            result = ResultState(states.REJECTED, held.message.claims.codec, body)
+            result = ResultState(states.REJECTED, held.answer_codec, body)
             return Conclusion(DeadLetter(delivery, f"rejected: {reason}"), result)
         case Replaced(calls):
             return _replaced(held, calls)
         case Ignored():
-            body = _describe(Ignore("the task ignored its message"), held)
-            result = ResultState(states.IGNORED, held.message.claims.codec, body)
+            result = _described(states.IGNORED, Ignore("the task ignored its message"), held)
             return Conclusion(Ack(delivery), result, keep=False)
         case Unreadable(reason, detail):
-            body = _describe(InvalidTaskError(f"it cannot be read: {reason.value}"), held)
-            result = ResultState(states.FAILURE, held.message.claims.codec, body)
+            error = InvalidTaskError(f"it cannot be read: {reason.value}")
+            result = _described(states.FAILURE, error, held)
             return Conclusion(Quarantine(delivery, reason, detail), result, detail=detail)
         case HandedBack():
             return Conclusion(Requeue(delivery, Cause.RELEASED))
         case Crashed(detail):
             return _crashed(held, detail)
         case TimedOut(limit):
-            error = TimeLimitExceeded(f"hard time limit of {limit:g} seconds")
-            return _failed(held, _describe(error, held), exhausted=False)._replace(
-                unseen=_name(error)
+            late = TimeLimitExceeded(f"hard time limit of {limit:g} seconds")
+            return _failed(held, _described(states.FAILURE, late, held), exhausted=False)._replace(
+                unseen=_name(late)
             )
         case Killed(signal):
             return revoked(held, f"terminated ({signal})", signal=signal)
@@ -117,16 +118,14 @@ def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: 
 
 def revoked(held: Held, reason: str, *, dead: bool = False, signal: str = "") -> Conclusion:
     """The end of a task that is not to run (any more)."""
-    result = ResultState(
-        states.REVOKED, held.message.claims.codec, _describe(TaskRevokedError(reason), held)
-    )
+    result = _described(states.REVOKED, TaskRevokedError(reason), held)
     settlement = DeadLetter(held.delivery, reason) if dead else Ack(held.delivery)
     return Conclusion(settlement, result, event=REVOKED, detail=reason, signal=signal)
 
 
 def dead(held: Held, error: CardoonError, reason: str) -> Conclusion:
     """The end of a task that cannot be completed: kept, and a failure for who waits."""
-    result = ResultState(states.FAILURE, held.message.claims.codec, _describe(error, held))
+    result = _described(states.FAILURE, error, held)
     return Conclusion(
         DeadLetter(held.delivery, reason), result, event="task.dead_letter", detail=reason
     )
@@ -141,12 +140,11 @@ def lost(held: Held, crashes: int, detail: str) -> Conclusion:
 
 def skipped(held: Held, inputs: Inputs) -> Conclusion:
     """The end of a task that cannot run: it fails as what it waited for did, or because that is gone."""
-    codec = held.message.claims.codec
     if inputs.failure is not None:
         result = ResultState(states.FAILURE, inputs.failure.claims.codec, inputs.failure.body)
         return Conclusion(Ack(held.delivery), result, keep=not held.ignores_result, skipped=True)
     detail = "a task that it waits for is gone without a result"
-    result = ResultState(states.FAILURE, codec, _describe(ChordError(detail), held))
+    result = _described(states.FAILURE, ChordError(detail), held)
     return Conclusion(Ack(held.delivery), result, event="task.orphaned", detail=detail)
 
 
@@ -172,9 +170,8 @@ def result_draft(
     )
 
 
-def _failed(held: Held, body: bytes, *, exhausted: bool) -> Conclusion:
+def _failed(held: Held, result: ResultState, *, exhausted: bool = False) -> Conclusion:
     delivery = held.delivery
-    result = ResultState(states.FAILURE, held.message.claims.codec, body)
     end = Conclusion(
         Ack(delivery),
         result,
@@ -194,8 +191,9 @@ def _retried(held: Held, ending: Retried, *, now: float) -> Conclusion:
     """Again later: the same message, unless something has changed or it is acknowledged already."""
     limit = held.message.claims.max_retries
     if limit is not None and held.retries >= limit:
-        return _failed(held, ending.body, exhausted=True)
-    result = ResultState(states.RETRY, held.message.claims.codec, ending.body)
+        result = ResultState(states.FAILURE, held.answer_codec, ending.body)
+        return _failed(held, result, exhausted=True)
+    result = ResultState(states.RETRY, held.answer_codec, ending.body)
     result_wanted = None if held.ignores_result else result
     if ending.replacement is not None:
         call = ending.replacement._replace(id=held.id, task=held.task, retries=held.retries + 1)
@@ -210,7 +208,7 @@ def _replaced(held: Held, calls: Sequence[Call]) -> Conclusion:
     """The canvas is sent, and its last task answers for this one."""
     if sum(call.id == held.id for call in calls) != 1:
         error = InvalidTaskError("replace: the canvas has no task that takes over the id")
-        return _failed(held, _describe(error, held), exhausted=False)
+        return _failed(held, _described(states.FAILURE, error, held))
     group = held.message.claims.group
     taken = [
         call._replace(request=held.request, group=group) if call.id == held.id else call
@@ -224,7 +222,7 @@ def _crashed(held: Held, detail: str) -> Conclusion:
     event = "task.process_lost"
     if held.settled or not (held.rules.reject_on_worker_lost and held.rules.acks_late):
         error = WorkerLostError(detail)
-        result = ResultState(states.FAILURE, held.message.claims.codec, _describe(error, held))
+        result = _described(states.FAILURE, error, held)
         end = Conclusion(Ack(held.delivery), result, (), event, detail)
         return end._replace(unseen=_name(error))
     if crashes >= held.rules.max_crashes:
@@ -264,6 +262,14 @@ def _name(error: CardoonError) -> tuple[str, str]:
     return type(error).__name__, str(error)
 
 
-def _describe(error: BaseException, held: Held) -> bytes:
-    body = {"error": describe_exception(error), "traceback": ""}
-    return encode_body(body, held.message.claims.codec)
+def own_words(state: str, content: Mapping[str, Any], held: Held) -> ResultState:
+    """A state in the worker's own words: as results are written, but JSON where only users' code can."""
+    codec = held.answer_codec
+    media_type, compression = split_codec(codec)
+    if not is_built_in(media_type):
+        codec = join_codec(JSON, compression)
+    return ResultState(state, codec, encode_body(content, codec))
+
+
+def _described(state: str, error: BaseException, held: Held) -> ResultState:
+    return own_words(state, {"error": describe_exception(error), "traceback": ""}, held)

@@ -25,9 +25,9 @@ from cardoon.broker import (
     Transactional,
 )
 from cardoon.clock import Clock
+from cardoon.contents import JSON, join_codec, split_codec
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
 from cardoon.message.protocol import Claims, Take
-from cardoon.message.serializers import JSON, encode_body
 from cardoon.producer import parse_headers
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
@@ -38,6 +38,7 @@ from cardoon.worker.concluding import (
     ResultState,
     dead,
     lost,
+    own_words,
     revoked,
     skipped,
 )
@@ -72,6 +73,8 @@ class Options(NamedTuple):
     lease: float
     hostname: str
     max_bytes: int
+    result_codec: str = JSON
+    """How results are written, before compression, which they share with their tasks."""
     unknown_grace: float = UNKNOWN_GRACE
     patience: float = 1.0
     """Seconds that one claim waits for messages, and a stop for that claim."""
@@ -216,7 +219,19 @@ class Consumer:
             self._release(delivery, wait)
             return None
         key = self._held.new_key()
-        return Held(key, delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
+        answer = claims.codec
+        if answer != self._options.result_codec:
+            answer = join_codec(self._options.result_codec, split_codec(answer)[1])
+        return Held(
+            key,
+            delivery,
+            message,
+            rules,
+            headers,
+            taken_at=taken_at,
+            inputs=inputs,
+            answer_codec=answer,
+        )
 
     def _claim(self, due: Sequence[Held], now: float) -> list[Held]:
         """Those that were never carried out before, and may be now."""
@@ -305,6 +320,8 @@ class Consumer:
             "origin": None if signer is None else signer.name,
         }
         body = held.message.body
+        if held.answer_codec != claims.codec:
+            head["answer"] = held.answer_codec
         if claims.group is not None:
             head["group"] = claims.group
         if held.inputs is not None:
@@ -411,4 +428,4 @@ def _is_seconds(value: object) -> TypeGuard[float]:
 
 def _started(held: Held) -> ResultState:
     told = {"result": {"pid": os.getpid(), "task": held.task}}
-    return ResultState(states.STARTED, JSON, encode_body(told, JSON))
+    return own_words(states.STARTED, told, held)

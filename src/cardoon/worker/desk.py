@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, InvalidTaskError
-from cardoon.message.serializers import CODECS
 from cardoon.producer import Producer
 from cardoon.sender import Report, Revocation
 from cardoon.worker.concluding import ResultState
@@ -100,11 +99,13 @@ class Desk:
         """Progress: only of a task that the process runs, and never a final state of its own making."""
         task_id, state = field(frame, "id", str), field(frame, "state", str)
         codec = field(frame, "codec", str)
-        if codec not in CODECS or not 0 < len(state) <= MAX_STATE:
-            raise IpcError("STATE frame: unknown codec, or no state")
+        if not 0 < len(state) <= MAX_STATE:
+            raise IpcError("STATE frame: no state")
         for key in reply.keys:
             held = self._held.get(key)
             if held is not None and held.id == task_id:
+                if codec != held.answer_codec:
+                    raise IpcError("STATE frame: not in the codec that the task was told")
                 self._settler.put(State(held, ResultState(state, codec, frame.body)))
                 return
         logger.warning("a task told the state of task %s, which it does not run", task_id)

@@ -17,6 +17,7 @@ class Held:
     """One message on loan, verified, with all that is needed to end the loan."""
 
     __slots__ = (
+        "answer_codec",
         "delivery",
         "headers",
         "inputs",
@@ -38,6 +39,7 @@ class Held:
         *,
         taken_at: float,
         inputs: Inputs | None = None,
+        answer_codec: str | None = None,
     ) -> None:
         self.key = key
         self.delivery = delivery
@@ -47,6 +49,8 @@ class Held:
         self.taken_at = taken_at
         """By the monotonic clock."""
         self.inputs = inputs
+        self.answer_codec = answer_codec or message.claims.codec
+        """How its result and its states are written by the process that runs it."""
         self.settled = False
         """Acknowledged before it ran (`acks_late=False`); only its result is still to be stored."""
         self.revoked: str | None = None

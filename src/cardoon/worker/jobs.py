@@ -31,7 +31,7 @@ from cardoon.executor import (
     Succeeded,
     format_traceback,
 )
-from cardoon.message.serializers import decode_body, encode_body
+from cardoon.message.serializers import JSON, decode_body, encode_body
 from cardoon.publishing import announce_published
 from cardoon.queues import Queue
 from cardoon.result import describe_exception
@@ -78,7 +78,7 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
     if "inputs" in head:
         own, data = frame.body[: head["own"]], frame.body[head["own"] :]
     try:
-        body = decode_body(head["codec"], own, max_bytes=head["max_bytes"])
+        body = decode_body(head["codec"], own, max_bytes=head["max_bytes"], unpickle=True)
         args, kwargs, embed = _parts(body)
         task = app.tasks[head["task"]]
         if "inputs" in head:
@@ -86,7 +86,7 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
     except RefusedError as error:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
     except (ChordError, NotRegistered) as error:
-        return Answer({"kind": "failed"}, _error_body(error, "", head["codec"]))
+        return Answer({"kind": "failed"}, _error_body(error, "", answer_codec(head)))
     request = request_of(head, args, kwargs)
     return Prepared(task, request, bool(head["headers"].get("links")))
 
@@ -126,8 +126,15 @@ def request_of(
         group=group,
         group_index=group_index,
         called_directly=False,
+        answer_codec=answer_codec(head),
         fence=head["attempt"],
     )
+
+
+def answer_codec(head: Mapping[str, Any]) -> str:
+    """How the worker wants the outcome of a job written: as the job itself, unless it says so."""
+    codec: str = head.get("answer") or head.get("codec") or JSON  # a notice of a job says neither
+    return codec
 
 
 def answer_of(prepared: Prepared, outcome: Outcome, app: Cardoon, *, codec: str) -> Answer:
@@ -282,8 +289,8 @@ def _checked(answer: Answer) -> Answer:
 
 def _parts(body: object) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     match body:
-        case [list(args), dict(kwargs), dict(embed)]:
-            return args, kwargs, embed
+        case [list() | tuple() as args, dict(kwargs), dict(embed)]:  # tuples stay such in pickles
+            return list(args), kwargs, embed
         case _:
             raise RefusedError(Refusal.UNDECODABLE, "the body is not [args, kwargs, embed]")
 

@@ -9,12 +9,14 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from cardoon.clock import Clock
+from cardoon.contents import is_pickle
 from cardoon.exceptions import CardoonError, InvalidTaskError, OperationalError
 from cardoon.producer import Producer
 from cardoon.sender import Call, Handle, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.settler import Send, Settler, State
+from cardoon.worker.wire import NO_PICKLES
 
 
 class LocalLink:
@@ -32,6 +34,9 @@ class LocalLink:
         """Have the settler sign and publish."""
         if not calls:
             return []
+        for call in calls:
+            if is_pickle(call.codec):
+                raise InvalidTaskError(f"{call.task}: {NO_PICKLES}")
         written = threading.Event()
         answers: list[Sequence[bytes] | CardoonError] = []
 

@@ -49,6 +49,8 @@ class AppReport(NamedTuple):
     settings: Mapping[str, Any]
     catalogue: Catalogue
     main: str | None
+    serializers: Mapping[str, str]
+    """The names and media types of those that the app has registered; their code stays there."""
     periodic: str = ""
     """Its periodic tasks, in words, for the log."""
 
@@ -222,6 +224,7 @@ class Nursery:
             head["settings"],
             read_catalogue(head["tasks"]),
             head["main"],
+            head["serializers"],
             str(head.get("periodic", "")),
         )
 

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 from cardoon import exceptions, signals
 from cardoon.app import Cardoon
+from cardoon.exception_info import ExceptionInfo
 from cardoon.exceptions import NotRegistered, Refusal, RefusedError
 from cardoon.log import LEVELS, TASK_LOGGER, log_formats, release_logging, setup_logging
-from cardoon.task import ExceptionInfo
 from cardoon.worker.jobs import request_of
 from cardoon.worker.notices import NOTICES
 from cardoon.worker.outbox import Outbox

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardoon.calling import MAX_ID_BYTES, MAX_NAME_BYTES
+from cardoon.contents import is_pickle
 from cardoon.message.protocol import MAX_COUNT, MAX_PREDECESSORS, GroupMember, Take
 from cardoon.retrying import NO_LIMIT
 from cardoon.sender import Call, Handle, Report
@@ -14,6 +15,10 @@ from cardoon.worker.ipc import Frame, IpcError, field
 MAX_CALLS = 20_000
 """In one frame; more are sent in several."""
 MAX_HANDLES = 10_000
+NO_PICKLES = (
+    "task code cannot send pickled arguments, since whoever reads them runs what they say; pass "
+    "serializer='json', or another one"
+)
 
 
 def call_head(call: Call) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def parse_call(head: object, body: bytes) -> Call:
         task=_text(head, "task", MAX_NAME_BYTES),
         id=_text(head, "id", MAX_ID_BYTES),
         queue=_text(head, "queue", MAX_NAME_BYTES),
-        codec=_text(head, "codec", 64),
+        codec=_codec(head),
         body=body,
         headers=_text(head, "headers", 32 * 1024, empty=True).encode(),
         priority=_whole(head, "priority", 9) or 0,
@@ -144,6 +149,13 @@ def _text(head: Mapping[str, Any], name: str, most: int, *, empty: bool = False)
         except UnicodeEncodeError:
             pass
     raise IpcError(f"call: {name} is not text of at most {most} bytes")
+
+
+def _codec(head: Mapping[str, Any]) -> str:
+    codec = _text(head, "codec", 64)
+    if is_pickle(codec):
+        raise IpcError(NO_PICKLES)
+    return codec
 
 
 def _whole(head: Mapping[str, Any], name: str, most: int) -> int | None:

@@ -18,8 +18,10 @@ from cardoon.app import Cardoon
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker, Inspectable
 from cardoon.builtins import PREFIX
+from cardoon.calling import result_codec
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, content_kind
+from cardoon.contents import add_content, find_content, is_pickle
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.producer import Producer
@@ -158,6 +160,7 @@ class Worker:
             signer=self._signer_name(),
             accept=",".join(self.settings.accept_content),
         )
+        self._note_unsafe()
         try:
             if self.options.purge:
                 self._purge()
@@ -201,7 +204,8 @@ class Worker:
             "identity": self._signer_name() or "none: messages are not signed",
             "broker": safe_url(self.deployment.broker_url),
             "results": safe_url(self.deployment.backend_url) or "disabled",
-            "messages": "signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted",
+            "messages": ("signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted")
+            + ("; PICKLES are unpickled" if self._unpickles() else ""),
             "trust": trust or "nobody needs to be trusted",
             "domain": settings.security_domain,
             "pool": f"{settings.worker_pool}, {self.concurrency} at a time",
@@ -221,6 +225,17 @@ class Worker:
             return 1
         return self.settings.worker_concurrency or os.cpu_count() or 1
 
+    def _unpickles(self) -> bool:
+        return any(is_pickle(find_content(one).media_type) for one in self.settings.accept_content)
+
+    def _note_unsafe(self) -> None:
+        """Say what weakens this worker, to people and to the audit trail."""
+        if self._unpickles():
+            logger.warning(
+                "unsafe_allow_pickle: whoever may sign tasks can run any code in this worker's processes"
+            )
+            self.audit.record("config.unsafe", setting="unsafe_allow_pickle", worker=self.hostname)
+
     # Building
 
     def _use(self, app: Cardoon, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
@@ -233,7 +248,9 @@ class Worker:
         return settings, AppCatalogue(app.tasks, settings)
 
     def _import_app(self, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
-        given = self._given(self.options.settings)
+        asked = Conf()
+        asked.update(self.options.settings)
+        given = asked.draft()
         self._nursery = Nursery(
             self.options.app,
             logging_setup=self.options.logging_setup,
@@ -242,6 +259,8 @@ class Worker:
         )
         report = self._nursery.start(passed=given.worker_pass_environment)
         self._periodic = report.periodic
+        for name, media_type in report.serializers.items():
+            add_content(name, media_type)
         return self._given({**report.settings, **self.options.settings}), report.catalogue
 
     def _given(self, settings: Mapping[str, Any]) -> Settings:
@@ -319,6 +338,7 @@ class Worker:
                 hostname=self.hostname,
                 max_bytes=settings.message_max_bytes,
                 patience=self.patience,
+                result_codec=result_codec(settings),
             ),
             broker=self.broker,
             guard=guard,

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cardoon.app import Cardoon
+from cardoon.contents import registered_contents
 from cardoon.loading import load_app, load_modules
 from cardoon.log import setup_logging
 from cardoon.signals import (
@@ -174,6 +175,7 @@ class Zygote:
             "settings": app.conf.tell(),
             "tasks": write_catalogue(app.tasks, app.settings),
             "main": app.main,
+            "serializers": registered_contents(),
             "periodic": app.conf.beat_schedule.describe() if app.conf.beat_schedule else "",
         }
 

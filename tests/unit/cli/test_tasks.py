@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from cardoon import states
+from cardoon.cli.access import json_of
 from cardoon.message.serializers import decode_body
 from cardoon.result import describe_exception
 
@@ -82,6 +83,56 @@ def test_options_of_a_call_are_taken(project):
     celery, mail = project.json("queues", "--json")
     assert (celery["ready"], celery["scheduled"], mail["ready"]) == (2, 2, 1)
     assert [name for name, *_ in calls(project)] == ["a.high", "a.low"]
+
+
+PAINTING = """
+import dataclasses, enum
+from cardoon import Cardoon
+app = Cardoon("painting", set_as_current=False, accept_content=["auth", "msgpack"])
+class Colour(enum.Enum):
+    RED = "red"
+@dataclasses.dataclass
+class Item:
+    name: str
+    colours: set[Colour]
+@app.task
+def paint(item: Item) -> Item: ...
+"""
+
+
+def test_a_call_may_choose_its_serializer(project):
+    (project.folder / "painting.py").write_text(PAINTING)
+
+    project.answer("-A", "painting", "call", "paint", "-a", "[1]", "--serializer", "msgpack")
+    refused = project.error("call", "a.b", "--serializer", "msgpack")
+
+    assert "add 'msgpack' there" in refused
+    [delivery] = project.hands.take()
+    assert b"application/x-msgpack" in delivery.frame
+
+
+def test_a_result_of_a_class_of_the_app_is_shown_with_its_fields(project):
+    (project.folder / "painting.py").write_text(PAINTING)
+    value = {"name": "x", "colours": ["red"]}
+
+    with project.hands.answering(lambda item: value):
+        shown = project.answer("-A", "painting", "call", "paint", "-a", "[1]", "--wait")
+
+    assert json.loads(shown) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [({1, 2}, "[1, 2]"), (b"a", "\"b'a'\""), (date(2026, 1, 1), '"2026-01-01"')],
+)
+def test_a_value_that_json_has_not_is_shown_all_the_same(project, value, shown):
+    task_id = finished(project, value=value)
+
+    assert project.answer("result", task_id) == f"{shown}\n"
+
+
+def test_keys_that_json_has_not_are_shown_as_in_python():
+    assert json_of({b"k": 1}) == "\"{b'k': 1}\""
 
 
 def test_a_call_may_expire(project):

@@ -112,7 +112,7 @@ def test_what_is_no_setting_is_left(upgraded, text):
         ("worker_concurrency = 0", "is not between 1 and"),
         ("worker_pool = 'gevent'", "use prefork, threads, asyncio, solo"),
         ("task_serializer = 'pickle'", "task_serializer"),
-        ("accept_content = ['json', 'pickle']", "accept_content: unknown content 'pickle'"),
+        ("accept_content = ['json', 'pickle']", "accept_content names 'pickle'"),
     ],
 )
 def test_a_setting_that_is_not_taken_is_reported_with_the_reason(upgraded, line, why):

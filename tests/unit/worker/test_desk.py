@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from cardoon.contents import MSGPACK, PICKLE
 from cardoon.exceptions import OperationalError
-from cardoon.message.serializers import JSON, encode_body
+from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
 from cardoon.sender import Call, Handle, Report
 from cardoon.worker.desk import Desk
 from cardoon.worker.ipc import FROM_CHILD, FROM_WORKER, Frame, FrameType, IpcError
@@ -150,14 +151,20 @@ def test_a_state_that_came_too_late_is_dropped(stage, desk):
 
 @pytest.mark.parametrize(
     "change",
-    [{"codec": "pickle"}, {"codec": None}, {"state": ""}, {"state": "X" * 65}, {"id": 7}],
+    [
+        *({"codec": codec} for codec in ("pickle", PICKLE, JSON_ZLIB, MSGPACK, None)),
+        *({"state": state} for state in ("", "X" * 65)),
+        {"id": 7},
+    ],
     ids=str,
 )
-def test_a_state_that_makes_no_sense_ends_the_process(desk, change):
+def test_a_state_that_makes_no_sense_ends_the_process(stage, desk, change):
+    stage.send(task_id="t1")
+    [job] = stage.consume()
     head = {"id": "t1", "state": "PROGRESS", "codec": JSON, **change}
 
     with pytest.raises(IpcError):
-        ask(desk, FrameType.STATE, **head)
+        ask(desk, FrameType.STATE, keys=[job.key], **head)
 
 
 # LOAD, WAIT, FORGET, REVOKE

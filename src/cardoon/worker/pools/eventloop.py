@@ -15,7 +15,7 @@ from cardoon.coroutines import Interruptible, LoopRunner
 from cardoon.executor import Outcome, execute, execute_async
 from cardoon.worker.interrupt import REASONS, raise_in_thread
 from cardoon.worker.ipc import Channel, Frame, FrameType, IpcError
-from cardoon.worker.jobs import Answer, Prepared, answer_of, failure, prepare
+from cardoon.worker.jobs import Answer, Prepared, answer_codec, answer_of, failure, prepare
 from cardoon.worker.link import Link
 from cardoon.worker.reporting import Reporter
 
@@ -88,7 +88,7 @@ class EventLoopRunner:
         self._running[frame.head["key"]] = Running(task)
 
     async def _run(self, frame: Frame) -> None:
-        key, codec = frame.head["key"], frame.head["codec"]
+        key, codec = frame.head["key"], answer_codec(frame.head)
         with self._reporter.timed(frame) as report:
             prepared = prepare(self._app, frame)
             if isinstance(prepared, Answer):

@@ -13,7 +13,7 @@ from cardoon.coroutines import LoopRunner
 from cardoon.executor import execute
 from cardoon.worker.interrupt import REASONS
 from cardoon.worker.ipc import Channel, Frame, FrameType
-from cardoon.worker.jobs import Answer, answer_of, failure, prepare
+from cardoon.worker.jobs import Answer, answer_codec, answer_of, failure, prepare
 from cardoon.worker.link import Link
 from cardoon.worker.reporting import Reporter
 
@@ -51,7 +51,7 @@ class SerialRunner:
         prepared = prepare(self._app, frame)
         if isinstance(prepared, Answer):
             return prepared
-        codec = frame.head["codec"]
+        codec = answer_codec(frame.head)
         try:
             self._running = frame.head["key"]
             outcome = execute(prepared.task, prepared.request, self._loop)

@@ -28,7 +28,7 @@ from cardoon.exceptions import (
 from cardoon.executor import Failed, execute
 from cardoon.worker.interrupt import raise_in_thread
 from cardoon.worker.ipc import Frame, FrameType
-from cardoon.worker.jobs import Answer, answer_of, failure, prepare
+from cardoon.worker.jobs import Answer, answer_codec, answer_of, failure, prepare
 from cardoon.worker.pool import HandedBack, Job, OnEnded, TimedOut, parse_ending
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class SoloPool:
         prepared = prepare(self._app, frame)
         if isinstance(prepared, Answer):
             return _ending(prepared)
-        codec = job.head["codec"]
+        codec = answer_codec(job.head)
         try:
             self._in_body = job
             with self._limited(job):

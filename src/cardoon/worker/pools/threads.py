@@ -10,7 +10,7 @@ from cardoon.coroutines import INTERRUPTS, LoopRunner
 from cardoon.executor import execute
 from cardoon.worker.interrupt import REASONS, raise_in_thread
 from cardoon.worker.ipc import Channel, Frame, FrameType, IpcError
-from cardoon.worker.jobs import Answer, answer_of, failure, prepare
+from cardoon.worker.jobs import Answer, answer_codec, answer_of, failure, prepare
 from cardoon.worker.link import Link
 from cardoon.worker.reporting import Reporter
 
@@ -69,7 +69,7 @@ class ThreadRunner:
             if isinstance(prepared, Answer):
                 report.answer = prepared
                 return
-            key, codec = frame.head["key"], frame.head["codec"]
+            key, codec = frame.head["key"], answer_codec(frame.head)
             try:
                 with self._changed:
                     self._running[key] = (threading.get_ident(), loop)
