@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from typing import NamedTuple
 
 from cardoon.exceptions import CardoonError, OperationalError
 from cardoon.sender import Call, Handle, Report, Sender
+
+_GRACE = 0.25
+"""Seconds by which the store's own error, which says more, may come later than it should."""
+
+
+class _Sending(NamedTuple):
+    """A call that somebody waits to hear of."""
+
+    call: Call
+    future: Future[bytes]
+    within: float
+    deadline: float
+    """By the monotonic clock."""
 
 
 class SendQueue:
@@ -19,47 +34,92 @@ class SendQueue:
 
     def __init__(self, publish: Callable[[Sequence[Call]], Sequence[bytes]]) -> None:
         self._publish = publish
-        self._lock = threading.Lock()  # protects the two below
-        self._waiting: list[tuple[Call, Future[bytes]]] = []
+        self._lock = threading.Lock()  # protects all below
+        self._waiting: list[_Sending] = []
+        self._storing: list[_Sending] = []
         self._running = False
+        self._watcher: asyncio.AbstractEventLoop | None = None
+        """The loop that looks after deadlines: one timer for all, as one each would be felt."""
+        self._due = 0.0
+        """When it does so next."""
 
-    async def send(self, call: Call) -> bytes:
-        """Publish one call; returns its request digest when it is stored."""
+    async def send(self, call: Call, *, within: float) -> bytes:
+        """Publish one call; returns its request digest when it is stored.
+
+        Raises `OperationalError` after `within` seconds, those included that it spent behind another
+        batch; one that still waits there is then not sent.
+        """
+        loop = asyncio.get_running_loop()
         future: Future[bytes] = Future()
+        sending = _Sending(call, future, within, time.monotonic() + within)
         with self._lock:
-            self._waiting.append((call, future))
+            self._waiting.append(sending)
             start = not self._running
             self._running = True
+            watch = self._watcher is not loop or sending.deadline < self._due
+            if watch:
+                self._watcher, self._due = loop, sending.deadline
+        if watch:
+            loop.call_later(within + _GRACE, self._watch, loop)
         if start:
             threading.Thread(target=self._publish_all, name="cardoon-send", daemon=True).start()
         return await asyncio.wrap_future(future)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those whose time is over. What waits yet is never sent; what is being stored may be."""
+        now = time.monotonic()
+        with self._lock:
+            open_ones = [one for one in (*self._storing, *self._waiting) if not one.future.done()]
+            for one in open_ones:
+                if one.deadline <= now:
+                    text = f"publish: not confirmed within {one.within:g} seconds"
+                    _answer(one.future, error=OperationalError(text))
+            later = [one.deadline for one in open_ones if one.deadline > now]
+            self._watcher, self._due = (loop, min(later)) if later else (None, 0.0)
+        if later:
+            loop.call_later(min(later) - now + _GRACE, self._watch, loop)
 
     def _publish_all(self) -> None:
         while batch := self._take():
             self._publish_batch(batch)
 
-    def _publish_batch(self, batch: Sequence[tuple[Call, Future[bytes]]]) -> None:
+    def _publish_batch(self, batch: Sequence[_Sending]) -> None:
         try:
-            digests = self._publish([call for call, _ in batch])
+            digests = self._publish([one.call for one in batch])
         except OperationalError as error:
-            for _, future in batch:
-                future.set_exception(error)
+            for one in batch:
+                _answer(one.future, error=error)
         except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits to hear of it
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                _answer(batch[0].future, error=error)
                 return
-            for entry in batch:  # one caller's mistake must not be another's failure
-                self._publish_batch([entry])
+            for one in batch:  # one caller's mistake must not be another's failure
+                self._publish_batch([one])
         else:
-            for (_, future), digest in zip(batch, digests, strict=True):
-                future.set_result(digest)
+            for one, digest in zip(batch, digests, strict=True):
+                _answer(one.future, digest)
 
-    def _take(self) -> list[tuple[Call, Future[bytes]]]:
+    def _take(self) -> list[_Sending]:
         with self._lock:
-            batch = [entry for entry in self._waiting if entry[1].set_running_or_notify_cancel()]
+            self._storing = [
+                one
+                for one in self._waiting
+                if not one.future.done() and one.future.set_running_or_notify_cancel()
+            ]
             self._waiting = []
-            self._running = bool(batch)
-            return batch
+            self._running = bool(self._storing)
+            return self._storing
+
+
+def _answer(future: Future[bytes], digest: bytes = b"", *, error: Exception | None = None) -> None:
+    """Say how a send ended, unless that has been said: it may have taken too long meanwhile."""
+    try:
+        if error is None:
+            future.set_result(digest)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        return
 
 
 class ResultQueue(Collection[Handle]):

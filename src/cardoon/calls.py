@@ -123,7 +123,7 @@ class Calls:
         if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
             [digest] = await asyncio.to_thread(self._sign_and_store, [call], checked)
         else:
-            digest = await self._sends.send(call)
+            digest = await self._sends.send(call, within=self.settings.task_publish_timeout)
         if after_task_publish.receivers:  # here, in the context that `before_task_publish` had
             announce_published([call])
         convert = None if task.conversion is None else task.conversion.result

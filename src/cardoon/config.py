@@ -252,16 +252,23 @@ class Conf:
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set several settings, or, if one of them is wrong, none. Celery's old names will do."""
-        given = with_present_names({**(values or {}), **more}, known=OPTIONS)
+        self._explicit = {**self._explicit, **self._check({**(values or {}), **more})}
+        self._settings = None
+
+    def reset(self, values: Mapping[str, Any]) -> None:
+        """Set these, and take back whatever else was set by hand; or, if one is wrong, do nothing."""
+        self._explicit = self._check(values)
+        self._settings = None
+
+    def _check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        given = with_present_names(values, known=OPTIONS)
         for name in UNNEEDED.keys() & given.keys():
             logger.info("setting %s changes nothing here: %s", name, UNNEEDED[name])
-        checked = {
+        return {
             name: check_setting(name, value)
             for name, value in given.items()
             if name not in UNNEEDED
         }
-        self._explicit = {**self._explicit, **checked}
-        self._settings = None
 
     @property
     def explicit(self) -> Mapping[str, Any]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import socket
+import threading
 from collections.abc import Awaitable, Generator
 from typing import Any
 
@@ -56,17 +60,18 @@ class LoopRunner:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
         self._running: tuple[asyncio.Task[Any], Interruptible] | None = None
+        self._alarm: _Alarm | None = None
 
     def __call__(self, awaitable: Awaitable[Any]) -> Any:
         """Run to the end. An interrupt that reaches the loop is passed on to the coroutine."""
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        loop = self._runner.get_loop()
+        loop = self._get_loop()
         driven = Interruptible(awaitable)
         task = loop.create_task(_as_coroutine(driven))
         self._running = (task, driven)
+        alarm = self._alarm or contextlib.nullcontext()
         try:
-            return loop.run_until_complete(task)
+            with alarm:
+                return loop.run_until_complete(task)
         except INTERRUPTS as interrupt:
             if task.done():
                 raise
@@ -88,9 +93,47 @@ class LoopRunner:
 
     def close(self) -> None:
         """End the loop; safe twice."""
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+    def _get_loop(self) -> asyncio.AbstractEventLoop:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            if threading.current_thread() is threading.main_thread():
+                self._alarm = _Alarm(self._runner.get_loop())
+        return self._runner.get_loop()
+
+
+class _Alarm:
+    """Wakes the loop of the main thread when a signal comes, so that its handler runs at once.
+
+    A signal that another thread catches, or that comes a moment before the loop goes to sleep, ends no
+    system call of the main thread: its handler would run when something else wakes the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._theirs.setblocking(False)
+        self._before = -1
+        loop.add_reader(self._ours, self._ours.recv, 4096)
+
+    def __enter__(self) -> None:
+        self._before = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.set_wakeup_fd(self._before)
+
+    def close(self) -> None:
+        """Let go of the loop."""
+        self._loop.remove_reader(self._ours)
+        self._ours.close()
+        self._theirs.close()
 
 
 async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:

@@ -55,9 +55,9 @@ class TestSends:
         """Send a first call, and the named ones while it is being stored."""
         queue = SendQueue(store)
         store.let_go.clear()
-        first = asyncio.create_task(queue.send(call("first")))
+        first = asyncio.create_task(queue.send(call("first"), within=PATIENCE))
         await asyncio.to_thread(store.begun.wait, PATIENCE)
-        rest = [asyncio.create_task(queue.send(call(name))) for name in names]
+        rest = [asyncio.create_task(queue.send(call(name), within=PATIENCE)) for name in names]
         await asyncio.sleep(0)
         return first, rest
 
@@ -72,11 +72,65 @@ class TestSends:
         assert found == [b"first", b"a", b"b", b"c"]
         assert store.batches == [["first"], ["a", "b", "c"]]
 
+    async def late(self, store):
+        """Send one behind a store that does not answer, and look what becomes of it."""
+        queue = SendQueue(store)
+        store.let_go.clear()
+        first = asyncio.create_task(queue.send(call("first"), within=PATIENCE))
+        await asyncio.to_thread(store.begun.wait, PATIENCE)
+        with pytest.raises(OperationalError, match=r"^publish: not confirmed within 0.01 seconds$"):
+            await queue.send(call("late"), within=0.01)
+        store.let_go.set()
+        await first
+        await queue.send(call("next"), within=PATIENCE)
+
+    def test_a_send_behind_a_store_that_does_not_answer_fails_in_time_and_is_not_made_up_for(
+        self, store
+    ):
+        run(self.late(store))
+
+        assert store.batches == [["first"], ["next"]]
+
+    async def confirmed_too_late(self, store):
+        store.let_go.clear()
+        queue = SendQueue(store)
+        with pytest.raises(OperationalError, match="not confirmed within"):
+            await queue.send(call("first"), within=0.01)
+        store.let_go.set()
+        await queue.send(call("next"), within=PATIENCE)
+
+    def test_what_is_confirmed_too_late_stops_nobody(self, store):
+        run(self.confirmed_too_late(store))
+
+        assert store.batches == [["first"], ["next"]]
+
+    def test_the_sends_of_another_event_loop_fail_in_time_as_well(self, store):
+        queue = SendQueue(store)
+        run(queue.send(call("first"), within=PATIENCE))
+        store.let_go.clear()
+
+        with pytest.raises(OperationalError, match="not confirmed within"):
+            run(queue.send(call("late"), within=0.01))
+
+        store.let_go.set()
+
+    async def given_up(self, store):
+        store.let_go.clear()
+        sending = asyncio.create_task(SendQueue(store).send(call("first"), within=PATIENCE))
+        await asyncio.to_thread(store.begun.wait, PATIENCE)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        store.let_go.set()
+
+    def test_a_sender_that_is_cancelled_is_cancelled(self, store):
+        run(self.given_up(store))
+
     def test_the_thread_ends_and_another_begins(self, store):
         queue = SendQueue(store)
 
-        assert run(queue.send(call("a"))) == b"a"
-        assert run(queue.send(call("b"))) == b"b"
+        assert run(queue.send(call("a"), within=PATIENCE)) == b"a"
+        assert run(queue.send(call("b"), within=PATIENCE)) == b"b"
 
     @pytest.mark.parametrize(("name", "kind"), [("bad", EncodeError), ("odd", ZeroDivisionError)])
     def test_the_mistake_of_one_is_not_the_failure_of_another(self, store, name, kind):
@@ -95,8 +149,8 @@ class TestSends:
         queue = SendQueue(store)
 
         with pytest.raises(ZeroDivisionError):
-            run(queue.send(call("odd")))
-        assert run(queue.send(call("a"))) == b"a"
+            run(queue.send(call("odd"), within=PATIENCE))
+        assert run(queue.send(call("a"), within=PATIENCE)) == b"a"
 
     def test_what_was_cancelled_before_it_was_taken_is_not_sent(self, store):
         async def scenario():

@@ -346,3 +346,23 @@ class TestStateDirectory:
         settings = Settings(state_directory=str(tmp_path / "state"))
 
         assert config.find_state_directory(settings) == tmp_path / "state"
+
+
+def test_a_reset_takes_back_what_was_set_by_hand():
+    conf = Conf({"CARDOON_TASK_DEFAULT_PRIORITY": "3"})
+    conf.update(task_default_queue="slow", task_default_priority=5)
+
+    conf.reset({"task_ignore_result": True})
+
+    assert dict(conf.explicit) == {"task_ignore_result": True}
+    assert (conf.task_default_queue, conf.task_default_priority) == ("celery", 3)
+
+
+def test_a_reset_with_a_wrong_value_changes_nothing():
+    conf = Conf({})
+    conf.update(task_default_queue="slow")
+
+    with pytest.raises(ImproperlyConfigured, match="task_ignore_result"):
+        conf.reset({"task_ignore_result": "maybe"})
+
+    assert conf.task_default_queue == "slow"

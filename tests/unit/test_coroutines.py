@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -178,6 +179,48 @@ def test_an_interrupt_by_a_signal_reaches_the_coroutine(runner):
     finally:
         signal.signal(signal.SIGUSR1, before)
         other.join()
+
+
+def test_a_signal_that_another_thread_catches_reaches_the_coroutine_as_well(runner):
+    begun, over = threading.Event(), threading.Event()
+
+    async def task():
+        started = time.monotonic()
+        try:
+            begun.set()
+            await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+        except SoftTimeLimitExceeded:
+            return time.monotonic() - started
+
+    def ring(*_):
+        raise SoftTimeLimitExceeded
+
+    def interrupt():
+        assert begun.wait(PATIENCE)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        os.kill(os.getpid(), signal.SIGUSR1)
+        over.wait(PATIENCE)
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # so that this one does not
+    other = threading.Thread(target=interrupt)
+    other.start()
+    try:
+        assert runner(task()) < PATIENCE / 2, "something else has woken the loop"
+    finally:
+        over.set()
+        other.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_signal_wakes_otherwise_is_left_as_it_was(runner):
+    before = signal.set_wakeup_fd(-1)
+    try:
+        runner(asyncio.sleep(0))
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(before)
 
 
 def test_an_interrupt_that_the_coroutine_raised_itself_goes_on(runner):

@@ -92,6 +92,97 @@ def test_an_attribute_that_is_no_app_is_an_error(project):
         load_app("place:nothing")
 
 
+def test_an_attribute_may_be_a_path(project):
+    write(
+        project,
+        "place.py",
+        APP.format(name="app", main="deep") + "class shop:\n    queue = app\n",
+    )
+
+    assert load_app("place:shop.queue").main == "deep"
+
+
+@pytest.mark.parametrize("target", ["place.celery", "place.inner.celery"])
+def test_an_attribute_may_stand_behind_a_dot(project, target):
+    write(project, "place/__init__.py", APP.format(name="celery", main="found"))
+    write(project, "place/inner.py", APP.format(name="celery", main="found"))
+
+    assert load_app(target).main == "found"
+
+
+def test_a_module_comes_before_an_attribute_of_the_same_name(project):
+    write(project, "place/__init__.py", APP.format(name="celery", main="attribute"))
+    write(project, "place/celery.py", APP.format(name="app", main="module"))
+
+    assert load_app("place.celery").main == "module"
+
+
+def test_an_app_may_be_made_by_a_function(project):
+    source = APP.format(name="made", main="made").replace("\n", "\n    ").rstrip()
+    write(project, "place.py", f"def make():\n    {source}\n    return made\n")
+
+    assert load_app("place:make()").main == "made"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("place:make", r"place.make is not a Cardoon app; write place:make\(\) to call it"),
+        ("place:make()", r"what place.make\(\) returns is not a Cardoon app"),
+        ("place:five()", r"place.five is not a function"),
+        ("place:nothing()", r"place.nothing is not a function"),
+        ("place:make(1)", r"'make\(1\)' is not an attribute"),
+        ("place:a..b", r"'a..b' is not an attribute"),
+        ("place", r"no Cardoon app in place; write place:make_celery\(\) to call it"),
+    ],
+)
+def test_what_does_not_make_an_app_is_an_error_that_says_what_to_write(project, target, message):
+    write(project, "place.py", "five = 5\ndef make(): ...\ndef make_celery(): ...\n")
+
+    with pytest.raises(ImproperlyConfigured, match=message):
+        load_app(target)
+
+
+FLASK = """
+from flask import Flask, current_app, request
+from cardoon import Cardoon
+
+def create_app():
+    made = Flask("shop")
+    made.extensions[{key!r}] = Cardoon("found", set_as_current=False)
+    return made
+"""
+
+
+@pytest.mark.parametrize("key", ["celery", "cardoon"])
+def test_a_flask_application_leads_to_its_app(project, key):
+    write(project, "place.py", FLASK.format(key=key))
+    write(project, "other.py", "from place import *\nflask_app = create_app()\n")
+
+    assert load_app("place:create_app()").main == "found"
+    assert load_app("other:flask_app").main == "found"
+    assert load_app("other").main == "found"
+
+
+def test_flasks_own_make_celery_module_is_found(project):
+    write(project, "place.py", FLASK.format(key="celery"))
+    write(
+        project,
+        "make_celery.py",
+        "from place import create_app\nflask_app = create_app()\n"
+        'celery_app = flask_app.extensions["celery"]\n',
+    )
+
+    assert load_app("make_celery").main == "found"
+
+
+def test_a_flask_application_without_app_is_not_one(project):
+    write(project, "place.py", "from flask import Flask\napp = Flask('shop')\n")
+
+    with pytest.raises(ImproperlyConfigured, match="no Cardoon app in place"):
+        load_app("place")
+
+
 def test_a_module_without_app_is_an_error(project):
     write(project, "place.py", "x = 1\n")
 

@@ -17,6 +17,7 @@ from cardoon.exceptions import RefusedError, RemoteError, TaskRevokedError
 from cardoon.message.serializers import JSON
 from cardoon.result import AsyncResult, EagerResult, describe_exception, rebuild_exception
 from cardoon.sender import Handle, Report, Revocation
+from cardoon.standin import Current
 
 
 class Shelf:
@@ -105,6 +106,27 @@ def test_without_a_result_a_task_is_pending():
     assert (result.name, result.worker, result.retries) == (None, None, 0)
     assert not result.ready()
     assert result.maybe_throw() is None
+
+
+def test_an_id_alone_is_asked_for_through_the_current_app(app, monkeypatch):
+    current = Current()
+    current.choose_here(app)
+    monkeypatch.setattr("cardoon.app._current", current)
+    other = Shelf(report(states.SUCCESS, {"result": 5}))
+
+    assert AsyncResult("t1").source is app
+    assert AsyncResult("t1", app=other).get() == 5
+
+
+@pytest.mark.parametrize(
+    ("place", "nothing"),
+    [("cardoon.app._current", Current()), ("cardoon.result.single._default_sources", [])],
+)
+def test_without_an_app_nobody_can_be_asked(monkeypatch, place, nothing):
+    monkeypatch.setattr(place, nothing)
+
+    with pytest.raises(exceptions.ImproperlyConfigured, match="there is no app yet"):
+        AsyncResult("t1")
 
 
 def test_a_state_on_the_way_is_read_anew_and_a_final_one_once():

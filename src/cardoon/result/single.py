@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from cardoon import states
 from cardoon.context import current_request
-from cardoon.exceptions import CardoonError, RemoteError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.exceptions import (
+    CardoonError,
+    ImproperlyConfigured,
+    RemoteError,
+    TimeoutError,  # noqa: A004  # Celery's name
+)
 from cardoon.message.serializers import decode_body
 from cardoon.result.described import rebuild_exception
 from cardoon.sender import Handle, Report, Revocation, Sender
@@ -76,8 +81,12 @@ def set_default_source(find: Callable[[], ResultSource]) -> None:
 
 def find_source(backend: Any = None) -> ResultSource:
     """Where `app.backend` reads, or the current app; `ImproperlyConfigured` if there is none."""
-    found: ResultSource = _default_sources[0]() if backend is None else backend.source
-    return found
+    if backend is not None:
+        found: ResultSource = backend.source
+        return found
+    if not _default_sources:
+        raise ImproperlyConfigured("there is no app yet; create one with Cardoon(...)")
+    return _default_sources[0]()
 
 
 class AsyncResult(Generic[R]):

@@ -1,0 +1,1 @@
+"""A service that counts the words of texts in the background."""
