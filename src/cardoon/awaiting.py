@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import NamedTuple
 
 from cardoon.exceptions import CardoonError, OperationalError
-from cardoon.sender import Call, Handle, Report, Sender
+from cardoon.sender import Call, Handle, Receipt, Report, Sender
 
 _GRACE = 0.25
 """Seconds by which the store's own error, which says more, may come later than it should."""
@@ -23,7 +23,7 @@ class _Sending(NamedTuple):
     """A call that somebody waits to hear of."""
 
     call: Call
-    future: Future[bytes]
+    future: Future[Receipt]
     within: float
     deadline: float
     """By the monotonic clock."""
@@ -32,7 +32,7 @@ class _Sending(NamedTuple):
 class SendQueue:
     """Publishes what coroutines send, in batches: all that gathered while the last one was stored."""
 
-    def __init__(self, publish: Callable[[Sequence[Call]], Sequence[bytes]]) -> None:
+    def __init__(self, publish: Callable[[Sequence[Call]], Sequence[Receipt]]) -> None:
         self._publish = publish
         self._lock = threading.Lock()  # protects all below
         self._waiting: list[_Sending] = []
@@ -43,14 +43,14 @@ class SendQueue:
         self._due = 0.0
         """When it does so next."""
 
-    async def send(self, call: Call, *, within: float) -> bytes:
-        """Publish one call; returns its request digest when it is stored.
+    async def send(self, call: Call, *, within: float) -> Receipt:
+        """Publish one call; returns its receipt when it is stored.
 
         Raises `OperationalError` after `within` seconds, those included that it spent behind another
         batch; one that still waits there is then not sent.
         """
         loop = asyncio.get_running_loop()
-        future: Future[bytes] = Future()
+        future: Future[Receipt] = Future()
         sending = _Sending(call, future, within, time.monotonic() + within)
         with self._lock:
             self._waiting.append(sending)
@@ -85,7 +85,7 @@ class SendQueue:
 
     def _publish_batch(self, batch: Sequence[_Sending]) -> None:
         try:
-            digests = self._publish([one.call for one in batch])
+            receipts = self._publish([one.call for one in batch])
         except OperationalError as error:
             for one in batch:
                 _answer(one.future, error=error)
@@ -96,8 +96,8 @@ class SendQueue:
             for one in batch:  # one caller's mistake must not be another's failure
                 self._publish_batch([one])
         else:
-            for one, digest in zip(batch, digests, strict=True):
-                _answer(one.future, digest)
+            for one, receipt in zip(batch, receipts, strict=True):
+                _answer(one.future, receipt)
 
     def _take(self) -> list[_Sending]:
         with self._lock:
@@ -111,11 +111,13 @@ class SendQueue:
             return self._storing
 
 
-def _answer(future: Future[bytes], digest: bytes = b"", *, error: Exception | None = None) -> None:
+def _answer(
+    future: Future[Receipt], receipt: Receipt = b"", *, error: Exception | None = None
+) -> None:
     """Say how a send ended, unless that has been said: it may have taken too long meanwhile."""
     try:
         if error is None:
-            future.set_result(digest)
+            future.set_result(receipt)
         else:
             future.set_exception(error)
     except InvalidStateError:

@@ -9,6 +9,9 @@ put back, kept as a dead letter or kept in the quarantine.
         |           |           +-- lease expired -+
         +--> dormant, until the messages that it waits for have ended, or one has failed
 
+One that is ready may have to let others pass: while as many as its `Limit` allows are leased, or until
+the next of its key may begin. And one whose `Unique` key is taken is not stored at all.
+
 Every claim raises `Delivery.attempt`, the fencing token: whoever names an older one in `extend` or
 `settle` has lost the message, and changes nothing.
 
@@ -18,7 +21,7 @@ A driver passes the suite in `cardoon.testing` or does not ship.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -32,6 +35,9 @@ takes it. As much as the largest single message may have."""
 
 STRAY_GRACE_SECONDS = 10.0
 """How long after its sending a message may wait for one that is nowhere."""
+
+RATE_SLACK_SECONDS = 0.05
+"""How much later than allowed a message may be leased without that being lost to the rate of its key."""
 
 
 class Predecessor(NamedTuple):
@@ -51,6 +57,26 @@ class Trigger(enum.Enum):
     """Its one predecessor failed. If that succeeds or was skipped, the message is deleted unread."""
 
 
+class Unique(NamedTuple):
+    """What a message shares with those that need not be stored beside it."""
+
+    key: str
+    """Whose arguments' text it must not tell; see `cardoon.bounds`."""
+    period: float = 0.0
+    """Seconds from its sending for which it is the only one, though it may have ended."""
+
+
+class Limit(NamedTuple):
+    """Which messages take turns, and how. What the latest send of a key says counts for all of it."""
+
+    key: str
+    """Whose arguments' text it must not tell; see `cardoon.bounds`."""
+    most: int = 0
+    """So many are leased at a time, over all queues and workers; 0 for any number."""
+    gap: float = 0.0
+    """Seconds from one lease to the next, on average; 0 for none."""
+
+
 class Outgoing(NamedTuple):
     """One message to publish. Everything but the frame is a hint that is not signed."""
 
@@ -67,6 +93,9 @@ class Outgoing(NamedTuple):
     trigger: Trigger = Trigger.SUCCESS
     delay: float = 0.0
     """Seconds from the end of its last predecessor until it may run; `run_at` holds as well."""
+    unique: Unique | None = None
+    """Only a `Limiting` broker takes it, and `limit`."""
+    limit: Limit | None = None
 
 
 Input = gate.Input
@@ -151,8 +180,13 @@ class Broker(Protocol):
         """Make the queues; doing it again changes nothing."""
         ...
 
-    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
-        """Store all or none, durably, before returning; raise after `timeout` seconds."""
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:
+        """Store all or none, durably, before returning; raise after `timeout` seconds.
+
+        Returns who stands in for whom: by the id of each message that is not stored because of its
+        `unique`, the id of the one that is stored or was within its period. That may be its own, where
+        it was sent before.
+        """
         ...
 
     def receive(
@@ -160,7 +194,8 @@ class Broker(Protocol):
     ) -> Sequence[Delivery]:
         """Lease up to `limit` due messages for `lease` seconds, the most urgent first.
 
-        Waits up to `timeout` seconds for the first one. Queues are served in turn.
+        Waits up to `timeout` seconds for the first one. Queues are served in turn. Messages whose
+        limit is reached hold up no others.
         """
         ...
 
@@ -214,6 +249,9 @@ class Transactional(Protocol):
         Loans end one after the other, then all that was sent is stored, then the outcomes arrive; so
         what one completion publishes may wait for what another one ends. The first outcome of an id
         counts, and is kept for as long as a message is that waits or waited for it.
+
+        What a completion publishes is stored even where it is not unique, since it takes the place of
+        one that ended: a key that another message holds stays with that one.
         """
         ...
 
@@ -231,6 +269,39 @@ class Maintained(Protocol):
         neither stored nor kept nor ended. Not within `STRAY_GRACE_SECONDS` of their sending, but within
         a minute after that, or after their predecessor was lost.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitUse:
+    """A key whose limit holds messages back at this moment."""
+
+    key: str
+    most: int
+    gap: float
+    """As in `Limit`."""
+    running: int
+    """Leased."""
+    waiting: int
+    """Due, in all queues."""
+    opens_in: float | None
+    """Seconds until the rate allows the next one; None where only an end does."""
+
+
+@runtime_checkable
+class Limiting(Protocol):
+    """A broker that takes messages with `unique` and `limit`.
+
+    A `Unique` key is free again, and a leased message counts no longer against its `Limit`, in the step
+    in which it ends, goes back or is taken back: there is no lock and no counter that could outlive it.
+    One that is acknowledged, kept or deleted has ended, and so no other may stand behind it.
+
+    Of the due messages of a key the most urgent is leased first, and of those the oldest. The one
+    that is leased at `now` sets the moment of the next to `max(moment, now - RATE_SLACK_SECONDS) + gap`.
+    """
+
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
         ...
 
 
@@ -259,6 +330,8 @@ class QueueDepth:
     leased: int
     oldest: float | None
     """Age of the oldest ready message, in seconds."""
+    limited: int = 0
+    """Due, but held back by the limit of their key; not counted as ready."""
 
 
 class Kept(enum.StrEnum):
@@ -294,7 +367,7 @@ class Inspectable(Protocol):
         ...
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
         ...
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
@@ -302,7 +375,11 @@ class Inspectable(Protocol):
         ...
 
     def restore(self, where: Kept, numbers: Sequence[int]) -> int:
-        """Put kept messages back in their queues with a clean record; return how many."""
+        """Put kept messages back in their queues with a clean record; return how many.
+
+        Not those whose id or unique key is in a queue again. Their limit is the one that counts for
+        their key, and where there is none, the one that did when they were put away.
+        """
         ...
 
     def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:

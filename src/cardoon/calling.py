@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
+from cardoon import bounds
+from cardoon.bounds import Bounds, KeySource, NameArguments
 from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.contents import COMPRESSIONS, accept, find_content, join_codec
@@ -85,6 +87,11 @@ class CallOptions:
     timeout: float | None = None
     """Seconds until a publish that has not been confirmed raises."""
     add_to_parent: bool = True
+    unique: bool | float | None = None
+    unique_key: KeySource | None = None
+    concurrency_limit: int | None = None
+    limit_key: KeySource | None = None
+    cluster_rate_limit: str | float | None = None
 
 
 OPTION_NAMES = frozenset(f.name for f in dataclasses.fields(CallOptions))
@@ -107,6 +114,8 @@ class CallDefaults(NamedTuple):
     """What task and routes say of the queue, for a call that names a routing key only."""
     per_call: PerCall | None = None
     """Decides anew for each call, where that depends on more than the task's name."""
+    bounds: Bounds | None = None
+    name_arguments: NameArguments | None = None
 
 
 PerCall: TypeAlias = (
@@ -161,7 +170,7 @@ def make_call(
     `queue` is the one that the options lead to by the settings, where they name any. `embed` is what the body
     says besides the arguments, `told` what its signed headers say.
     """
-    is_plain = options is NO_OPTIONS and not (embed or told)
+    is_plain = options is NO_OPTIONS and not (embed or told) and defaults.bounds is None
     if is_plain and defaults.expires is None and defaults.shadow is None:
         return Call(
             task=name,
@@ -183,6 +192,20 @@ def make_call(
         new_id=new_id,
         queue=queue,
     )
+    own = bounds.said_by(options)
+    wanted = defaults.bounds if own is None else own.over(defaults.bounds)
+    if wanted is not None:
+        unique, limit = bounds.bind(
+            name,
+            *body,
+            wanted,
+            name_arguments=defaults.name_arguments,
+            is_composed="compose" in (embed or {}),
+        )
+        if unique is not None or limit is not None:
+            # Only what is there till its end can be counted, whenever the task would be acknowledged.
+            told = {**(told or {}), "bound": True}
+            made = made._replace(unique=unique, limit=limit)
     return made._replace(headers=_headers(defaults, options, told))
 
 
@@ -336,6 +359,11 @@ _PARSERS: Mapping[str, Parser] = {
     "retry_policy": publish_policy,
     "timeout": seconds(0.001, 3600),
     "add_to_parent": boolean,
+    "unique": bounds.uniqueness,
+    "unique_key": bounds.key_source,
+    "concurrency_limit": bounds.places,
+    "limit_key": bounds.key_source,
+    "cluster_rate_limit": bounds.cluster_rate,
 }
 
 

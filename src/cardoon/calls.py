@@ -33,7 +33,7 @@ from cardoon.result import AsyncResult as _AsyncResult
 from cardoon.result import EagerResult
 from cardoon.retrying import publish_delays, publish_until
 from cardoon.routing import AMQP, Router
-from cardoon.sender import Call, Handle, Report, Sender
+from cardoon.sender import Call, Duplicate, Handle, Receipt, Report, Sender
 from cardoon.signals import after_task_publish, before_task_publish
 from cardoon.task import Task as _Task
 from cardoon.workflow import make_calls
@@ -76,14 +76,13 @@ class Calls:
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
         return self._publish([call], checked, task)[0]
 
-    def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
+    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt]:
         """Send a canvas: all its steps or none."""
         told = {name: steps[0].options.get(name) for name in _PUBLISH_OPTIONS} if steps else {}
         calls = make_calls(self, steps)
-        digests = self._sign_and_store(calls, check_options(told))
-        if after_task_publish.receivers:
-            announce_published(calls)
-        return digests
+        receipts = self._sign_and_store(calls, check_options(told))
+        _announce_sent(calls, receipts)
+        return receipts
 
     def send_calls(
         self, task: _Task[..., Any], calls: Iterable[Any], **options: Any
@@ -121,13 +120,11 @@ class Calls:
             args, kwargs = _dumped(task, args, kwargs)
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
         if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
-            [digest] = await asyncio.to_thread(self._sign_and_store, [call], checked)
+            [receipt] = await asyncio.to_thread(self._sign_and_store, [call], checked)
         else:
-            digest = await self._sends.send(call, within=self.settings.task_publish_timeout)
-        if after_task_publish.receivers:  # here, in the context that `before_task_publish` had
-            announce_published([call])
-        convert = None if task.conversion is None else task.conversion.result
-        return _AsyncResult(call.id, source=self, request=digest, convert=convert)
+            receipt = await self._sends.send(call, within=self.settings.task_publish_timeout)
+        # In the context that `before_task_publish` had.
+        return self._results_of([call], [receipt], task)[0]
 
     def send_task(
         self,
@@ -298,17 +295,22 @@ class Calls:
     def _publish(
         self, calls: Sequence[Call], options: CallOptions, task: _Task[..., Any] | None = None
     ) -> list[_AsyncResult[Any]]:
-        digests = self._sign_and_store(calls, options)
-        if after_task_publish.receivers:
-            announce_published(calls)
+        return self._results_of(calls, self._sign_and_store(calls, options), task)
+
+    def _results_of(
+        self, calls: Sequence[Call], receipts: Sequence[Receipt], task: _Task[..., Any] | None
+    ) -> list[_AsyncResult[Any]]:
+        """The handles on what was sent, which is announced."""
+        _announce_sent(calls, receipts)
         conversion = None if task is None else task.conversion
         convert = None if conversion is None else conversion.result
-        return [
-            _AsyncResult(call.id, source=self, request=digest, convert=convert)
-            for call, digest in zip(calls, digests, strict=True)
-        ]
+        results: list[_AsyncResult[Any]] = []
+        for call, receipt in zip(calls, receipts, strict=True):
+            results.append(_AsyncResult(call.id, source=self, convert=convert))
+            results[-1].take(receipt)
+        return results
 
-    def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[bytes]:
+    def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[Receipt]:
         settings = self.settings
         timeout = options.timeout or settings.task_publish_timeout
         again = settings.task_publish_retry if options.retry is None else options.retry
@@ -328,6 +330,13 @@ def _dumped(
     if task.conversion is None:
         return args, kwargs
     return task.conversion.dump_arguments(args, kwargs)
+
+
+def _announce_sent(calls: Sequence[Call], receipts: Sequence[Receipt]) -> None:
+    """Tell the receivers of `after_task_publish`, if any, of those calls that were stored."""
+    if after_task_publish.receivers:
+        sent = zip(calls, receipts, strict=True)
+        announce_published([call for call, receipt in sent if not isinstance(receipt, Duplicate)])
 
 
 def _split_call(name: str, call: object) -> tuple[Sequence[Any], Mapping[str, Any]]:

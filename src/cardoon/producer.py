@@ -14,7 +14,15 @@ from typing import Any
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS
 from cardoon.backend import ResultBackend, SealedResult
-from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing, Predecessor, Trigger
+from cardoon.broker import (
+    Broadcaster,
+    Broker,
+    Inspectable,
+    Limiting,
+    Outgoing,
+    Predecessor,
+    Trigger,
+)
 from cardoon.deployment import Deployment
 from cardoon.exceptions import (
     CardoonError,
@@ -28,7 +36,7 @@ from cardoon.message.protocol import Kind, Take
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.signing import Draft, Signed
-from cardoon.sender import Call, Handle, Report, Revocation
+from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +82,7 @@ class Producer:
         """The broker and the result backend, for a worker in the same process."""
         return self._broker, self._backend
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish; see `Sender.send`."""
         return self._commits.commit(calls, timeout=timeout) if calls else []
 
@@ -166,13 +174,11 @@ class Producer:
         self._broker.close()
         self.audit.close()
 
-    def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[bytes]:
+    def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[Receipt]:
         signed = self._signer.sign([call_draft(call) for call in calls])
-        self._broker.publish(
-            outgoing_of(calls, signed),
-            timeout=timeout,
-        )
-        return [one.request for one in signed]
+        outgoing = outgoing_of(calls, signed, self._broker)
+        stand_ins = self._broker.publish(outgoing, timeout=timeout)
+        return receipts_of(calls, [one.request for one in signed], stand_ins)
 
     def _need_backend(self) -> Any:
         if self._backend is None:
@@ -246,14 +252,14 @@ class GroupCommit:
     one batch. Nothing is delayed on purpose, so a lone sender pays nothing (message-security 7.2).
     """
 
-    def __init__(self, publish: Callable[[Sequence[Call], float], Sequence[bytes]]) -> None:
+    def __init__(self, publish: Callable[[Sequence[Call], float], Sequence[Receipt]]) -> None:
         self._publish = publish
         self._lock = threading.Lock()  # protects the two below
         self._waiting: list[_Batch] = []
         self._led = False
 
-    def commit(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
-        """Publish these calls, alone or with others; return their request digests."""
+    def commit(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
+        """Publish these calls, alone or with others; return their receipts."""
         batch = _Batch(calls)
         with self._lock:
             self._waiting.append(batch)
@@ -346,7 +352,7 @@ class _Batch:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
-        self.digests: Sequence[bytes] | None = None
+        self.digests: Sequence[Receipt] | None = None
         self.error: CardoonError | None = None
         self.leads = False
         self.woken = threading.Event()
@@ -423,8 +429,8 @@ def call_draft(call: Call) -> Draft:
     )
 
 
-def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed]) -> list[Outgoing]:
-    """What the broker is told of calls that were signed together."""
+def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed], broker: Broker) -> list[Outgoing]:
+    """What this broker is told of calls that were signed together."""
     outgoing = []
     for call, one in zip(calls, signed, strict=True):
         message = Outgoing(call.queue, call.id, one.frame, call.priority, call.eta)
@@ -432,6 +438,14 @@ def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed]) -> list[Outgoin
             trigger = Trigger.FAILURE if call.take is Take.FAILURE else Trigger.SUCCESS
             after = tuple(Predecessor(calls[at].id, signed[at].request) for at in call.after)
             message = message._replace(after=after, trigger=trigger, delay=call.delay)
+        if call.unique is not None or call.limit is not None:
+            if not isinstance(broker, Limiting):
+                raise ImproperlyConfigured(
+                    f"{call.task}: this broker can keep no task unique, and no limit over all "
+                    "workers; use sqlite:///, or leave unique, concurrency_limit and "
+                    "cluster_rate_limit out"
+                )
+            message = message._replace(unique=call.unique, limit=call.limit)
         outgoing.append(message)
     return outgoing
 

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cardoon.bounds import said_by
 from cardoon.calling import NO_OPTIONS, OPTION_NAMES, CallDefaults, CallOptions, choose_codec
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError, QueueNotFound
@@ -236,11 +237,11 @@ class Router:
         route: Route = {}
         for entry in self.settings.task_routes:
             if not isinstance(entry, RouteTable):
-                return self._merged(own, {})._replace(per_call=decide)
+                return self._merged(own, {}, task)._replace(per_call=decide)
             if found := entry.find(name):
                 route = found[1]
                 break
-        made = self._merged(own, route)
+        made = self._merged(own, route, task)
         if route.keys() & _PER_CALL_OPTIONS:
             return made._replace(per_call=decide)
         try:
@@ -278,7 +279,7 @@ class Router:
         """`CallDefaults.per_call`."""
         given = {**own, **_given(options)}
         route, _ = self.lookup(name, args, kwargs, given, task)
-        made = self._merged(own, route)
+        made = self._merged(own, route, task)
         if _place_of(options) == _NOWHERE:
             made = made._replace(queue=self.queues.find(made.place))
         changed: dict[str, Any] = {}
@@ -288,7 +289,7 @@ class Router:
             changed["countdown"] = route["countdown"]
         return dataclasses.replace(options, **changed) if changed else options, made
 
-    def _merged(self, own: Mapping[str, Any], route: Route) -> CallDefaults:
+    def _merged(self, own: Mapping[str, Any], route: Route, task: Any) -> CallDefaults:
         """The task's options, then the route's, then the settings'; the queue is to be found yet."""
         said = {**route, **own}
         settings = self.settings
@@ -307,6 +308,8 @@ class Router:
             ignore_result=said.get("ignore_result", settings.task_ignore_result),
             shadow=said.get("shadow"),
             place=_merge(_place(own), _place(route)),
+            bounds=None if task is None else said_by(task),
+            name_arguments=None if task is None else task.name_arguments,
         )
 
     def _load(self, entry: Entry) -> Any:

@@ -8,8 +8,9 @@ that runs tasks it asks the worker to, because such a process holds no key and n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from cardoon.broker import Limit, Unique
 from cardoon.message.protocol import GroupMember, Take
 
 NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -45,6 +46,31 @@ class Call(NamedTuple):
     take: Take = Take.RESULT
     delay: float = 0.0
     """Seconds from their end until it may run."""
+    unique: Unique | None = None
+    limit: Limit | None = None
+
+
+class Duplicate(NamedTuple):
+    """A call was not sent, because it is unique and was sent before."""
+
+    id: str
+    """Of the one that was sent before."""
+
+
+Receipt: TypeAlias = bytes | Duplicate
+"""Of one call: the request digest of its message (`Handle.request`), or that there is none."""
+
+
+def receipts_of(
+    calls: Sequence[Call], digests: Sequence[bytes], stand_ins: Mapping[str, str]
+) -> Sequence[Receipt]:
+    """What became of calls, of which a broker says who stands in for whom."""
+    if not stand_ins:
+        return digests
+    return [
+        Duplicate(stand_ins[call.id]) if call.id in stand_ins else digest
+        for call, digest in zip(calls, digests, strict=True)
+    ]
 
 
 class Handle(NamedTuple):
@@ -80,8 +106,8 @@ class Revocation(NamedTuple):
 class Sender(Protocol):
     """Blocking, safe from threads. Raises `OperationalError` where the store does not answer."""
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
-        """Sign and publish, all or none; return each message's request digest (`Handle.request`).
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
+        """Sign and publish, all or none; return a receipt for each.
 
         Durable on return. Raises `OperationalError` after `timeout` seconds.
         """

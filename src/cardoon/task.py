@@ -12,14 +12,14 @@ from typing import (
     Any,
     Generic,
     ParamSpec,
-    Protocol,
     TypeVar,
 )
 
+from cardoon.application import Application
+from cardoon.bounds import KeySource, said_by
 from cardoon.calling import CallDefaults, check_options, check_text, to_epoch
 from cardoon.canvas import Signature, chunks, group, xmap, xstarmap
 from cardoon.canvas.steps import ACCUMULATE
-from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.context import Request, carrying_out, current_request
 from cardoon.conversion import Conversion, conversion_of
@@ -33,9 +33,8 @@ from cardoon.exceptions import (
 )
 from cardoon.message.serializers import encode_body
 from cardoon.queues import Queue
-from cardoon.result import AsyncResult, EagerResult, ResultSource
+from cardoon.result import AsyncResult, EagerResult
 from cardoon.retrying import NO_LIMIT, retry_limit
-from cardoon.routing import Router
 from cardoon.task_options import CALL_OPTIONS, TASK_OPTIONS, ArgumentCheck, check_task_options
 
 P = ParamSpec("P")
@@ -45,69 +44,6 @@ _UNSET = object()
 _POSITIONAL = frozenset(
     {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
 )
-
-
-class Eager(Protocol):
-    """Runs tasks on the spot, and describes calls to make later."""
-
-    def run_eagerly(
-        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> EagerResult[Any]:
-        """Run one call here and now."""
-        ...
-
-    def signature(
-        self,
-        name: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        immutable: bool = False,
-        options: Mapping[str, Any] | None = None,
-    ) -> Signature:
-        """A signature bound to this app."""
-        ...
-
-
-class Routed(Protocol):
-    """Knows where messages go."""
-
-    @property
-    def router(self) -> Router:
-        """What decides that, by the settings of this moment."""
-        ...
-
-
-class Application(ResultSource, Eager, Routed, Protocol):
-    """What a task needs of the app it belongs to."""
-
-    @property
-    def settings(self) -> Settings:
-        """The frozen settings of this moment."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """Where time comes from."""
-        ...
-
-    def send(
-        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> AsyncResult[Any]:
-        """Sign and publish one call."""
-        ...
-
-    def send_calls(
-        self, task: Task[..., Any], calls: Iterable[Any], **options: Any
-    ) -> list[AsyncResult[Any]]:
-        """Sign and publish many calls of one task, all or none."""
-        ...
-
-    async def asend(
-        self, task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], **options: Any
-    ) -> AsyncResult[Any]:
-        """`send` without blocking the event loop."""
-        ...
 
 
 class Task(Generic[P, R]):
@@ -138,6 +74,16 @@ class Task(Generic[P, R]):
     max_crashes: int | None = None
     rate_limit: str | float | None = None
     """Starts per second, or "10/m", "100/h", for each worker."""
+    unique: bool | float | None = None
+    """True: no second call while one is stored. Seconds: nor within so many after its sending."""
+    unique_key: str | KeySource | None = None
+    """Arguments that make two calls the same; by default all. Or a callable that makes text of them."""
+    concurrency_limit: int | None = None
+    """How many may run at a time, over all workers."""
+    limit_key: str | KeySource | None = None
+    """As `unique_key`: those with equal ones share the two limits; by default all of the task."""
+    cluster_rate_limit: str | float | None = None
+    """As `rate_limit`, over all workers."""
     time_limit: float | None = None
     soft_time_limit: float | None = None
     serializer: str | None = None
@@ -398,6 +344,8 @@ class Task(Generic[P, R]):
         """Make the task part of an app."""
         self._application = application
         self._defaults = None
+        if (bounds := said_by(self)) is not None:
+            self._arguments().check_names(bounds)
 
     def overlay(self, attributes: Mapping[str, Any]) -> None:
         """Lay attributes over the task's own, in place of those that were laid over it before."""
@@ -422,9 +370,11 @@ class Task(Generic[P, R]):
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """`InvalidTaskError` for arguments that the body does not take."""
         if self.typing:
-            if self._argument_check is None:
-                self._argument_check = ArgumentCheck(self.name, self.run)
-            self._argument_check(args, kwargs)
+            self._arguments()(args, kwargs)
+
+    def name_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a call by name, defaults included; `InvalidTaskError` if they do not fit."""
+        return self._arguments().names(args, kwargs)
 
     @cached_property
     def conversion(self) -> Conversion | None:
@@ -451,6 +401,11 @@ class Task(Generic[P, R]):
         said = {name: value for name, value in own.items() if value is not None}
         said["max_retries"] = self._most_retries()
         return self.app.router.defaults(self.name, said, self)
+
+    def _arguments(self) -> ArgumentCheck:
+        if self._argument_check is None:
+            self._argument_check = ArgumentCheck(self.name, self.run)
+        return self._argument_check
 
     def _most_retries(self) -> int:
         """What is signed: as many as the task may ask for, by itself or through `autoretry_for`."""

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cardoon import bounds
 from cardoon.exceptions import InvalidTaskError
 from cardoon.option import (
     Parser,
@@ -48,12 +49,15 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "acks_on_failure_or_timeout": _FLAG,
     "autoretry_for": _exceptions,
     "bind": boolean,
+    "cluster_rate_limit": optional(bounds.cluster_rate),
     "compression": optional(text),
+    "concurrency_limit": optional(bounds.places),
     "default_retry_delay": seconds(0, 366 * 86400),
     "dont_autoretry_for": _exceptions,
     "exchange": optional(exchange_name),
     "expires": optional(expiry),
     "ignore_result": _FLAG,
+    "limit_key": optional(bounds.key_source),
     "max_crashes": optional(integer(1, 100)),
     "max_retries": optional(integer(0, NO_LIMIT - 1)),
     "priority": optional(priority),
@@ -76,6 +80,8 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "time_limit": _LIMIT,
     "track_started": _FLAG,
     "typing": boolean,
+    "unique": optional(bounds.uniqueness),
+    "unique_key": optional(bounds.key_source),
 }
 
 
@@ -143,6 +149,25 @@ class ArgumentCheck:
             if "unexpected keyword" in str(error):
                 hint = self._suggestion(kwargs)
             raise InvalidTaskError(f"{self._name}(): {error}{hint}") from None
+
+    def names(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments by name, defaults included."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidTaskError(f"{self._name}(): {error}") from None
+        bound.apply_defaults()
+        named = dict(bound.arguments)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named.update(named.pop(parameter.name))
+        return named
+
+    def check_names(self, wanted: bounds.Bounds) -> None:
+        """`InvalidTaskError` for keys that are made of what the function does not take."""
+        parameters = self._signature.parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            bounds.check_names(self._name, wanted, parameters)
 
     def _suggestion(self, kwargs: Mapping[str, Any]) -> str:
         for name in kwargs:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from cardoon.calling import CallDefaults, CallOptions, check_options
 from cardoon.canvas.steps import Step
 from cardoon.config import Settings
+from cardoon.exceptions import InvalidTaskError
 from cardoon.message.protocol import Take
 from cardoon.publishing import announce_publish
 from cardoon.sender import Call
@@ -76,6 +77,12 @@ def _make_call(maker: CallMaker, step: Step) -> Call:
     call = maker.make_call(
         step.task, step.args, step.kwargs, options, defaults, embed=embed, told=told
     )
+    if call.unique is not None and (step.after or step.is_awaited):
+        # Nobody could say what is to wait for a call that is not sent, or that was sent before.
+        raise InvalidTaskError(
+            f"{step.task}: unique is for a call that stands alone, and others wait for this one, or "
+            "it for them; send it by itself, or with .set(unique=False)"
+        )
     call = call._replace(
         group=step.group,
         after=step.after,

@@ -13,6 +13,7 @@ from cardoon.backends.sqlite import SqliteBackend
 from cardoon.brokers.sqlite import SqliteBroker
 from cardoon.sqlite.database import Database
 from cardoon.testing.model import BrokerMachine
+from cardoon.testing.turns import TurnsMachine
 
 SETTINGS = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
 
@@ -35,7 +36,26 @@ class SqliteMachine(BrokerMachine):
         shutil.rmtree(self.place)
 
 
+class MemoryTurns(TurnsMachine):
+    def make(self, clock):
+        return brokers.connect("memory://", clock=clock)
+
+
+class SqliteTurns(TurnsMachine):
+    def make(self, clock):
+        self.place = Path(tempfile.mkdtemp(prefix="cardoon-"))
+        return SqliteBroker(Database(self.place / "model.db", clock=clock, flush=lambda _: None))
+
+    def teardown(self):
+        super().teardown()
+        shutil.rmtree(self.place)
+
+
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = SETTINGS
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = SETTINGS
+TestMemoryTurns = MemoryTurns.TestCase
+TestMemoryTurns.settings = SETTINGS
+TestSqliteTurns = SqliteTurns.TestCase
+TestSqliteTurns.settings = SETTINGS

@@ -6,10 +6,10 @@ is written to be read: what it does is what every driver does.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from cardoon.broker import (
@@ -21,6 +21,7 @@ from cardoon.broker import (
     Delivery,
     Kept,
     KeptMessage,
+    LimitUse,
     Outcome,
     Outgoing,
     Quarantine,
@@ -30,6 +31,10 @@ from cardoon.broker import (
     Trigger,
 )
 from cardoon.brokers.inputs import Inputs
+from cardoon.brokers.limits import Limits, count_running, describe, held_back
+from cardoon.brokers.marks import Marks
+from cardoon.brokers.stored import Dormancy, Message, Put
+from cardoon.brokers.unique import Holders
 from cardoon.clock import Clock, SystemClock
 from cardoon.memory import MemoryResults
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
@@ -44,65 +49,21 @@ _LOOK_AGAIN_SECONDS = 1.0
 _REAL_TIME = SystemClock()
 
 
-@dataclasses.dataclass(slots=True)
-class _Message:
-    number: int
-    queue: str
-    id: str
-    frame: bytes
-    priority: int
-    due: float
-    attempt: int = 0
-    crashes: int = 0
-    retries: int = 0
-    lease_until: float | None = None
-    """None while it waits."""
-    dormant: _Dormancy | None = None
-    """None as soon as it may run, or is to be closed."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Dormancy:
-    missing: set[str]
-    trigger: Trigger
-    run_at: float | None
-    delay: float
-    since: float
-
-
-@dataclasses.dataclass(slots=True)
-class _Put:
-    """A message that is kept."""
-
-    place: Kept
-    shown: KeptMessage
-    priority: int
-    nonce: Nonce | None
-    inputs_of: int
-    """The number that the message had."""
-
-
-@dataclasses.dataclass(slots=True)
-class _Mark:
-    receipt: int | str | None
-    attempt: int
-    expires_at: float
-    done: bool = False
-
-
 class MemoryBroker:
-    """Broker, Transactional, Maintained, Broadcaster, Inspectable and ReplayGuard."""
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable and ReplayGuard."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._results = MemoryResults(clock)
         self._changed = self._results.changed  # guards everything below
         self._queues: set[str] = set()
-        self._messages: dict[int, _Message] = {}
-        self._by_id: dict[str, _Message] = {}
-        self._marks: dict[tuple[bytes, int], _Mark] = {}
+        self._messages: dict[int, Message] = {}
+        self._by_id: dict[str, Message] = {}
+        self._unique = Holders()
+        self._limits = Limits()
+        self._marks = Marks(self._is_on_loan)
         self._inputs = Inputs()
-        self._kept: dict[int, _Put] = {}
+        self._kept: dict[int, Put] = {}
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
         self._last_number = 0
         self._turn = 0
@@ -117,11 +78,13 @@ class MemoryBroker:
         with self._changed:
             self._queues.update(queues)
 
-    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:  # noqa: ARG002
-        """Store all of them, but not those whose id is stored."""
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:  # noqa: ARG002
+        """Store all of them, but not those whose id is stored; say who stands in for whom."""
+        stand_ins: dict[str, str] = {}
         with self._changed:
-            self._publish(outgoing)
+            self._publish(outgoing, stand_ins)
             self._changed.notify_all()
+        return stand_ins
 
     def receive(
         self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
@@ -173,7 +136,7 @@ class MemoryBroker:
                 outgoing += [sent for sent in completion.publish if sent.id not in self._by_id]
                 if completion.outcome is not None and not isinstance(settlement, Requeue):
                     outcomes.append((message.id, completion.outcome))
-            self._publish(outgoing)
+            self._publish(outgoing, None)
             for name, outcome in outcomes:
                 for number in self._inputs.arrive(name, outcome):
                     if number in self._messages:  # and is not kept
@@ -184,14 +147,13 @@ class MemoryBroker:
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
         with self._changed:
-            return [self._claim_nonce(claim) for claim in claims]
+            return [self._marks.claim(claim) for claim in claims]
 
     def finish(self, nonces: Sequence[Nonce]) -> None:
         """Mark nonces as done."""
         with self._changed:
             for nonce in nonces:
-                mark = _Mark(None, 0, nonce.expires_at)
-                self._marks.setdefault((nonce.session, nonce.sequence), mark).done = True
+                self._marks.finish(nonce)
 
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and delete what has expired."""
@@ -207,7 +169,9 @@ class MemoryBroker:
                     taken_back += 1
             self._wake_strays()
             self._results.purge()
-            self._marks = {key: mark for key, mark in self._marks.items() if mark.expires_at > now}
+            self._marks.purge(now)
+            self._limits.keep({m.limit for m in self._messages.values() if m.limit}, now)
+            self._unique.purge(now)
             self._broadcasts = {n: kept for n, kept in self._broadcasts.items() if kept[0] > now}
             return taken_back
 
@@ -234,9 +198,12 @@ class MemoryBroker:
             dormant = Counter(m.queue for m in messages if m.dormant is not None)
             leased = Counter(m.queue for m in messages if m.lease_until is not None)
             scheduled = Counter(m.queue for m in self._waiting() if m.due > now)
+            back = held_back(messages, self._limits, now)
+            limited = Counter(message.queue for message in back)
+            passed = {message.number for message in back}
             ready: dict[str, list[float]] = {}
             for message in self._waiting():
-                if message.due <= now:
+                if message.due <= now and message.number not in passed:
                     ready.setdefault(message.queue, []).append(now - message.due)
             return [
                 QueueDepth(
@@ -246,12 +213,18 @@ class MemoryBroker:
                     dormant=dormant[queue],
                     leased=leased[queue],
                     oldest=max(ready.get(queue, []), default=None),
+                    limited=limited[queue],
                 )
                 for queue in sorted(self._queues.union(m.queue for m in messages))
             ]
 
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
+        with self._changed:
+            return describe(self._messages.values(), self._limits, self._clock.now())[:limit]
+
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
         with self._changed:
             doomed = [
                 message
@@ -270,22 +243,30 @@ class MemoryBroker:
             return [put.shown for put in found if put.place is where][:limit]
 
     def restore(self, where: Kept, numbers: Sequence[int]) -> int:
-        """Put kept messages back, but not those whose id is in a queue again."""
+        """Put kept messages back, but not those whose id or unique key is in a queue again."""
         restored = 0
         with self._changed:
             for number in numbers:
                 put = self._kept.get(number)
-                if put is None or put.place is not where or put.shown.id in self._by_id:
+                if put is None or put.place is not where:
+                    continue
+                if put.shown.id in self._by_id or put.unique in self._unique:
                     continue
                 del self._kept[number]
                 old, nonce = put.shown, put.nonce
                 back = self._store(Outgoing(old.queue, old.id, old.frame, put.priority))
                 self._inputs.rename(put.inputs_of, back.number)
+                if put.unique is not None:
+                    self._unique.give(back, put.unique)
+                if put.limit is not None:
+                    if all(each.limit != put.limit.key for each in self._messages.values()):
+                        self._limits.set(put.limit)
+                    back.limit = put.limit.key
                 if where is Kept.QUARANTINE:
                     back.attempt, back.crashes = old.attempt, old.crashes
                     back.retries = old.retries
                 if nonce is not None:
-                    self._marks.pop((nonce.session, nonce.sequence), None)
+                    self._marks.reopen(nonce)
                 restored += 1
             self._changed.notify_all()
         return restored
@@ -305,14 +286,25 @@ class MemoryBroker:
     def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
         """Keep a frame that came by another way than a queue."""
         with self._changed:
-            stray = _Message(0, queue, id, frame, 0, self._clock.now())
+            stray = Message(0, queue, id, frame, 0, self._clock.now())
             self._keep(stray, Kept.QUARANTINE, reason, detail, None)
 
-    def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+    def _publish(self, outgoing: Sequence[Outgoing], stand_ins: dict[str, str] | None) -> None:
+        """Store messages. Without `stand_ins` they take another's place, and are not turned away."""
         dormant = []
         for sent in outgoing:
-            if sent.id not in self._by_id:
+            holder = None if stand_ins is None else self._holder(sent)
+            if holder is not None and stand_ins is not None:
+                stand_ins[sent.id] = holder
+            elif sent.id not in self._by_id:
                 message = self._store(sent)
+                if sent.limit is not None:
+                    self._limits.set(sent.limit)
+                    message.limit = sent.limit.key
+                if sent.unique is not None:
+                    period = sent.unique.period if stand_ins is not None else 0.0
+                    until = self._clock.now() + period
+                    self._unique.give(message, sent.unique.key, until=until if period else None)
                 if sent.after:
                     self._lay_down(message, sent)
                     dormant.append(message)
@@ -322,19 +314,25 @@ class MemoryBroker:
                 if outcome is not None:
                     self._tell(message, predecessor.id, outcome)
 
-    def _store(self, sent: Outgoing) -> _Message:
+    def _holder(self, sent: Outgoing) -> str | None:
+        """The id of the message in whose favour this one is not stored."""
+        if sent.unique is None or sent.id in self._by_id:
+            return sent.unique and sent.id
+        return self._unique.find(sent.unique.key, self._clock.now())
+
+    def _store(self, sent: Outgoing) -> Message:
         due = self._clock.now() if sent.run_at is None else sent.run_at
-        message = _Message(self._next_number(), sent.queue, sent.id, sent.frame, sent.priority, due)
+        message = Message(self._next_number(), sent.queue, sent.id, sent.frame, sent.priority, due)
         self._messages[message.number] = self._by_id[message.id] = message
         return message
 
-    def _lay_down(self, message: _Message, sent: Outgoing) -> None:
+    def _lay_down(self, message: Message, sent: Outgoing) -> None:
         self._inputs.add(message.number, sent.after)
         missing = {predecessor.id for predecessor in sent.after}
         now = self._clock.now()
-        message.dormant = _Dormancy(missing, sent.trigger, sent.run_at, sent.delay, since=now)
+        message.dormant = Dormancy(missing, sent.trigger, sent.run_at, sent.delay, since=now)
 
-    def _tell(self, message: _Message, name: str, outcome: Outcome) -> None:
+    def _tell(self, message: Message, name: str, outcome: Outcome) -> None:
         """Have a message know how one that it waits for has ended."""
         dormant = message.dormant
         if dormant is None:
@@ -354,7 +352,7 @@ class MemoryBroker:
             case _:
                 assert_never(dormant.trigger)
 
-    def _wake(self, message: _Message, *, due: float) -> None:
+    def _wake(self, message: Message, *, due: float) -> None:
         message.due = due
         message.dormant = None
 
@@ -371,12 +369,23 @@ class MemoryBroker:
     def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
         now = self._clock.now()
         self._turn += 1
+        running = count_running(self._messages.values())
         deliveries: list[Delivery] = []
         for index in range(len(queues)):
             queue = queues[(self._turn + index) % len(queues)]
-            due = (m for m in self._waiting() if m.queue == queue and m.due <= now)
-            wanted = limit - len(deliveries)
-            for message in heapq.nsmallest(wanted, due, key=lambda m: (-m.priority, m.number)):
+            line = [
+                (-message.priority, message.number)
+                for message in self._waiting()
+                if message.queue == queue and message.due <= now
+            ]
+            heapq.heapify(line)
+            while line and len(deliveries) < limit:
+                message = self._messages[heapq.heappop(line)[1]]
+                if message.limit is not None:
+                    if not self._limits.is_open(message.limit, running[message.limit], now):
+                        continue
+                    self._limits.enter(message.limit, now)
+                    running[message.limit] += 1
                 message.attempt += 1
                 message.lease_until = self._clock.monotonic() + lease
                 deliveries.append(
@@ -395,12 +404,18 @@ class MemoryBroker:
         return deliveries
 
     def _until_next(self, queues: Sequence[str]) -> float:
-        due = min((m.due for m in self._waiting() if m.queue in queues), default=None)
-        if due is None:
-            return _LOOK_AGAIN_SECONDS
-        return min(_LOOK_AGAIN_SECONDS, max(0.0, due - self._clock.now()))
+        running = count_running(self._messages.values())
+        due = (
+            m.due
+            if m.limit is None
+            else max(m.due, self._limits.opens_at(m.limit, running[m.limit]))
+            for m in self._waiting()
+            if m.queue in queues
+        )
+        first = min(due, default=math.inf)
+        return min(_LOOK_AGAIN_SECONDS, max(0.0, first - self._clock.now()))
 
-    def _settle(self, message: _Message, settlement: Settlement, nonce: Nonce | None) -> None:
+    def _settle(self, message: Message, settlement: Settlement, nonce: Nonce | None) -> None:
         match settlement:
             case Requeue(cause=cause, delay=delay):
                 message.lease_until = None
@@ -423,7 +438,7 @@ class MemoryBroker:
             self.finish([nonce])
 
     def _keep(
-        self, message: _Message, place: Kept, reason: str, detail: str, nonce: Nonce | None
+        self, message: Message, place: Kept, reason: str, detail: str, nonce: Nonce | None
     ) -> None:
         number = self._next_number()
         shown = KeptMessage(
@@ -438,28 +453,24 @@ class MemoryBroker:
             crashes=message.crashes,
             retries=message.retries,
         )
-        self._kept[number] = _Put(place, shown, message.priority, nonce, message.number)
+        self._kept[number] = Put(
+            place,
+            shown,
+            message.priority,
+            nonce,
+            message.number,
+            message.unique,
+            None if message.limit is None else self._limits[message.limit],
+        )
 
-    def _claim_nonce(self, claim: NonceClaim) -> NonceState:
-        key = (claim.nonce.session, claim.nonce.sequence)
-        fresh = _Mark(claim.receipt, claim.attempt, claim.nonce.expires_at)
-        mark = self._marks.setdefault(key, fresh)
-        if mark.done:
-            return NonceState.DONE
-        again = mark.receipt == claim.receipt and mark.attempt <= claim.attempt
-        if not again and self._is_on_loan(mark):
-            return NonceState.HELD
-        mark.receipt, mark.attempt = claim.receipt, claim.attempt
-        return NonceState.CLAIMED
-
-    def _is_on_loan(self, mark: _Mark) -> bool:
+    def _is_on_loan(self, receipt: int | str | None, attempt: int) -> bool:
         return any(
-            message.number == mark.receipt and message.attempt == mark.attempt
+            message.number == receipt and message.attempt == attempt
             for message in self._messages.values()
             if message.lease_until is not None
         )
 
-    def _held(self, delivery: Delivery) -> _Message | None:
+    def _held(self, delivery: Delivery) -> Message | None:
         message = self._by_id.get(delivery.id)
         if message is None or message.lease_until is None:
             return None
@@ -467,20 +478,21 @@ class MemoryBroker:
             return None
         return message
 
-    def _waiting(self) -> Iterator[_Message]:
+    def _waiting(self) -> Iterator[Message]:
         return (
             message
             for message in self._messages.values()
             if message.lease_until is None and message.dormant is None
         )
 
-    def _delete(self, message: _Message) -> None:
+    def _delete(self, message: Message) -> None:
         self._remove(message)
         self._inputs.remove(message.number)
 
-    def _remove(self, message: _Message) -> None:
+    def _remove(self, message: Message) -> None:
         del self._messages[message.number]
         del self._by_id[message.id]
+        self._unique.release(message)
 
     def _next_number(self) -> int:
         self._last_number += 1

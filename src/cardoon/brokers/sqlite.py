@@ -7,13 +7,14 @@ clock, which stands still while the host is suspended, as the workers do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cardoon.broker import (
     Completion,
     Delivery,
     Kept,
     KeptMessage,
+    LimitUse,
     Outgoing,
     QueueDepth,
     Settlement,
@@ -21,7 +22,7 @@ from cardoon.broker import (
 from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
-from cardoon.sqlite import kept, messages, replay, settling, upkeep
+from cardoon.sqlite import kept, limits, messages, replay, settling, upkeep
 from cardoon.sqlite.database import Database
 from cardoon.sqlite.failures import explained
 from cardoon.sqlite.location import parse_database_url
@@ -44,7 +45,7 @@ def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
 
 
 class SqliteBroker:
-    """Broker, Transactional, Maintained, Broadcaster, Inspectable and ReplayGuard."""
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable and ReplayGuard."""
 
     def __init__(self, database: Database, *, boot: str | None = None) -> None:
         self._database = database
@@ -62,13 +63,13 @@ class SqliteBroker:
         with self._database.write(durable=True) as transaction:
             transaction.run("messages.declare", queues=document(queues))
 
-    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
-        """Store all or none, durably, before returning."""
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:
+        """Store all or none, durably, before returning; say who stands in for whom."""
         if not outgoing:
-            return
+            return {}
         with self._database.write(durable=True, timeout=timeout) as transaction:
-            messages.publish(transaction, outgoing, now=self._database.clock.now())
             transaction.bells.add(Bell.MESSAGES)
+            return messages.publish(transaction, outgoing, now=self._database.clock.now())
 
     def receive(
         self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
@@ -161,11 +162,19 @@ class SqliteBroker:
         return kept.measure(self._database, now=self._database.clock.now())
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue: ready, scheduled and dormant; return how many."""
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
         return sum(
-            self._delete_in_steps(statement, queue)
-            for statement in ("kept.purge_dormant", "kept.purge_ready", "kept.purge_scheduled")
+            self._delete_in_steps(statements, queue)
+            for statements in (
+                ("kept.purge_dormant",),
+                ("kept.purge_blocked", "kept.purge_ready"),
+                ("kept.purge_scheduled",),
+            )
         )
+
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
+        return limits.show(self._database, now=self._database.clock.now())[:limit]
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
         """Kept messages by number, from the one behind `after`."""
@@ -179,7 +188,7 @@ class SqliteBroker:
     def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
         """Delete kept messages, all of them for None; return how many."""
         if numbers is None:
-            return self._delete_in_steps("kept.discard_some", where.value)
+            return self._delete_in_steps(("kept.discard_some",), where.value)
         with self._database.write(durable=True) as transaction:
             return transaction.run("kept.discard", place=where.value, numbers=document(numbers))
 
@@ -203,16 +212,18 @@ class SqliteBroker:
         owner = self._enter()
         self._turn += 1
         start = self._turn % len(queues)
-        with self._database.write(durable=False) as transaction:
-            return messages.claim(
-                transaction,
-                [*queues[start:], *queues[:start]],
-                limit=limit,
-                now=clock.now(),
-                owner=owner,
-                lease_until=clock.monotonic() + lease,
-                is_any_due=is_any_due,
-            )
+        while True:
+            with self._database.write(durable=False) as transaction:
+                claim = messages.Claim(
+                    transaction,
+                    limit=limit,
+                    now=clock.now(),
+                    owner=owner,
+                    lease_until=clock.monotonic() + lease,
+                )
+                deliveries = claim.take([*queues[start:], *queues[:start]], is_any_due=is_any_due)
+            if deliveries or not claim.is_cut_short:
+                return deliveries
 
     def _enter(self) -> int:
         """The number under which this process holds leases; it changes in a forked child."""
@@ -236,11 +247,14 @@ class SqliteBroker:
         if left:
             self._database.presence.remove(owner.name)
 
-    def _delete_in_steps(self, statement: str, place: str) -> int:
+    def _delete_in_steps(self, statements: Sequence[str], place: str) -> int:
+        """A statement begins to delete in the step in which the one before it comes to its end."""
         deleted = 0
         while True:
+            room = kept.MAX_ROWS_AT_ONCE
             with self._database.write(durable=True) as transaction:
-                step = transaction.run(statement, place=place, limit=kept.MAX_ROWS_AT_ONCE)
-            deleted += step
-            if step < kept.MAX_ROWS_AT_ONCE:
+                for statement in statements:
+                    room -= transaction.run(statement, place=place, limit=room)
+            deleted += kept.MAX_ROWS_AT_ONCE - room
+            if room:
                 return deleted

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from cardoon.canvas.steps import Node, Origin, Planner, Source, Step
 from cardoon.exceptions import InvalidTaskError
 from cardoon.result import EagerResult
+from cardoon.sender import Receipt
 
 
 class Caller(Origin, Protocol):
     """What makes the calls that signatures describe: the app."""
 
-    def send_steps(self, steps: Sequence[Step]) -> Sequence[bytes]:
-        """Send all steps or none; return their request digests."""
+    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt]:
+        """Send all steps or none; return their receipts."""
         ...
 
     def apply_task(
@@ -301,9 +302,9 @@ def send_all(caller: Caller, calls: Sequence[Signature]) -> list[Any]:
         nodes.append(call.plan(planner, None))
         planner.root = None
     if planner.steps:
-        requests = caller.send_steps(planner.steps)
-        for result, request in zip(planner.results, requests, strict=True):
-            result.request = request
+        receipts = caller.send_steps(planner.steps)
+        for result, receipt in zip(planner.results, receipts, strict=True):
+            result.take(receipt)
     return [node.result for node in nodes]
 
 

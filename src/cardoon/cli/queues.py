@@ -21,11 +21,12 @@ def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
         print_json([dataclasses.asdict(depth) for depth in depths])
         return
     print_table(
-        ("queue", "ready", "scheduled", "dormant", "running", "oldest"),
+        ("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest"),
         [
             (
                 depth.queue,
                 depth.ready,
+                depth.limited,
                 depth.scheduled,
                 depth.dormant,
                 depth.leased,

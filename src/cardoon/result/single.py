@@ -18,7 +18,7 @@ from cardoon.exceptions import (
 )
 from cardoon.message.serializers import decode_body
 from cardoon.result.described import rebuild_exception
-from cardoon.sender import Handle, Report, Revocation, Sender
+from cardoon.sender import Duplicate, Handle, Receipt, Report, Revocation, Sender
 
 if TYPE_CHECKING:
     from cardoon.result.several import ResultSet
@@ -96,7 +96,7 @@ class AsyncResult(Generic[R]):
     answers another call, counts as not there.
     """
 
-    __slots__ = ("_convert", "_report", "id", "parent", "request", "source")
+    __slots__ = ("_convert", "_report", "id", "is_duplicate", "parent", "request", "source")
 
     def __init__(
         self,
@@ -114,6 +114,8 @@ class AsyncResult(Generic[R]):
         self._convert = convert
         self.source: ResultSource = source or app or find_source(backend)
         self.request = request
+        self.is_duplicate = False
+        """Whether nothing was sent, since the task is unique: this is the result of an earlier call."""
         self.parent: AsyncResult[Any] | ResultSet | None = parent
         """What ran before it in a canvas."""
         self._report: Report | None = None
@@ -244,6 +246,14 @@ class AsyncResult(Generic[R]):
     def leaves(self) -> list[AsyncResult[Any]]:
         """The results of single tasks that it stands for: itself."""
         return [self]
+
+    def take(self, receipt: Receipt) -> None:
+        """Know the message that was sent, or be the result of the one that was sent before."""
+        if isinstance(receipt, Duplicate):
+            self.is_duplicate = receipt.id != self.id
+            self.id = receipt.id
+        else:
+            self.request = receipt
 
     def accept(self, report: Report) -> None:
         """Take in a report that somebody else has waited for."""

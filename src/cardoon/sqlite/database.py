@@ -64,6 +64,10 @@ class Transaction:
         """Execute; return how many rows it changed."""
         return self._connection.execute(sql(statement), parameters).rowcount
 
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        """Execute what yields a few rows; many should come as one."""
+        return self._connection.execute(sql(statement), parameters).fetchall()
+
     def row(self, statement: str, **parameters: Any) -> Any:
         """Execute what yields one row."""
         (row,) = self._connection.execute(sql(statement), parameters).fetchall()

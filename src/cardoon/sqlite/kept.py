@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cardoon.broker import Kept, KeptMessage, QueueDepth
-from cardoon.sqlite import replay
+from cardoon.sqlite import limits, replay
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
@@ -29,6 +29,7 @@ def measure(database: Database, *, now: float) -> list[QueueDepth]:
         due[queue] = min(earliest, due.get(queue, earliest))
     dormant = Counter(dict(database.rows("kept.dormant")))
     leased = Counter(dict(database.rows("kept.leased")))
+    limited = limits.measure(database, ready, due, now=now)
     declared = {name for (name,) in database.rows("kept.queues")}
     return [
         QueueDepth(
@@ -38,8 +39,9 @@ def measure(database: Database, *, now: float) -> list[QueueDepth]:
             dormant=dormant[queue],
             leased=leased[queue],
             oldest=max(0.0, now - due[queue]) if ready[queue] else None,
+            limited=limited[queue],
         )
-        for queue in sorted(declared | ready.keys() | dormant.keys() | leased.keys())
+        for queue in sorted(declared.union(ready, dormant, leased, limited))
     ]
 
 
@@ -64,7 +66,7 @@ def show(database: Database, where: Kept, *, limit: int, after: int) -> list[Kep
 
 
 def restore(transaction: Transaction, where: Kept, numbers: Sequence[int], *, now: float) -> int:
-    """Put kept messages back; those whose id is in a queue again stay where they are.
+    """Put kept messages back; those whose id or unique key is in a queue again stay where they are.
 
     A message's nonce was marked as done when it was put away, and must be free again, or the
     message would be refused as a replay of itself. Only a settlement that named the nonce has it
@@ -79,6 +81,7 @@ def restore(transaction: Transaction, where: Kept, numbers: Sequence[int], *, no
         if not inserted:
             continue
         transaction.run("kept.restore_frame", number=number, new=new)
+        transaction.run("limits.restore", number=number)
         transaction.run("kept.restore_inputs", number=number, new=new)
         session, sequence = transaction.row("kept.nonce", number=number)
         if session is not None:

@@ -23,7 +23,7 @@ from cardoon.broker import (
     Requeue,
 )
 from cardoon.security.replay import Nonce
-from cardoon.sqlite import dormant, messages, replay, results
+from cardoon.sqlite import dormant, limits, messages, replay, results
 from cardoon.sqlite.database import Transaction
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
@@ -34,18 +34,21 @@ def complete(
 ) -> list[bool]:
     """End each loan that is still held, with all that belongs to it; False for the others."""
     held = messages.hold(transaction, (each.settlement.delivery for each in completions))
-    ids = {name for _, name in held.values()}
+    ids = {name for _, name, _ in held.values()}
     batch = _Batch(now)
     taken = []
     for completion in completions:
         delivery = completion.settlement.delivery
         number = delivery.receipt
-        is_held = isinstance(number, int) and held.get(number) == (delivery.attempt, delivery.id)
+        loan = held.get(number) if isinstance(number, int) else None
+        is_held = loan is not None and loan[0] == delivery.attempt and loan[1] == delivery.id
         taken.append(is_held)
-        if isinstance(number, int) and is_held:
+        if isinstance(number, int) and loan is not None and is_held:
             del held[number]
             ids.discard(delivery.id)
             batch.add(number, completion)
+            if loan[2] is not None:
+                batch.freed.append(loan[2])
             # What a later completion ends is still stored now, so a send of its id is dropped.
             batch.publish += [message for message in completion.publish if message.id not in ids]
     batch.write(transaction)
@@ -64,6 +67,8 @@ class _Batch:
     done: list[Nonce] = field(default_factory=list)
     publish: list[Outgoing] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    freed: list[str] = field(default_factory=list)
+    """Keys that may have room."""
 
     def add(self, number: int, completion: Completion) -> None:
         nonce = completion.nonce
@@ -86,24 +91,29 @@ class _Batch:
             self.outcomes.setdefault(completion.settlement.delivery.id, completion.outcome)
 
     def write(self, transaction: Transaction) -> None:
-        if self.kept:
-            transaction.run("messages.keep", rows=document(self.kept), now=self.now)
-        if self.ended:
-            transaction.run("messages.delete", numbers=document(self.ended))
-        if self.requeued:
-            transaction.run("messages.requeue", rows=document(self.requeued))
+        self._write_ends(transaction)
         if self.results:
             results.complete(transaction, self.results, now=self.now)
         if self.done:
             replay.finish(transaction, self.done)
         if self.publish:
-            messages.publish(transaction, self.publish, now=self.now)
+            messages.replace(transaction, self.publish, now=self.now)
         if self.outcomes:
             dormant.hand_on(transaction, self.outcomes, now=self.now)
         if self.requeued or self.publish:
             transaction.bells.add(Bell.MESSAGES)
         if any(result.final for result in self.results):
             transaction.bells.add(Bell.RESULTS)
+
+    def _write_ends(self, transaction: Transaction) -> None:
+        if self.kept:
+            transaction.run("messages.keep", rows=document(self.kept), now=self.now)
+        if self.ended:
+            transaction.run("messages.delete", numbers=document(self.ended))
+        if self.requeued:
+            transaction.run("messages.requeue", rows=document(self.requeued))
+        if self.freed:
+            limits.let_go(transaction, self.freed, now=self.now)
 
     def _end(self, number: int, nonce: Nonce | None) -> None:
         self.ended.append(number)

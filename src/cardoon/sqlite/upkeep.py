@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cardoon.sqlite import dormant
+from cardoon.sqlite import dormant, limits
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.presence import Life, Presence
 from cardoon.sqlite.statements import document
@@ -61,12 +62,16 @@ def load_boot_id() -> str:
 def _tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monotonic: float) -> int:
     pauses = {"first_pause": FIRST_PAUSE_SECONDS, "later_pause": LATER_PAUSE_SECONDS}
     numbers = document([owner.number for owner in dead])
+    (freed,) = transaction.row("limits.of_lost", monotonic=monotonic, owners=numbers)
     taken_back = transaction.run("upkeep.take_back_dead", owners=numbers, now=now, **pauses)
     taken_back += transaction.run("upkeep.take_back_silent", monotonic=monotonic, now=now, **pauses)
+    limits.let_go(transaction, json.loads(freed), now=now)
     transaction.run("upkeep.bury", owners=numbers)
     transaction.run("upkeep.purge_results", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_replay", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_broadcasts", now=now)
+    transaction.run("upkeep.purge_bounds", now=now, limit=MAX_EXPIRED_AT_ONCE)
+    transaction.run("upkeep.purge_recent", now=now, limit=MAX_EXPIRED_AT_ONCE)
     if taken_back:
         transaction.bells.add(Bell.MESSAGES)
     return taken_back

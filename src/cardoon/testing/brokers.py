@@ -26,6 +26,7 @@ from cardoon.broker import (
 )
 from cardoon.testing.clock import FakeClock
 from cardoon.testing.inspecting import InspectableSuite
+from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
 from cardoon.testing.powers import (
     BroadcasterSuite,
     MaintainedSuite,
@@ -33,6 +34,7 @@ from cardoon.testing.powers import (
     TransactionalSuite,
 )
 from cardoon.testing.setting import message, publish, receive
+from cardoon.testing.uniqueness import UniqueSuite
 from cardoon.testing.workflows import KeptWorkflowSuite, WorkflowSuite
 
 LONG = 20.0
@@ -47,6 +49,10 @@ class BrokerSuite(
     InspectableSuite,
     WorkflowSuite,
     KeptWorkflowSuite,
+    UniqueSuite,
+    LimitSuite,
+    RateSuite,
+    CrowdSuite,
 ):
     """The contract of `Broker`, and of those optional powers that the driver has."""
 

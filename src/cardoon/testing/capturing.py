@@ -14,7 +14,7 @@ from typing import Any
 from cardoon.app import Cardoon, current_application
 from cardoon.exceptions import EncodeError
 from cardoon.message.serializers import JSON, decode_body, encode_body
-from cardoon.sender import Call, GroupKeeper, Handle, Report, Revocation, Sender
+from cardoon.sender import Call, GroupKeeper, Handle, Receipt, Report, Revocation, Sender
 
 _MAX_BYTES = 1 << 30
 """What this process has just written is not bounded a second time."""
@@ -197,13 +197,13 @@ class CapturingSender:
         self._sent = sent
         self._real = real
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Note them; see `Sender.send`."""
-        digests = [hashlib.sha256(call.body).digest() for call in calls]
+        receipts: list[Receipt] = [hashlib.sha256(call.body).digest() for call in calls]
         if self._real is not None:
-            digests = list(self._real.send(calls, timeout=timeout))
+            receipts = list(self._real.send(calls, timeout=timeout))
         self._sent.add(calls, self._app.clock.now())
-        return digests
+        return receipts
 
     def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
         """Nothing runs, so there is no state of anything."""

@@ -28,6 +28,8 @@ from cardoon.broker import (
     Delivery,
     Inspectable,
     Kept,
+    Limit,
+    Limiting,
     Maintained,
     Outcome,
     Outgoing,
@@ -38,6 +40,7 @@ from cardoon.broker import (
     Settlement,
     Transactional,
     Trigger,
+    Unique,
 )
 from cardoon.security.replay import Nonce, NonceClaim, ReplayGuard
 from cardoon.testing.clock import FakeClock
@@ -51,7 +54,7 @@ STRAY_SECONDS = 60.0
 """Within which a driver finds a message that waits for one that is nowhere."""
 
 
-class AllPowers(Broker, Transactional, Maintained, Inspectable, ReplayGuard, Protocol):
+class AllPowers(Broker, Transactional, Maintained, Limiting, Inspectable, ReplayGuard, Protocol):
     """A broker that the machine can try."""
 
 
@@ -73,19 +76,31 @@ def _outcome(draw: st.DrawFn) -> Outcome:
     return Outcome(draw(st.binary(max_size=3)), succeeded, not succeeded and draw(st.booleans()))
 
 
+_UNIQUE = st.builds(Unique, st.sampled_from(["u", "v"]), st.sampled_from([0.0, 0.0, 4.0]))
+_LIMIT = st.builds(
+    Limit,
+    st.sampled_from(["k", "l"]),
+    st.sampled_from([0, 1, 1, 2]),
+    st.sampled_from([0.0, 0.0, 0.01, 2.0]),
+)
+
+
 @st.composite
 def _outgoing(draw: st.DrawFn, now: float) -> Outgoing:
     delay = draw(st.sampled_from([None, None, -1, 0, 1, 7]))
     index = draw(st.integers(0, len(TASKS) - 1))
     # Those that wait for each other in a circle would fill the store.
     earlier = TASKS[:index]
-    return Outgoing(
+    message = Outgoing(
         draw(st.sampled_from(QUEUES)),
         TASKS[index],
         draw(st.binary(max_size=5)),
         draw(st.integers(0, 2)),
         None if delay is None else now + delay,
         *(draw(st.just(()) | _waiting(earlier)) if earlier else ()),
+    )
+    return message._replace(
+        unique=draw(st.none() | _UNIQUE), limit=draw(st.none() | _LIMIT | st.just(Limit("k", 1)))
     )
 
 
@@ -192,23 +207,19 @@ class BrokerMachine(RuleBasedStateMachine):
         self._receive(queues, limit)
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
-        self.broker.publish(outgoing, timeout=10)
-        self.oracle.publish(outgoing, self.clock.now())
+        told = self.broker.publish(outgoing, timeout=10)
+
+        assert dict(told) == self.oracle.publish(outgoing, self.clock.now())
 
     def _receive(self, queues: Sequence[str], limit: int) -> Sequence[Delivery]:
         """Take what is due; whose turn it is among the queues is the driver's business."""
         now = self.clock.now()
-        lines = {queue: self.oracle.line(queue, now) for queue in queues}
 
         deliveries = self.broker.receive(queues, limit=limit, lease=LEASE, timeout=0)
 
-        assert len(deliveries) == min(limit, sum(map(len, lines.values())))
-        for queue, line in lines.items():
-            taken = [delivery.id for delivery in deliveries if delivery.queue == queue]
-            assert taken == line[: len(taken)]
         for delivery in deliveries:
             assert delivery[3:5] not in [old[3:5] for old in self.given], "a token came twice"
-            self.oracle.lend(delivery, self.clock.monotonic() + LEASE)
+        self.oracle.follow(deliveries, queues, limit, now, self.clock.monotonic() + LEASE)
         self.given += deliveries
         return deliveries
 
@@ -306,8 +317,8 @@ class BrokerMachine(RuleBasedStateMachine):
         assert self.broker.discard(where, [kept[index].number]) == 1
         self.oracle.discard(where, index)
 
-    @rule(seconds=st.sampled_from([1, 5, 29, 30]))
-    def pass_time(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([0.02, 1, 5, 29, 30]))
+    def pass_time(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
 
@@ -319,10 +330,11 @@ class BrokerMachine(RuleBasedStateMachine):
             seen = [_record(kept.id, kept) for kept in self.broker.kept(where, limit=1000)]
             put = [each.stored for each in self.oracle.kept if each.where is where]
             assert seen == [_record(stored.message.id, stored) for stored in put]
+        assert list(self.broker.limits(limit=9)) == self.oracle.uses(self.clock.now())
         depths = {depth.queue: depth for depth in self.broker.depths()}
         for queue in QUEUES:
             empty = QueueDepth(queue=queue, ready=0, scheduled=0, dormant=0, leased=0, oldest=None)
-            _compare_depth(depths.get(queue, empty), self.oracle, self.clock.now())
+            compare_depth(depths.get(queue, empty), self.oracle, self.clock.now())
 
     def teardown(self) -> None:
         """Let go of the driver."""
@@ -334,11 +346,16 @@ def _record(name: str, counted: Any) -> tuple[str, int, int, int]:
     return name, counted.attempt, counted.crashes, counted.retries
 
 
-def _compare_depth(depth: QueueDepth, oracle: Oracle, now: float) -> None:
+def compare_depth(depth: QueueDepth, oracle: Oracle, now: float) -> None:
+    """Assert that a queue is as deep as the oracle says."""
     stored = [each for each in oracle.messages.values() if each.message.queue == depth.queue]
-    waiting = [each.due for each in stored if each.token is None and not each.dormant]
+    back = [each for each in oracle.held_back(now) if each.message.queue == depth.queue]
+    waiting = [
+        each.due for each in stored if each.token is None and not each.dormant and each not in back
+    ]
     due = [at for at in waiting if at <= now]
     assert depth.dormant == sum(each.dormant for each in stored)
-    assert depth.leased == len(stored) - len(waiting) - depth.dormant
+    assert depth.limited == len(back)
+    assert depth.leased == len(stored) - len(waiting) - depth.dormant - depth.limited
     assert (depth.ready, depth.scheduled) == (len(due), len(waiting) - len(due))
     assert depth.oldest == (now - min(due) if due else None)

@@ -6,11 +6,13 @@ Written apart from every driver, for reading and not for speed. Time comes in wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from cardoon.backend import SealedResult
 from cardoon.broker import (
+    RATE_SLACK_SECONDS,
     STRAY_GRACE_SECONDS,
     Ack,
     Cause,
@@ -19,6 +21,8 @@ from cardoon.broker import (
     Delivery,
     Input,
     Kept,
+    Limit,
+    LimitUse,
     Outcome,
     Outgoing,
     Quarantine,
@@ -44,11 +48,18 @@ class Stored:
     """Receipt and attempt of the loan that holds it."""
     sent_at: float = 0.0
     dormant: bool = False
+    unique: str | None = None
+    """The key that it holds."""
 
     @property
     def predecessors(self) -> list[str]:
         """The ids of those that it waits or waited for."""
         return [predecessor.id for predecessor in self.message.after]
+
+    @property
+    def key(self) -> str | None:
+        """The key of its limit."""
+        return None if self.message.limit is None else self.message.limit.key
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,35 +83,104 @@ class Oracle:
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
     """How those ended that somebody waits or waited for."""
     places: int = 0
+    limits: dict[str, Limit] = dataclasses.field(default_factory=dict)
+    """What counts for each key."""
+    next_at: dict[str, float] = dataclasses.field(default_factory=dict)
+    """When the next message of a key may be leased."""
+    recent: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
+    """Who was sent with a unique key, and until when that keeps others away."""
 
-    def publish(self, outgoing: Iterable[Outgoing], now: float) -> None:
-        """Store what is not stored; then tell those that wait what is known."""
+    def publish(
+        self, outgoing: Iterable[Outgoing], now: float, *, replaces: bool = False
+    ) -> dict[str, str]:
+        """Store what is not stored; then tell those that wait what is known.
+
+        Returns who stands in for whom. What `replaces` another message is never turned away.
+        """
         sent = []
+        stand_ins: dict[str, str] = {}
         for message in outgoing:
-            if message.id not in self.messages:
-                self.places += 1
-                due = now if message.run_at is None else message.run_at
-                stored = Stored(message, self.places, due, sent_at=now)
-                self.messages[message.id] = stored
-                stored.dormant = bool(message.after)
-                sent.append(stored)
+            holder = None if replaces else self._stand_in(message, now)
+            if holder is not None:
+                stand_ins[message.id] = holder
+            elif message.id not in self.messages:
+                sent.append(self._store(message, now, is_send=not replaces))
         for stored in sent:
             self._rouse(stored, now)
+        return stand_ins
+
+    def is_open(self, key: str, now: float) -> bool:
+        """Whether one more message of a key may be leased."""
+        limit = self.limits[key]
+        is_full = 0 < limit.most <= self._running()[key]
+        return not is_full and not (limit.gap and self.next_at.get(key, 0.0) > now)
+
+    def held_back(self, now: float) -> list[Stored]:
+        """Messages that are due, but whose key is not open."""
+        return [
+            stored
+            for stored in self.messages.values()
+            if stored.key is not None
+            and self._is_due(stored, now)
+            and not self.is_open(stored.key, now)
+        ]
+
+    def uses(self, now: float) -> list[LimitUse]:
+        """What holds messages back."""
+        found = []
+        for key, waiting in Counter(stored.key for stored in self.held_back(now)).items():
+            assert key is not None
+            limit = self.limits[key]
+            wait = self.next_at.get(key, 0.0) - now if limit.gap else 0.0
+            found.append(
+                LimitUse(
+                    key=key,
+                    most=limit.most,
+                    gap=limit.gap,
+                    running=self._running()[key] if limit.most else 0,
+                    waiting=waiting,
+                    opens_in=wait if wait > 0 else None,
+                )
+            )
+        return sorted(found, key=lambda use: (-use.waiting, use.key))
 
     def line(self, queue: str, now: float) -> list[str]:
-        """The ids that a queue would lend, in order."""
+        """The ids that a queue would lend next, in order; the first one may close a key."""
         due = [
             stored
             for stored in self.messages.values()
-            if stored.message.queue == queue and stored.token is None and stored.due <= now
-            if not stored.dormant
+            if stored.message.queue == queue
+            and self._is_due(stored, now)
+            and (stored.key is None or self.is_open(stored.key, now))
         ]
         due.sort(key=lambda stored: (-stored.message.priority, stored.place))
         return [stored.message.id for stored in due]
 
-    def lend(self, delivery: Delivery, until: float) -> None:
-        """Follow a driver in what it lends, and check all that it says about it."""
+    def follow(
+        self,
+        deliveries: Sequence[Delivery],
+        queues: Sequence[str],
+        limit: int,
+        now: float,
+        until: float,
+    ) -> None:
+        """Follow a driver in what it lends; whose turn it is among the queues is its own business."""
+        if len(deliveries) > limit:
+            raise AssertionError(f"lent {len(deliveries)}, asked for {limit}")
+        for delivery in deliveries:
+            line = self.line(delivery.queue, now)  # anew, since each may have closed a key
+            if delivery.id != line[0]:
+                raise AssertionError(f"lent {delivery}, expected {line[0]}")
+            self._lend(delivery, until, now)
+        left = {queue: self.line(queue, now) for queue in queues}
+        if len(deliveries) < limit and any(left.values()):
+            raise AssertionError(f"lent nothing of {left}")
+
+    def _lend(self, delivery: Delivery, until: float, now: float) -> None:
         stored = self.messages[delivery.id]
+        if stored.key is not None and (gap := self.limits[stored.key].gap):
+            before = self.next_at.get(stored.key, 0.0)
+            self.next_at[stored.key] = max(before, now - RATE_SLACK_SECONDS) + gap
         stored.attempt += 1
         stored.lease_until = until
         stored.token = (delivery.receipt, delivery.attempt)
@@ -154,7 +234,7 @@ class Oracle:
             if completion.outcome is not None and not isinstance(completion.settlement, Requeue):
                 ended[delivery.id] = completion.outcome
         self._forget_outcomes()
-        self.publish(sent, now)
+        self.publish(sent, now, replaces=True)
         waited_for = {name for stored in self._all() for name in stored.predecessors}
         for name, outcome in ended.items():
             if name in waited_for:
@@ -232,11 +312,15 @@ class Oracle:
         """Put back the message that is kept at this place among those kept there."""
         put = [each for each in self.kept if each.where is where][index]
         message = put.stored.message
-        if message.id in self.messages:
+        holders = {stored.unique for stored in self.messages.values()} - {None}
+        if message.id in self.messages or put.stored.unique in holders:
             return False
         self.kept.remove(put)
-        self.publish([message._replace(run_at=None)], now)
-        back = self.messages[message.id]
+        present = self.limits.get(put.stored.key or "") if self._is_stored(put.stored.key) else None
+        if present is not None:
+            message = message._replace(limit=present)
+        unique = message.unique if put.stored.unique is not None else None
+        back = self._store(message._replace(run_at=None, unique=unique), now, is_send=False)
         back.dormant, back.due = False, now
         if where is Kept.QUARANTINE:
             back.attempt, back.crashes = put.stored.attempt, put.stored.crashes
@@ -265,7 +349,45 @@ class Oracle:
             case _:
                 assert_never(settlement)
 
+    def _store(self, message: Outgoing, now: float, *, is_send: bool) -> Stored:
+        self.places += 1
+        due = now if message.run_at is None else message.run_at
+        stored = Stored(message, self.places, due, sent_at=now, dormant=bool(message.after))
+        holders = {other.unique for other in self.messages.values()}
+        if message.unique is not None and message.unique.key not in holders:
+            stored.unique = message.unique.key
+            if is_send and message.unique.period:
+                until = now + message.unique.period
+                self.recent[message.unique.key] = (message.id, until)
+        self.messages[message.id] = stored
+        if message.limit is not None:
+            self.limits[message.limit.key] = message.limit
+        return stored
+
+    def _stand_in(self, message: Outgoing, now: float) -> str | None:
+        """The id of the message in whose favour this one is not stored."""
+        if message.unique is None:
+            return None
+        if message.id in self.messages:
+            return message.id
+        for stored in self.messages.values():
+            if stored.unique == message.unique.key:
+                return stored.message.id
+        name, until = self.recent.get(message.unique.key, ("", now))
+        return name if until > now else None
+
+    def _is_stored(self, key: str | None) -> bool:
+        return any(stored.key == key for stored in self.messages.values())
+
+    def _running(self) -> Counter[str | None]:
+        return Counter(each.key for each in self.messages.values() if each.token is not None)
+
+    def _is_due(self, stored: Stored, now: float) -> bool:
+        return stored.token is None and not stored.dormant and stored.due <= now
+
     def _end(self, stored: Stored, nonce: Nonce | None) -> None:
+        if stored.key is not None:
+            stored.message = stored.message._replace(limit=self.limits[stored.key])
         del self.messages[stored.message.id]
         if nonce is not None:
             self.finish(nonce)

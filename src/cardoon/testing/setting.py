@@ -1,10 +1,12 @@
 """The hooks, fixtures and shorthands of the broker suites in `cardoon.testing.brokers`."""
 # ruff: noqa: D102 - fixtures are named for what they are
+# A protocol is asked for here, and never made.
+# mypy: disable-error-code="type-abstract"
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pytest
@@ -14,11 +16,17 @@ from cardoon.broker import (
     Ack,
     Broker,
     Completion,
+    DeadLetter,
     Delivery,
+    Limit,
+    Limiting,
     Outcome,
     Outgoing,
     Predecessor,
+    Quarantine,
+    Settlement,
     Trigger,
+    Unique,
 )
 from cardoon.security.replay import Nonce, NonceClaim
 from cardoon.testing.clock import FakeClock
@@ -63,6 +71,24 @@ def message(name: str) -> Outgoing:
     return Outgoing("q", name, name.encode())
 
 
+def only(name: str, key: str = "key", period: float = 0.0) -> Outgoing:
+    """A message to the queue `q` that is the only one with its key."""
+    return message(name)._replace(unique=Unique(key, period))
+
+
+def limited(
+    name: str, key: str = "key", *, most: int = 0, gap: float = 0.0, priority: int = 0
+) -> Outgoing:
+    """A message to the queue `q` that takes turns with others."""
+    return Outgoing("q", name, name.encode(), priority, limit=Limit(key, most, gap))
+
+
+def send(broker: Broker, *outgoing: Outgoing) -> Mapping[str, str]:
+    """Publish with patience; who stands in for whom. Skips the test for a driver without limits."""
+    having(broker, Limiting)
+    return broker.publish(outgoing, timeout=20)
+
+
 def predecessor(name: str) -> Predecessor:
     """A message to wait for, with the digest that `inputs` repeats."""
     return Predecessor(name, hashlib.sha256(name.encode()).digest())
@@ -88,6 +114,16 @@ def failure(delivery: Delivery, *, skipped: bool = False) -> Completion:
     """The end of a task that failed."""
     outcome = Outcome(f"no {delivery.id}".encode(), succeeded=False, skipped=skipped)
     return Completion(Ack(delivery), outcome=outcome)
+
+
+def dead_letter(delivery: Delivery) -> Settlement:
+    """The end of a message that is kept."""
+    return DeadLetter(delivery, "broken")
+
+
+def refused(delivery: Delivery) -> Settlement:
+    """The end of a message that is quarantined."""
+    return Quarantine(delivery, "refused")
 
 
 def ids(deliveries: Sequence[Delivery]) -> list[str]:

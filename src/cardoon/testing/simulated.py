@@ -13,7 +13,7 @@ from cardoon.clock import Clock
 from cardoon.context import current_request
 from cardoon.exceptions import CardoonError
 from cardoon.producer import Producer
-from cardoon.sender import Call, Handle, Report, Revocation
+from cardoon.sender import Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.pool import Ending, Job, Pool
 from cardoon.worker.pools.stepping import SteppingPool
@@ -97,13 +97,13 @@ class SimulatedLink:
         self._clock = clock
         self._run = run
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish."""
         if not calls:
             return []
         if not _in_task():
             return self._client.send(calls, timeout=timeout)
-        answers: list[Sequence[bytes] | CardoonError] = []
+        answers: list[Sequence[Receipt] | CardoonError] = []
         settler = self._worker.settler
         settler.put(Send(calls, self._clock.monotonic() + timeout, answers.append))
         settler.write_now()

@@ -275,15 +275,14 @@ class Consumer:
         if delivery.crashes >= rules.max_crashes:
             return lost(held, delivery.crashes, "the worker that held it was lost")
         # One that is acknowledged before it runs has not run if it is still here.
-        may_have_run = not rules.acks_late and held.is_awaited
+        may_have_run = not rules.acks_late and held.is_kept_till_end
         if delivery.crashes and (may_have_run or not rules.reject_on_worker_lost):
             return lost(held, delivery.crashes, "it is to run once at most")
         return None
 
     def _start_early_acknowledged(self, ready: list[Held]) -> list[Held]:
         """Acknowledge what is to run at most once (`acks_late=False`), before it runs."""
-        # What others wait for is kept till it has ended, or nobody would tell them of its loss.
-        early = [one for one in ready if not (one.rules.acks_late or one.is_awaited)]
+        early = [one for one in ready if not (one.rules.acks_late or one.is_kept_till_end)]
         if not early:
             return ready
         completions = [Completion(Ack(one.delivery), nonce=one.message.nonce) for one in early]

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, InvalidTaskError
 from cardoon.producer import Producer
-from cardoon.sender import Report, Revocation
+from cardoon.sender import Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.settler import Send, Settler, State
-from cardoon.worker.wire import parse_calls, parse_handles, report_head
+from cardoon.worker.wire import parse_calls, parse_handles, receipt_heads, report_head
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Desk:
             reply.answer({"digests": []})
             return
 
-        def done(outcome: Sequence[bytes] | CardoonError) -> None:
+        def done(outcome: Sequence[Receipt] | CardoonError) -> None:
             if isinstance(outcome, CardoonError):
                 reply.answer(_describe(outcome))
             else:
-                reply.answer({"digests": [digest.hex() for digest in outcome]})
+                reply.answer({"digests": receipt_heads(outcome)})
 
         self._settler.put(Send(calls, self._clock.monotonic() + timeout, done))
 

@@ -85,6 +85,14 @@ class Held:
         return bool(self.headers.get("links"))
 
     @property
+    def is_kept_till_end(self) -> bool:
+        """Whether its message must be there for as long as it runs, even if it is to run once at most.
+
+        What others wait for, or nobody would tell them of its loss; and what the broker counts.
+        """
+        return self.is_awaited or bool(self.headers.get("bound"))
+
+    @property
     def ignores_result(self) -> bool:
         """Whether nobody wants the result."""
         return bool(self.headers.get("ignore_result", self.rules.ignore_result))

@@ -22,7 +22,7 @@ from cardoon.exceptions import Refusal
 from cardoon.producer import call_draft, outgoing_of
 from cardoon.security.replay import ReplayGuard
 from cardoon.security.signing import Signer
-from cardoon.sender import Call
+from cardoon.sender import Call, Receipt, receipts_of
 from cardoon.worker.concluding import Conclusion, ResultState, result_draft
 from cardoon.worker.held import Held
 
@@ -58,11 +58,12 @@ class Ledger:
         self._worker = worker
         self._result_expires = result_expires
 
-    def publish(self, calls: Sequence[Call], *, timeout: float) -> list[bytes]:
-        """Sign and publish calls of task code, as this worker; return their request digests."""
+    def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
+        """Sign and publish calls of task code, as this worker; return their receipts."""
         signed = self._task_signer.sign([call_draft(call) for call in calls])
-        self._broker.publish(outgoing_of(calls, signed), timeout=timeout)
-        return [one.request for one in signed]
+        outgoing = outgoing_of(calls, signed, self._broker)
+        stand_ins = self._broker.publish(outgoing, timeout=timeout)
+        return receipts_of(calls, [one.request for one in signed], stand_ins)
 
     @property
     def keeps_results(self) -> bool:
@@ -89,7 +90,7 @@ class Ledger:
         outgoing: tuple[Outgoing, ...] = ()
         if calls := conclusion.calls:
             signed = self._task_signer.sign([call_draft(call) for call in calls])
-            outgoing = tuple(outgoing_of(calls, signed))
+            outgoing = tuple(outgoing_of(calls, signed, self._broker))
         outcome = None
         if sealed is not None and sealed.final and held.is_awaited:
             succeeded = conclusion.result is not None and conclusion.result.state == states.SUCCESS
@@ -119,7 +120,8 @@ class Ledger:
 
     def write_apart(self, completions: Sequence[Completion]) -> None:
         """Results and successors alone, of messages that were acknowledged before they ran."""
-        outgoing = [message for one in completions for message in one.publish]
+        # Each takes the place of a message that has ended, so none may be turned away.
+        outgoing = [sent._replace(unique=None) for one in completions for sent in one.publish]
         if outgoing:
             self._broker.publish(outgoing, timeout=PUBLISH_TIMEOUT)
         self.store_states([one.result for one in completions])
@@ -148,11 +150,11 @@ class Ledger:
         A crash between two of these leaves a redelivery that does the rest again; the first final
         result stays, and successors have ids of their own.
         """
-        self.write_apart(completions)
         if isinstance(self._broker, Transactional):
-            return self._broker.complete(
-                [one._replace(result=None, publish=()) for one in completions]
-            )
+            # What takes a message's place has its id, and is no copy only in the step that ends it.
+            self.store_states([one.result for one in completions])
+            return self._broker.complete([one._replace(result=None) for one in completions])
+        self.write_apart(completions)
         nonces = [one.nonce for one in completions if one.nonce and isinstance(one.settlement, Ack)]
         if nonces and isinstance(self._broker, ReplayGuard):
             self._broker.finish(nonces)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from cardoon import exceptions
 from cardoon.calling import MAX_NAME_BYTES
 from cardoon.exceptions import CardoonError, InvalidTaskError, OperationalError
-from cardoon.sender import Call, Handle, Report, Revocation
+from cardoon.sender import Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.ipc import (
     FROM_CHILD,
     MIB,
@@ -26,7 +26,14 @@ from cardoon.worker.ipc import (
     field,
     pack_frame,
 )
-from cardoon.worker.wire import MAX_CALLS, call_head, handle_heads, parse_call, parse_reports
+from cardoon.worker.wire import (
+    MAX_CALLS,
+    call_head,
+    handle_heads,
+    parse_call,
+    parse_receipts,
+    parse_reports,
+)
 
 T = TypeVar("T")
 
@@ -62,7 +69,7 @@ class Link:
 
     # Sender
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Ask the worker to sign and publish. More than one frame's worth is not one transaction."""
         heads = [_checked_head(call) for call in calls]  # all of them, before any is sent
         groups = list(_frames_of(calls, heads))
@@ -70,15 +77,15 @@ class Link:
             raise InvalidTaskError(
                 f"a canvas of {len(calls)} tasks is more than a task can send at once; send it in parts"
             )
-        digests: list[bytes] = []
+        receipts: list[Receipt] = []
         start = 0
         for group in groups:
             bodies = [call.body for call in calls[start : start + len(group)]]
             head = {"timeout": float(timeout), "calls": group}
             reply = self.request(FrameType.SEND, head, b"".join(bodies))
-            digests += [bytes.fromhex(digest) for digest in field(reply, "digests", list)]
+            receipts += parse_receipts(reply)
             start += len(group)
-        return digests
+        return receipts
 
     def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
         """Ask the worker for present states."""

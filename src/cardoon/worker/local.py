@@ -12,7 +12,7 @@ from cardoon.clock import Clock
 from cardoon.contents import is_pickle
 from cardoon.exceptions import CardoonError, InvalidTaskError, OperationalError
 from cardoon.producer import Producer
-from cardoon.sender import Call, Handle, Report, Revocation
+from cardoon.sender import Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.settler import Send, Settler, State
@@ -30,7 +30,7 @@ class LocalLink:
         self._reader = reader
         self._clock = clock
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Have the settler sign and publish."""
         if not calls:
             return []
@@ -38,9 +38,9 @@ class LocalLink:
             if is_pickle(call.codec):
                 raise InvalidTaskError(f"{call.task}: {NO_PICKLES}")
         written = threading.Event()
-        answers: list[Sequence[bytes] | CardoonError] = []
+        answers: list[Sequence[Receipt] | CardoonError] = []
 
-        def done(answer: Sequence[bytes] | CardoonError) -> None:
+        def done(answer: Sequence[Receipt] | CardoonError) -> None:
             answers.append(answer)
             written.set()
 

@@ -15,7 +15,7 @@ from cardoon.broker import Completion
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, OperationalError
 from cardoon.producer import together
-from cardoon.sender import Call
+from cardoon.sender import Call, Receipt
 from cardoon.worker.concluding import Conclusion, ResultState, conclude, dead
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.ledger import Ledger
@@ -61,7 +61,7 @@ class Send(NamedTuple):
     calls: Sequence[Call]
     deadline: float
     """By the monotonic clock."""
-    done: Callable[[Sequence[bytes] | CardoonError], None]
+    done: Callable[[Sequence[Receipt] | CardoonError], None]
 
 
 Item = Ended | Concluded | Bare | State | Send

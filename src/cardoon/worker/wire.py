@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cardoon.bounds import MAX_AT_A_TIME, MAX_KEY_BYTES, MAX_PERIOD
+from cardoon.broker import Limit, Unique
 from cardoon.calling import MAX_ID_BYTES, MAX_NAME_BYTES
 from cardoon.contents import is_pickle
 from cardoon.message.protocol import MAX_COUNT, MAX_PREDECESSORS, GroupMember, Take
 from cardoon.retrying import NO_LIMIT
-from cardoon.sender import Call, Handle, Report
+from cardoon.sender import Call, Duplicate, Handle, Receipt, Report
 from cardoon.worker.ipc import Frame, IpcError, field
 
 MAX_CALLS = 20_000
@@ -23,7 +25,7 @@ NO_PICKLES = (
 
 def call_head(call: Call) -> dict[str, Any]:
     """A call without its body."""
-    return {
+    head = {
         "task": call.task,
         "id": call.id,
         "queue": call.queue,
@@ -42,6 +44,11 @@ def call_head(call: Call) -> dict[str, Any]:
         "take": int(call.take),
         "delay": call.delay,
     }
+    if call.unique is not None:
+        head["unique"] = call.unique
+    if call.limit is not None:
+        head["limit"] = call.limit
+    return head
 
 
 def parse_call(head: object, body: bytes) -> Call:
@@ -66,6 +73,8 @@ def parse_call(head: object, body: bytes) -> Call:
         after=_places(head),
         take=Take(_whole(head, "take", max(Take)) or 0),
         delay=_moment(head, "delay") or 0.0,
+        unique=_unique(head) if "unique" in head else None,
+        limit=_limit(head) if "limit" in head else None,
     )
 
 
@@ -81,6 +90,19 @@ def parse_calls(frame: Frame) -> list[Call]:
         if len(call.after) > 1 and call.take is not Take.RESULTS:
             raise IpcError(f"{frame.type.name} frame: a call takes one result of several")
     return calls
+
+
+def receipt_heads(receipts: Sequence[Receipt]) -> list[str | list[str]]:
+    """Receipts as JSON: a digest as text, the id of an earlier call in a list."""
+    return [[one.id] if isinstance(one, Duplicate) else one.hex() for one in receipts]
+
+
+def parse_receipts(frame: Frame) -> list[Receipt]:
+    """The receipts of a REPLY frame, on the side that trusts the sender."""
+    return [
+        bytes.fromhex(one) if isinstance(one, str) else Duplicate(one[0])
+        for one in field(frame, "digests", list)
+    ]
 
 
 def handle_heads(handles: Sequence[Handle]) -> list[list[str | None]]:
@@ -190,6 +212,33 @@ def _group(head: Mapping[str, Any]) -> GroupMember | None:
             if position is not None:
                 return GroupMember(_text(told, "id", MAX_ID_BYTES), position, size)
     raise IpcError("call: group is not a member of a group")
+
+
+def _unique(head: Mapping[str, Any]) -> Unique:
+    match head["unique"]:
+        case [str() as key, (int() | float()) as period]:
+            told = {"key": key, "period": period}
+            return Unique(_text(told, "key", MAX_KEY_BYTES), _number(told, "period", MAX_PERIOD))
+    raise IpcError("call: unique is not a key and a period")
+
+
+def _limit(head: Mapping[str, Any]) -> Limit:
+    match head["limit"]:
+        case [str() as key, int() as most, (int() | float()) as gap]:
+            told = {"key": key, "most": most, "gap": gap}
+            return Limit(
+                _text(told, "key", MAX_KEY_BYTES),
+                _whole(told, "most", MAX_AT_A_TIME) or 0,
+                _number(told, "gap", MAX_PERIOD),
+            )
+    raise IpcError("call: limit is not a key, a number and seconds")
+
+
+def _number(head: Mapping[str, Any], name: str, most: float) -> float:
+    value = head[name]
+    if not isinstance(value, bool) and 0 <= value <= most:
+        return float(value)
+    raise IpcError(f"call: {name} is not a number from 0 to {most:g}")
 
 
 def _moment(head: Mapping[str, Any], name: str) -> float | None:

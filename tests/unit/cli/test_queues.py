@@ -20,10 +20,12 @@ def full(project):
 def test_queues_are_shown_for_people(full):
     head, celery, mail = full.answer("queues").splitlines()
 
-    assert head.split() == ["queue", "ready", "scheduled", "dormant", "running", "oldest"]
-    assert celery.split()[:5] == ["celery", "2", "1", "0", "1"]
-    assert mail.split()[:5] == ["mail", "1", "0", "0", "0"]
-    assert mail.split()[5].endswith("s")
+    assert head.split() == [
+        *("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest")
+    ]
+    assert celery.split()[:6] == ["celery", "2", "0", "1", "0", "1"]
+    assert mail.split()[:6] == ["mail", "1", "0", "0", "0", "0"]
+    assert mail.split()[6].endswith("s")
 
 
 def test_queues_are_shown_for_programs(full):
@@ -33,6 +35,7 @@ def test_queues_are_shown_for_programs(full):
     assert {**celery, "oldest": 0} == {
         "queue": "celery",
         "ready": 2,
+        "limited": 0,
         "scheduled": 1,
         "dormant": 0,
         "leased": 1,
@@ -44,7 +47,15 @@ def test_queues_are_shown_for_programs(full):
 def test_a_queue_in_which_nothing_waits_has_no_oldest(project):
     assert project.hands.take() == []
 
-    assert project.answer("queues").splitlines()[1].split() == ["celery", "0", "0", "0", "0", "-"]
+    assert project.answer("queues").splitlines()[1].split() == [
+        "celery",
+        "0",
+        "0",
+        "0",
+        "0",
+        "0",
+        "-",
+    ]
 
 
 def test_a_new_project_has_no_queues(project):

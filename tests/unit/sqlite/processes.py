@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cardoon import backends, brokers
 from cardoon.backend import SealedResult
-from cardoon.broker import Ack, Completion, Outgoing
+from cardoon.broker import Ack, Completion, Limit, Outgoing, Unique
 from cardoon.clock import SystemClock
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
@@ -106,6 +106,31 @@ def hold(path):
     signal.pause()
 
 
+def paced(path, count, gap):
+    """Take messages as fast as their rate allows."""
+    broker = connect(path)
+    limit = Limit("key", 0, float(gap))
+    names = [f"m{number}" for number in range(int(count))]
+    broker.publish([Outgoing("q", name, b"x", limit=limit) for name in names], timeout=10)
+    for _ in names:
+        (delivery,) = broker.receive(["q"], limit=9, lease=600, timeout=10)
+        say("took", time.monotonic())
+        broker.settle([Ack(delivery)])
+
+
+def compete(path, name, count):
+    """After a line on standard input, send messages of which there is to be one at a time."""
+    broker = connect(path)
+    broker.declare(["q"])
+    say("ready")
+    sys.stdin.readline()
+    for number in range(int(count)):
+        mine = f"{name}.{number}"
+        sent = Outgoing("q", mine, b"x", unique=Unique(f"key{number}"))
+        holder = broker.publish([sent], timeout=30).get(mine)
+        say("sent" if holder is None else "left", mine, holder)
+
+
 def store(path, name):
     """Store a result after a line on standard input."""
     backend = backends.connect(f"sqlite:///{path}", clock=SystemClock())
@@ -158,7 +183,10 @@ def hold_beside_child(path):
 
 ROLES = {
     role.__name__: role
-    for role in (publish, write, work, storm, hold, store, fork, leave_child, hold_beside_child)
+    for role in (
+        *(publish, write, work, storm, hold, store, fork, leave_child, hold_beside_child),
+        *(paced, compete),
+    )
 }
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cardoon import states
-from cardoon.broker import Ack, Cause, Kept, Quarantine, Requeue
-from cardoon.exceptions import Refusal
+from cardoon.broker import Ack, Cause, Kept, Limit, Quarantine, Requeue, Unique
+from cardoon.exceptions import ImproperlyConfigured, Refusal
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON
 from cardoon.producer import report_of
 from cardoon.security.replay import NonceClaim, NonceState
-from cardoon.sender import Call, Handle
+from cardoon.sender import Call, Duplicate, Handle
 from cardoon.worker.concluding import Conclusion, ResultState, conclude, revoked
 from cardoon.worker.ledger import Ledger
 from tests.unit.stage import body, held_of, rules, stale, succeeded
@@ -189,6 +189,15 @@ def test_a_broker_without_transactions_gets_the_same_in_steps(make_stage, kind):
     assert nonce_state(stage, held) is expected
 
 
+def test_what_takes_the_place_of_a_message_has_its_id_wherever_results_are(either):
+    held = hold(either, task_id="t1")
+
+    complete(either, held, Conclusion(Ack(held.delivery), RESULT, [CALL._replace(id="t1")]))
+
+    [delivery] = either.broker.receive(["celery"], limit=9, lease=30, timeout=0)
+    assert (delivery.id, delivery.attempt) == ("t1", 1)
+
+
 def test_in_steps_a_requeued_message_is_not_marked_as_done(make_stage):
     stage = make_stage(same_store=False)
     held = hold(stage)
@@ -223,6 +232,36 @@ def test_what_was_acknowledged_early_is_written_without_its_lease(stage):
 
     assert stage.depth() == (1, 0, 1)
     assert stage.client.load([Handle("t1")])["t1"].state == "SUCCESS"
+
+
+def test_what_follows_an_early_acknowledgement_is_never_turned_away(stage):
+    call = CALL._replace(unique=Unique("key"))
+    stage.ledger.publish([call], timeout=5)
+    held = hold(stage, task_id="t1")
+    conclusion = Conclusion(Ack(held.delivery), None, [call._replace(id="t1")])
+    stage.broker.settle([Ack(held.delivery)])
+
+    stage.ledger.write_apart([stage.ledger.completion(held, conclusion, None)])
+
+    ids = [one.id for one in stage.broker.receive(["celery"], limit=9, lease=30, timeout=0)]
+    assert ids == ["t1"]
+
+
+def test_a_second_call_with_a_key_gets_the_first_ones_id(stage):
+    call = CALL._replace(unique=Unique("key"))
+
+    first, second = stage.ledger.publish([call, call._replace(id="c2")], timeout=5)
+
+    assert isinstance(first, bytes)
+    assert second == Duplicate("c1")
+
+
+def test_a_broker_that_keeps_no_limits_is_given_none(make_stage):
+    ledger = ledger_on(make_stage(same_store=False), PlainBroker(None))
+
+    for bound in ({"unique": Unique("key")}, {"limit": Limit("key", 1)}):
+        with pytest.raises(ImproperlyConfigured, match=r"shop\.ship: this broker"):
+            ledger.publish([CALL._replace(**bound)], timeout=5)
 
 
 # The audit

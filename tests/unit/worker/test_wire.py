@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cardoon.broker import Limit, Unique
 from cardoon.message.protocol import GroupMember, Take
 from cardoon.retrying import NO_LIMIT
-from cardoon.sender import Call, Handle, Report
+from cardoon.sender import Call, Duplicate, Handle, Report
 from cardoon.worker.ipc import Frame, FrameType, IpcError
 from cardoon.worker.wire import (
     MAX_CALLS,
@@ -21,7 +22,9 @@ from cardoon.worker.wire import (
     parse_call,
     parse_calls,
     parse_handles,
+    parse_receipts,
     parse_reports,
+    receipt_heads,
     report_head,
 )
 
@@ -51,6 +54,8 @@ CALLS = st.builds(
     after=st.just(()),
     take=st.just(Take.RESULT),
     delay=st.floats(0, 1e6),
+    unique=st.none() | st.builds(Unique, TEXT, st.floats(0, 1e6)),
+    limit=st.none() | st.builds(Limit, TEXT, st.integers(0, 1000), st.floats(0, 1e6)),
 )
 REPORTS = st.builds(
     Report,
@@ -249,3 +254,41 @@ def test_a_handle_that_is_no_pair_is_refused(pair):
 def test_a_request_digest_that_is_not_hexadecimal_is_refused(digest):
     with pytest.raises(IpcError, match="hexadecimal"):
         parse_handles(Frame(FrameType.WAIT, {"handles": [["t1", digest]]}))
+
+
+@given(receipts=st.lists(st.binary(max_size=32) | st.builds(Duplicate, TEXT), max_size=4))
+def test_receipts_arrive_as_they_were_given(receipts):
+    head = over_the_wire({"digests": receipt_heads(receipts)})
+
+    assert parse_receipts(Frame(FrameType.REPLY, head)) == receipts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("unique", None),
+        ("unique", "key"),
+        ("unique", ["", 0]),
+        ("unique", ["k" * 321, 0]),
+        ("unique", ["key", -1]),
+        ("unique", ["key", True]),
+        ("unique", ["key", float("nan")]),
+        ("unique", ["key", 1e12]),
+        ("unique", ["key", 0, 0]),
+        ("limit", None),
+        ("limit", ["key", 1]),
+        ("limit", ["key", -1, 0]),
+        ("limit", ["key", True, 0]),
+        ("limit", ["key", 10**9, 0]),
+        ("limit", ["key", 1.5, 0]),
+        ("limit", ["key", 1, float("inf")]),
+        ("limit", [7, 1, 0]),
+    ],
+)
+def test_bounds_that_make_no_sense_end_the_process_that_sent_them(name, value):
+    with pytest.raises(IpcError):
+        parse_call({**call_head(CALL), name: value}, b"[]")
+
+
+def test_a_call_without_bounds_does_not_mention_them():
+    assert {"unique", "limit"}.isdisjoint(call_head(CALL))

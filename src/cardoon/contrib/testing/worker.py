@@ -17,7 +17,7 @@ from cardoon.context import current_request
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.loading import load_modules
 from cardoon.producer import Producer
-from cardoon.sender import Call, Handle, Report, Revocation, Sender
+from cardoon.sender import Call, Handle, Receipt, Report, Revocation, Sender
 from cardoon.worker.local import LocalLink
 from cardoon.worker.pool import Pool
 from cardoon.worker.worker import Worker, WorkerOptions
@@ -120,7 +120,7 @@ class TestLink:
         self._client = client
         self._task = task
 
-    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[bytes]:
+    def send(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish."""
         return self._link.send(calls, timeout=timeout)
 

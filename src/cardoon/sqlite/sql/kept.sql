@@ -16,6 +16,13 @@ SELECT queue, count(*) FROM message WHERE state = 2 GROUP BY queue;
 -- name: dormant
 SELECT queue, count(*) FROM message WHERE state = 3 GROUP BY queue;
 
+-- name: purge_blocked
+-- Before those that are ready, since it is the end of one of those that would let these go.
+DELETE FROM message WHERE number IN (
+    SELECT number FROM message
+    WHERE limit_key IS NOT NULL AND state = 4 AND queue = :place LIMIT :limit
+);
+
 -- name: purge_ready
 DELETE FROM message WHERE number IN (
     SELECT number FROM message WHERE state = 1 AND queue = :place LIMIT :limit
@@ -40,16 +47,18 @@ ORDER BY number LIMIT :limit;
 -- name: restore_message
 -- A dead letter starts afresh. What was quarantined by mistake goes on where it was.
 INSERT INTO message (
-    number, id, queue, priority, state, due, size, inputs, attempt, crashes, retries
+    number, id, queue, priority, state, due, size, inputs, attempt, crashes, retries,
+    unique_key, limit_key
 )
 SELECT
     :new, id, queue, priority, 1, :now, length(frame),
     (SELECT count(*) FROM input WHERE message = inputs_of),
     CASE place WHEN 'dead' THEN 0 ELSE attempt END,
     CASE place WHEN 'dead' THEN 0 ELSE crashes END,
-    CASE place WHEN 'dead' THEN 0 ELSE retries END
+    CASE place WHEN 'dead' THEN 0 ELSE retries END,
+    unique_key, limit_key
 FROM kept WHERE place = :place AND number = :number
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: restore_frame
 INSERT INTO frame (number, frame) SELECT :new, frame FROM kept WHERE number = :number;

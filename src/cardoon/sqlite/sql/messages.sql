@@ -2,7 +2,7 @@
 -- that a statement is one step however many messages it concerns (see statements.py).
 --
 -- States, as literals because partial indexes ask for them: 0 scheduled, 1 ready, 2 leased,
--- 3 dormant (see dormant.sql).
+-- 3 dormant (see dormant.sql), 4 blocked (see limits.sql).
 
 -- name: declare
 INSERT INTO queue (name)
@@ -34,7 +34,8 @@ FROM json_each(:rows)
 WHERE EXISTS (SELECT 1 FROM message WHERE number = :first + key);
 
 -- name: outlook
--- Whether anything is ready in these queues, and when the next scheduled message is due.
+-- Whether anything is ready in these queues, when the next scheduled message is due, and when a
+-- limit lets the next one go, in whatever queue.
 SELECT
     EXISTS (
         SELECT 1 FROM json_each(:queues) AS asked
@@ -45,7 +46,8 @@ SELECT
             SELECT min(due) FROM message WHERE state = 0 AND queue = asked.value
         ))
         FROM json_each(:queues) AS asked
-    );
+    ),
+    (SELECT min(opens_at) FROM bound WHERE opens_at IS NOT NULL);
 
 -- name: promote
 UPDATE message SET state = 1
@@ -56,9 +58,9 @@ WHERE number IN (
 
 -- name: pick
 -- With the size of all that a delivery carries.
-SELECT json_group_array(json_array(number, total))
+SELECT json_group_array(json_array(number, total, limit_key))
 FROM (
-    SELECT number, size + CASE inputs WHEN 0 THEN 0 ELSE (
+    SELECT number, limit_key, size + CASE inputs WHEN 0 THEN 0 ELSE (
         SELECT coalesce(sum(length(outcome.frame)), 0)
         FROM input
         CROSS JOIN outcome ON outcome.predecessor = input.predecessor
@@ -85,7 +87,7 @@ CROSS JOIN message ON message.number = picked.value
 CROSS JOIN frame ON frame.number = picked.value;
 
 -- name: held
-SELECT json_group_array(json_array(number, attempt, id))
+SELECT json_group_array(json_array(number, attempt, id, limit_key))
 FROM message
 WHERE state = 2 AND number IN (SELECT value FROM json_each(:numbers));
 
@@ -114,7 +116,7 @@ WHERE message.number = json_extract(change.value, '$[0]');
 -- :rows [[number, place, reason, detail, session or null, sequence or null], ...]
 INSERT INTO kept (
     place, queue, id, priority, attempt, crashes, retries, reason, detail, kept_at,
-    session, sequence, inputs_of, frame
+    session, sequence, inputs_of, unique_key, limit_key, limit_most, limit_gap, frame
 )
 SELECT
     json_extract(move.value, '$[1]'),
@@ -126,7 +128,9 @@ SELECT
     json_extract(move.value, '$[4]'),
     json_extract(move.value, '$[5]'),
     CASE WHEN message.inputs > 0 THEN message.number END,
+    message.unique_key, message.limit_key, bound.most, bound.gap,
     frame.frame
 FROM json_each(:rows) AS move
 CROSS JOIN message ON message.number = json_extract(move.value, '$[0]')
-CROSS JOIN frame ON frame.number = message.number;
+CROSS JOIN frame ON frame.number = message.number
+LEFT JOIN bound ON bound.key = message.limit_key;

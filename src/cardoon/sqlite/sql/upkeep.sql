@@ -4,7 +4,9 @@ SELECT
     OR EXISTS (SELECT 1 FROM dormant WHERE look_at <= :now)
     OR EXISTS (SELECT 1 FROM result WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM replay WHERE expires_at <= :now)
-    OR EXISTS (SELECT 1 FROM broadcast WHERE expires_at <= :now);
+    OR EXISTS (SELECT 1 FROM broadcast WHERE expires_at <= :now)
+    OR EXISTS (SELECT 1 FROM bound WHERE expires_at <= :now)
+    OR EXISTS (SELECT 1 FROM recent WHERE until <= :now);
 
 -- name: owners
 SELECT number, name, boot FROM owner;
@@ -54,3 +56,13 @@ DELETE FROM replay WHERE (session, sequence) IN (
 
 -- name: purge_broadcasts
 DELETE FROM broadcast WHERE expires_at <= :now;
+
+-- name: purge_bounds
+DELETE FROM bound WHERE key IN (
+    SELECT key FROM bound WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
+);
+
+-- name: purge_recent
+DELETE FROM recent WHERE key IN (
+    SELECT key FROM recent WHERE until <= :now ORDER BY until LIMIT :limit
+);

@@ -1,0 +1,56 @@
+"""A message of the memory broker, as it lies in a queue, on loan, dormant or kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cardoon.broker import Kept, KeptMessage, Limit, Trigger
+from cardoon.security.replay import Nonce
+
+
+@dataclasses.dataclass(slots=True)
+class Message:
+    """One message that has not ended."""
+
+    number: int
+    queue: str
+    id: str
+    frame: bytes
+    priority: int
+    due: float
+    attempt: int = 0
+    crashes: int = 0
+    retries: int = 0
+    lease_until: float | None = None
+    """None while it waits."""
+    dormant: Dormancy | None = None
+    """None as soon as it may run, or is to be closed."""
+    unique: str | None = None
+    limit: str | None = None
+    """Keys."""
+
+
+@dataclasses.dataclass(slots=True)
+class Dormancy:
+    """What a message waits for."""
+
+    missing: set[str]
+    trigger: Trigger
+    run_at: float | None
+    delay: float
+    since: float
+
+
+@dataclasses.dataclass(slots=True)
+class Put:
+    """A message that is kept."""
+
+    place: Kept
+    shown: KeptMessage
+    priority: int
+    nonce: Nonce | None
+    inputs_of: int
+    """The number that the message had."""
+    unique: str | None
+    limit: Limit | None
+    """What counted for its key at that time."""
