@@ -159,6 +159,46 @@ def test_a_queue_is_where_the_message_goes(place):
     assert place.depth("nobodys") == before + 1
 
 
+@observes("exchange", "routing_key")
+def test_an_exchange_and_a_routing_key_lead_to_a_queue(place):
+    assert describe(exchange="media", routing_key="video")["queue"] == "films"
+
+
+@observes("unique", "unique_key")
+def test_a_unique_call_is_sent_once(place):
+    options = {"unique": True, "unique_key": "x", "countdown": LATER}
+
+    first = project.add.apply_async((1, 2), **options)
+    second = project.add.apply_async((1, 3), **options)
+    other = project.add.apply_async((4, 2), **options)
+
+    assert (second.id, second.is_duplicate) == (first.id, True)
+    assert (other.id != first.id, other.is_duplicate) == (True, False)
+
+
+def overlap(results) -> bool:
+    spans = sorted(result.get(timeout=PATIENCE) for result in results)
+    return any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+
+
+@observes("concurrency_limit", "limit_key")
+def test_calls_of_one_key_take_turns(place):
+    options = {"concurrency_limit": 1, "limit_key": "path"}
+    path = place.fresh()
+
+    assert overlap([project.spanning.delay(path) for _ in range(4)])
+    assert not overlap([project.spanning.apply_async((path,), **options) for _ in range(4)])
+
+
+@observes("cluster_rate_limit")
+def test_calls_keep_to_a_rate_over_all_workers(place):
+    sent = [project.spanning.apply_async(("x", 0), cluster_rate_limit=5) for _ in range(4)]
+
+    begun = sorted(result.get(timeout=PATIENCE)[0] for result in sent)
+
+    assert begun[-1] - begun[0] >= 0.5
+
+
 @observes("priority")
 def test_the_more_urgent_call_is_delivered_first(place):
     for level in (0, 9, 4):
@@ -176,7 +216,7 @@ def test_a_serializer_says_how_the_body_is_written(place):
     sent = project.add.apply_async((1,), serializer="json", countdown=LATER)
 
     assert b"application/json" in place.frame(sent.id)
-    with pytest.raises(InvalidTaskError, match="serializer='xml' is unknown"):
+    with pytest.raises(InvalidTaskError, match="unknown content 'xml'"):
         project.add.apply_async((1,), serializer="xml")
 
 
@@ -463,6 +503,50 @@ def test_arguments_are_checked_where_the_task_says_so(place):
         project.add.delay(1, 2, 3)
     with pytest.raises(TypeError, match="takes from 1 to 2"):
         project.unchecked.delay(1, 2, 3).get(timeout=PATIENCE)
+
+
+@shows("exchange", "routing_key")
+def test_a_task_is_bound_to_a_queue(place):
+    assert project.bound_to.delay().get(timeout=PATIENCE) == "songs"
+
+
+@shows("unique", "unique_key")
+def test_a_unique_task_is_stored_once(place):
+    path = place.fresh()
+
+    first = project.only_one.apply_async((path, "first"), countdown=0.5)
+    second = project.only_one.delay(path, "second")
+
+    assert (second.id, second.is_duplicate) == (first.id, True)
+    assert second.get(timeout=PATIENCE) == "first"
+
+
+@shows("concurrency_limit", "limit_key")
+def test_a_limited_task_takes_turns(place):
+    path = place.fresh()
+
+    assert not overlap([project.in_turn.delay(path) for _ in range(4)])
+
+
+@shows("cluster_rate_limit")
+def test_a_task_keeps_to_a_rate_over_all_workers(place):
+    sent = [project.measured.delay("x", 0) for _ in range(4)]
+
+    begun = sorted(result.get(timeout=PATIENCE)[0] for result in sent)
+
+    assert begun[-1] - begun[0] >= 0.5
+
+
+@shows("pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs")
+def test_a_model_is_made_of_what_arrives(place):
+    assert project.modelled.delay({"number": "7"}).get(timeout=PATIENCE) == {
+        "number": 7,
+        "paid": True,
+    }
+    with pytest.raises(InvalidTaskError, match="order"):
+        project.strictly.delay({"number": "7"}).get(timeout=PATIENCE)
+    assert project.briefly.delay({"number": 7}).get(timeout=PATIENCE) == {"paid": True}
+    assert project.in_context.delay({"tag": "dark"}).get(timeout=PATIENCE) == "dark green"
 
 
 def test_a_base_class_brings_its_hooks(place):

@@ -4,9 +4,19 @@ import os
 import time
 from pathlib import Path
 
+import pydantic
+
 from cardoon import Cardoon, Task
 
-app = Cardoon("options", set_as_current=False)
+app = Cardoon(
+    "options",
+    set_as_current=False,
+    task_queues=[
+        "celery",
+        {"name": "films", "exchange": "media", "routing_key": "video"},
+        {"name": "songs", "exchange": "media", "routing_key": "audio"},
+    ],
+)
 
 
 def note(path: str, text: str) -> None:
@@ -135,3 +145,57 @@ urgent = app.task(name="options.urgent", priority=9)(notes)
 stale = app.task(name="options.stale", expires=0)(adds)
 slowly = app.task(name="options.slowly", rate_limit="5/s")(time.time)
 unchecked = app.task(name="options.unchecked", typing=False)(adds)
+
+
+class Order(pydantic.BaseModel):
+    number: int
+    paid: bool = False
+
+
+def order(order: Order) -> Order:
+    """Seven is accepted as text where the model is not strict."""
+    return Order(number=order.number, paid=True)
+
+
+class Tagged(pydantic.BaseModel):
+    tag: str
+
+    @pydantic.field_validator("tag")
+    @classmethod
+    def add_context(cls, tag: str, info: pydantic.ValidationInfo) -> str:
+        return f"{tag} {(info.context or {}).get('colour')}"
+
+
+def tag_of(tagged: Tagged) -> str:
+    return tagged.tag
+
+
+modelled = app.task(name="options.modelled", pydantic=True)(order)
+strictly = app.task(name="options.strictly", pydantic=True, pydantic_strict=True)(order)
+briefly = app.task(
+    name="options.briefly", pydantic=True, pydantic_dump_kwargs={"include": {"paid"}}
+)(order)
+in_context = app.task(
+    name="options.in_context", pydantic=True, pydantic_context={"colour": "green"}
+)(tag_of)
+
+
+def queue_of(self: Task) -> str:
+    return self.request.delivery_info["routing_key"]
+
+
+bound_to = app.task(name="options.bound_to", bind=True, exchange="media", routing_key="audio")(
+    queue_of
+)
+only_one = app.task(name="options.only_one", unique=True, unique_key="path")(notes)
+
+
+def span(path: str, seconds: float = 0.2) -> list[float]:
+    begun = time.time()
+    time.sleep(seconds)
+    return [begun, time.time()]
+
+
+in_turn = app.task(name="options.in_turn", concurrency_limit=1, limit_key="path")(span)
+measured = app.task(name="options.measured", cluster_rate_limit=5)(span)
+spanning = app.task(name="options.spanning")(span)
