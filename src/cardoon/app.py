@@ -31,6 +31,7 @@ from cardoon.context import current_request
 from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.deployment import Deployment, require_signatures
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
+from cardoon.fixups import fix_up
 from cardoon.habits import Habits, take_arguments
 from cardoon.loader import load_symbol
 from cardoon.producer import Producer
@@ -38,7 +39,7 @@ from cardoon.registry import SHARED, Registry, SharedFunction
 from cardoon.result import set_default_source
 from cardoon.schedules import BaseSchedule
 from cardoon.sender import Sender
-from cardoon.settings_source import Packages, import_related, read_source
+from cardoon.settings_source import Packages, import_related, is_unfinished, read_source
 from cardoon.standin import Current, StandIn
 from cardoon.task import Task as _Task
 from cardoon.task import make_task
@@ -83,6 +84,7 @@ class Cardoon(Calls, Habits):
         self.main = main
         self.clock: Clock = clock or SystemClock()
         self.conf = Conf()
+        self._unread: list[tuple[str, bool, str | None, Mapping[str, Any]]] = []
         self._begin()
         given = {"broker_url": broker, "result_backend": backend, "include": include}
         self.conf.update({name: value for name, value in given.items() if value is not None})
@@ -99,6 +101,7 @@ class Cardoon(Calls, Habits):
         self._annotated: Annotations = ()
         self._discoveries: list[tuple[Packages, str | None]] = []
         self._start_afresh()
+        fix_up(self)
         _apps.add(self)
         register_builtins(self)
         for shared in SHARED:
@@ -218,17 +221,14 @@ class Cardoon(Calls, Habits):
     ) -> None:
         """Take settings from an object, a dict, or the name of a module or of `module:object`.
 
-        Read at once. With `namespace="CELERY"` those that begin with `CELERY_`, as in
+        Read at once, or, if that module is still being imported, when a setting is first asked for. With `namespace="CELERY"` those that begin with `CELERY_`, as in
         `app.config_from_object("django.conf:settings", namespace="CELERY")`. What was set before stays
         unless it is named here. `silent` takes a module that is not there for an empty one.
         """
-        try:
-            found = read_source(obj, namespace=namespace)
-        except ImproperlyConfigured as error:
-            if silent and isinstance(error.__cause__, ModuleNotFoundError):
-                return
-            raise
-        self.conf.update(self.prepare_config(found))
+        if is_unfinished(obj):
+            self._unread.append((cast("str", obj), silent, namespace, dict(self.conf.explicit)))
+        else:
+            self._read_config(obj, namespace, silent=silent)
 
     def config_from_envvar(self, variable_name: str, silent: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take settings from the module that an environment variable names."""
@@ -339,6 +339,32 @@ class Cardoon(Calls, Habits):
 
     def __repr__(self) -> str:
         return f"<Cardoon {self.main or '__main__'}>"
+
+    def _before_configure(self) -> None:
+        """Read what could not be read when it was named; what has been set since then stays."""
+        unread, self._unread = self._unread, []
+        for at, (source, silent, namespace, before) in enumerate(unread):
+            since = {
+                name: value
+                for name, value in self.conf.explicit.items()
+                if name not in before or before[name] is not value
+            }
+            try:
+                self._read_config(source, namespace, silent=silent)
+            except BaseException:
+                self._unread = unread[at:]  # so that the next use says the same
+                raise
+            self.conf.update(since)
+        super()._before_configure()
+
+    def _read_config(self, source: object, namespace: str | None, *, silent: bool) -> None:
+        try:
+            found = read_source(source, namespace=namespace)
+        except ImproperlyConfigured as error:
+            if silent and isinstance(error.__cause__, ModuleNotFoundError):
+                return
+            raise
+        self.conf.update(self.prepare_config(found))
 
     def _connect(self) -> Producer:
         settings = self.settings

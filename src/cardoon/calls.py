@@ -24,6 +24,7 @@ from cardoon.canvas.steps import Step
 from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.context import Request, current_request
+from cardoon.diverting import DIVERSION
 from cardoon.eager import run_eagerly
 from cardoon.exceptions import InvalidTaskError
 from cardoon.ids import make_id
@@ -47,6 +48,7 @@ class Calls:
 
     tasks: Registry
     clock: Clock
+    main: str | None
     _sends: SendQueue
     _results: ResultQueue
     _router: Router | None = None
@@ -76,11 +78,11 @@ class Calls:
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
         return self._publish([call], checked, task)[0]
 
-    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt]:
+    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt | None]:
         """Send a canvas: all its steps or none."""
         told = {name: steps[0].options.get(name) for name in _PUBLISH_OPTIONS} if steps else {}
         calls = make_calls(self, steps)
-        receipts = self._sign_and_store(calls, check_options(told))
+        receipts = self._dispatch(calls, check_options(told))
         _announce_sent(calls, receipts)
         return receipts
 
@@ -119,6 +121,11 @@ class Calls:
         if task.pydantic:
             args, kwargs = _dumped(task, args, kwargs)
         call = self.make_call(task.name, args, kwargs, checked, task.call_defaults)
+        if DIVERSION.get() is not None:
+            raise InvalidTaskError(
+                f"{task.name}: a coroutine cannot send within a block that diverts what is sent, such as "
+                "atomic_send; use delay or apply_async there, or send behind it"
+            )
         if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
             [receipt] = await asyncio.to_thread(self._sign_and_store, [call], checked)
         else:
@@ -295,10 +302,13 @@ class Calls:
     def _publish(
         self, calls: Sequence[Call], options: CallOptions, task: _Task[..., Any] | None = None
     ) -> list[_AsyncResult[Any]]:
-        return self._results_of(calls, self._sign_and_store(calls, options), task)
+        return self._results_of(calls, self._dispatch(calls, options), task)
 
     def _results_of(
-        self, calls: Sequence[Call], receipts: Sequence[Receipt], task: _Task[..., Any] | None
+        self,
+        calls: Sequence[Call],
+        receipts: Sequence[Receipt | None],
+        task: _Task[..., Any] | None,
     ) -> list[_AsyncResult[Any]]:
         """The handles on what was sent, which is announced."""
         _announce_sent(calls, receipts)
@@ -309,6 +319,12 @@ class Calls:
             results.append(_AsyncResult(call.id, source=self, convert=convert))
             results[-1].take(receipt)
         return results
+
+    def _dispatch(self, calls: Sequence[Call], options: CallOptions) -> Sequence[Receipt | None]:
+        diversion = DIVERSION.get()
+        if diversion is not None and calls:
+            return diversion.take(self, calls, lambda: self._sign_and_store(calls, options))
+        return self._sign_and_store(calls, options)
 
     def _sign_and_store(self, calls: Sequence[Call], options: CallOptions) -> Sequence[Receipt]:
         settings = self.settings
@@ -332,7 +348,7 @@ def _dumped(
     return task.conversion.dump_arguments(args, kwargs)
 
 
-def _announce_sent(calls: Sequence[Call], receipts: Sequence[Receipt]) -> None:
+def _announce_sent(calls: Sequence[Call], receipts: Sequence[Receipt | None]) -> None:
     """Tell the receivers of `after_task_publish`, if any, of those calls that were stored."""
     if after_task_publish.receivers:
         sent = zip(calls, receipts, strict=True)

@@ -302,11 +302,11 @@ class Conf:
 
     def _read(self) -> Settings:
         watch, self._watch = self._watch, None
-        if watch is not None:
-            watch[0]()
         try:
+            if watch is not None:
+                watch[0]()
             settings = freeze({**read_environment(self._environ), **self._explicit})
-        except ImproperlyConfigured:
+        except BaseException:
             self._watch = watch
             raise
         self._settings = settings

@@ -235,9 +235,13 @@ class Habits:
         self.on_after_finalize = AppEvent("app.on_after_finalize")
         self.on_after_fork = AppEvent("app.on_after_fork", once=False)
         self.conf.watch(
-            lambda: self.on_configure.send(sender=self),
+            self._before_configure,
             lambda: self.on_after_configure.send(sender=self, source=self.conf),
         )
+
+    def _before_configure(self) -> None:
+        """Called before the settings are read for the first time."""
+        self.on_configure.send(sender=self)
 
 
 class Groups:

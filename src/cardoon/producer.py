@@ -86,6 +86,16 @@ class Producer:
         """Sign and publish; see `Sender.send`."""
         return self._commits.commit(calls, timeout=timeout) if calls else []
 
+    def sign(self, calls: Sequence[Call]) -> Sequence[tuple[Outgoing, bytes]]:
+        """Sign without publishing; see `Postponing`."""
+        signed = self._signer.sign([call_draft(call) for call in calls])
+        requests = [one.request for one in signed]
+        return list(zip(outgoing_of(calls, signed, self._broker), requests, strict=True))
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
+        """Publish what was signed before; see `Postponing`."""
+        self._broker.publish(outgoing, timeout=timeout)
+
     def load(self, handles: Sequence[Handle]) -> Mapping[str, Report]:
         """The present states; see `Sender.load`."""
         found = self._need_backend().load([handle.task_id for handle in handles])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from cardoon.broker import Limit, Unique
+from cardoon.broker import Limit, Outgoing, Unique
 from cardoon.message.protocol import GroupMember, Take
 
 NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -151,4 +151,20 @@ class GroupKeeper(Protocol):
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete stored results and groups."""
+        ...
+
+
+@runtime_checkable
+class Postponing(Protocol):
+    """A sender that can sign now what is published later, as processes can that hold a key."""
+
+    def sign(self, calls: Sequence[Call]) -> Sequence[tuple[Outgoing, bytes]]:
+        """Sign them together; return for each what to publish, and its request digest."""
+        ...
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
+        """Publish what was signed before, all or none; durable on return.
+
+        Those whose id is stored are dropped. Raises `OperationalError` after `timeout` seconds.
+        """
         ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
@@ -37,6 +39,20 @@ def read_source(source: object, *, namespace: str | None = None) -> dict[str, An
             if name.lower().startswith(prefix)
         }
     return {name: value for name, value in found.items() if is_strict or _is_meant(name, value)}
+
+
+def is_unfinished(source: object) -> bool:
+    """Whether the module with the settings is being imported at this moment, and has not all of them yet.
+
+    So it is where Django's settings import the project's package, and that makes the app.
+    """
+    if not isinstance(source, str):
+        return False
+    name = source.partition(":")[0]
+    if name == "django.conf":
+        name = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def _in_namespace(name: str, prefix: str) -> str:

@@ -54,6 +54,7 @@ NAMES = {
     "celery.utils.nodenames": "worker_direct nodename nodesplit",
     "kombu": "Queue Exchange binding",
     "kombu.entity": "Queue Exchange binding",
+    "celery.contrib.django.task": "DjangoTask",
     "celery.contrib.pytest": "pytest_configure",  # which brings celery_app and the others
     "celery.contrib.testing.app": "TestApp setup_default_app",
     "celery.contrib.testing.worker": "start_worker",
@@ -65,7 +66,6 @@ NAMES = {
 
 TO_COME = {
     "celery.app.control": "Control Inspect",
-    "celery.contrib.django.task": "DjangoTask",
 }
 """As above, of modules that are not there yet: what is there is moved up."""
 

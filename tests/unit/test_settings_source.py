@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,53 @@ def test_django_settings_are_read_by_their_namespace(app, write):
     app.config_from_object("shopsettings", namespace="CELERY")
 
     assert (app.conf.task_time_limit, app.conf.timezone) == (30, "Europe/Vienna")
+
+
+class TestAModuleThatIsStillBeingImported:
+    """As Django's settings are, when they import the package that makes the app."""
+
+    HALF = (
+        "from cardoon.app import current_application\n"
+        "current_application().config_from_object({name!r}, namespace='CELERY')\n"
+        "{meanwhile}\n"
+        "CELERY_TASK_TIME_LIMIT = {limit}\n"
+        "CELERY_TASK_DEFAULT_QUEUE = 'slow'\n"
+    )
+
+    def test_it_is_read_when_it_is_complete(self, app, write):
+        app.set_current()
+        write("halfway", self.HALF.format(name="halfway", limit=30, meanwhile=""))
+
+        importlib.import_module("halfway")
+
+        assert app.conf.task_time_limit == 30
+
+    def test_what_is_set_in_between_stays(self, app, write):
+        app.set_current()
+        app.conf.task_time_limit = 10
+        write("halfset", self.HALF.format(name="halfset", limit=30, meanwhile=""))
+
+        importlib.import_module("halfset")
+        app.conf.task_default_queue = "fast"
+
+        assert (app.conf.task_time_limit, app.conf.task_default_queue) == (30, "fast")
+
+    def test_what_is_wrong_in_it_is_said_each_time(self, app, write):
+        app.set_current()
+        write("halfwrong", self.HALF.format(name="halfwrong", limit="'long'", meanwhile=""))
+
+        importlib.import_module("halfwrong")
+
+        for _ in range(2):
+            with pytest.raises(ImproperlyConfigured, match="task_time_limit"):
+                app.settings  # noqa: B018
+
+    def test_asked_for_too_early_it_gives_what_it_has(self, app, write):
+        app.set_current()
+        meanwhile = "assert current_application().conf.task_default_queue == 'celery'"
+        write("halftold", self.HALF.format(name="halftold", limit=30, meanwhile=meanwhile))
+
+        importlib.import_module("halftold")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from cardoon.sender import Receipt
 class Caller(Origin, Protocol):
     """What makes the calls that signatures describe: the app."""
 
-    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt]:
-        """Send all steps or none; return their receipts."""
+    def send_steps(self, steps: Sequence[Step]) -> Sequence[Receipt | None]:
+        """Send all steps or none; return their receipts, None where one is not known yet."""
         ...
 
     def apply_task(

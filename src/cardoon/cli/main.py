@@ -84,6 +84,7 @@ class LazyGroup(click.Group):
 @click.option("--result-backend", metavar="URL", help="Where the results are.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Go there first.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what matters.")
+@click.option("--skip-checks", is_flag=True, help="Skip Django's checks.")
 @click.version_option(__version__, "--version", prog_name="cardoon", message="%(prog)s %(version)s")
 @click.pass_context
 def cardoon(
@@ -93,6 +94,7 @@ def cardoon(
     result_backend: str | None,
     workdir: str | None,
     quiet: bool,  # noqa: FBT001  # click passes flags so
+    skip_checks: bool,  # noqa: FBT001
 ) -> None:
     """A task queue that trusts nobody.
 
@@ -103,6 +105,8 @@ def cardoon(
     """  # noqa: D301  # \b keeps click from filling the lines
     if workdir:
         os.chdir(workdir)
+    if skip_checks:
+        os.environ["CELERY_SKIP_CHECKS"] = "true"  # read where Django is; not a setting of the app
     settings = {"broker_url": broker, "result_backend": result_backend}
     ctx.obj = Invocation(
         app, {name: value for name, value in settings.items() if value is not None}, quiet=quiet

@@ -247,8 +247,8 @@ class AsyncResult(Generic[R]):
         """The results of single tasks that it stands for: itself."""
         return [self]
 
-    def take(self, receipt: Receipt) -> None:
-        """Know the message that was sent, or be the result of the one that was sent before."""
+    def take(self, receipt: Receipt | None) -> None:
+        """Know the message that was sent, if it is known, or be the result of the one sent before."""
         if isinstance(receipt, Duplicate):
             self.is_duplicate = receipt.id != self.id
             self.id = receipt.id
