@@ -2,6 +2,7 @@
 
     app, task, shared, canvas, result    what users call
     calling, sender, producer            how a call becomes a signed message on its way
+    control, stamps, lookup              revocations, labels, and where a message lies
     executor, eager, context, retrying   how a task's body is run
     worker/                              the processes that run tasks
     message/, security/                  the wire format, and who may ask for what

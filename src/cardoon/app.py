@@ -28,6 +28,7 @@ from cardoon.canvas.signatures import set_default_caller
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, is_task_process
 from cardoon.context import current_request
+from cardoon.control import Control
 from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.deployment import Deployment, require_signatures
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
@@ -260,6 +261,11 @@ class Cardoon(Calls, Habits):
         while self._discoveries:
             packages, related_name = self._discoveries.pop(0)
             import_related(packages, related_name)
+
+    @property
+    def control(self) -> Control:
+        """Commands to every worker: `app.control.revoke(task_id)`."""
+        return Control(self)
 
     @property
     def current_task(self) -> _Task[..., Any] | None:

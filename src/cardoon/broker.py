@@ -54,7 +54,8 @@ class Trigger(enum.Enum):
     SUCCESS = "success"
     """All succeeded; or one failed, so that it never can run and is to be closed, at once."""
     FAILURE = "failure"
-    """Its one predecessor failed. If that succeeds or was skipped, the message is deleted unread."""
+    """Its one predecessor failed. If that succeeds or was skipped, the message is deleted unread, and
+    with it what is dormant and waits for it, directly or not, once all of the step has arrived."""
 
 
 class Unique(NamedTuple):

@@ -35,6 +35,7 @@ from cardoon.queues import Place, Queue, parse_queue
 from cardoon.retrying import NO_LIMIT
 from cardoon.routes import exchange_name
 from cardoon.sender import NO_EMBED, Call
+from cardoon.stamps import STAMPED_HEADERS, parse_stamps, take_stamps
 
 MAX_ID_BYTES = 128
 MAX_NAME_BYTES = 256
@@ -71,6 +72,8 @@ class CallOptions:
     serializer: str | None = None
     compression: str | None = None
     headers: Mapping[str, Any] | None = None
+    stamps: Mapping[str, Any] | None = None
+    """What `stamped_headers` names among the options, by name."""
     shadow: str | None = None
     ignore_result: bool | None = None
     time_limit: float | None = None
@@ -127,6 +130,9 @@ def check_options(options: Mapping[str, Any], *, method: str = "apply_async") ->
     """`CallOptions` from keyword arguments; `InvalidTaskError` names the wrong one and the remedy."""
     if not options:
         return NO_OPTIONS
+    if STAMPED_HEADERS in options:
+        options, stamps = take_stamps(options, method=method)
+        options = {**options, "stamps": stamps or None}
     for name in options:
         if name in OPTION_NAMES:
             continue
@@ -345,6 +351,7 @@ _PARSERS: Mapping[str, Parser] = {
     "serializer": text,
     "compression": text,
     "headers": dictionary,
+    "stamps": parse_stamps,
     "shadow": text,
     "ignore_result": boolean,
     "time_limit": _LIMIT,
@@ -384,6 +391,8 @@ def _headers(
         found["priority"] = priority
     if shadow := options.shadow or defaults.shadow:
         found["shadow"] = shadow
+    if options.stamps:
+        found["stamps"] = options.stamps
     if options.headers:
         found["headers"] = dict(options.headers)
     if not found:

@@ -23,7 +23,7 @@ from cardoon.canvas.signatures import send_all
 from cardoon.canvas.steps import Step
 from cardoon.clock import Clock
 from cardoon.config import Settings
-from cardoon.context import Request, current_request
+from cardoon.context import Request, current_request, note_children
 from cardoon.diverting import DIVERSION
 from cardoon.eager import run_eagerly
 from cardoon.exceptions import InvalidTaskError
@@ -131,7 +131,7 @@ class Calls:
         else:
             receipt = await self._sends.send(call, within=self.settings.task_publish_timeout)
         # In the context that `before_task_publish` had.
-        return self._results_of([call], [receipt], task)[0]
+        return self._results_of([call], [receipt], checked, task)[0]
 
     def send_task(
         self,
@@ -175,6 +175,7 @@ class Calls:
             retries=checked.retries,
             max_retries=checked.max_retries,
             headers=dict(checked.headers or {}),
+            stamps=checked.stamps or {},
             hostname=None if around is None else around.hostname,
             is_eager=True,
             called_directly=False,
@@ -302,12 +303,13 @@ class Calls:
     def _publish(
         self, calls: Sequence[Call], options: CallOptions, task: _Task[..., Any] | None = None
     ) -> list[_AsyncResult[Any]]:
-        return self._results_of(calls, self._dispatch(calls, options), task)
+        return self._results_of(calls, self._dispatch(calls, options), options, task)
 
     def _results_of(
         self,
         calls: Sequence[Call],
         receipts: Sequence[Receipt | None],
+        options: CallOptions,
         task: _Task[..., Any] | None,
     ) -> list[_AsyncResult[Any]]:
         """The handles on what was sent, which is announced."""
@@ -318,6 +320,8 @@ class Calls:
         for call, receipt in zip(calls, receipts, strict=True):
             results.append(_AsyncResult(call.id, source=self, convert=convert))
             results[-1].take(receipt)
+        if options.add_to_parent:
+            note_children(results)
         return results
 
     def _dispatch(self, calls: Sequence[Call], options: CallOptions) -> Sequence[Receipt | None]:

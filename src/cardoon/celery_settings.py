@@ -69,7 +69,6 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("broker_vhost", "broker_transport", "broker_login_method"), _EMBEDDED),
     "result_backend_transport_options": _BACKEND,
     "result_compression": "set task_compression, which results share",
-    "result_extended": "arguments are kept nowhere but in the signed message",
     "result_exchange": _BACKEND,
     "result_exchange_type": _BACKEND,
     "result_failure_expires": "results and failures expire alike; set result_expires",

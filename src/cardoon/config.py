@@ -135,6 +135,7 @@ class Settings:
     task_publish_timeout: float = _setting(10.0, seconds(0.01, 3600))
     task_always_eager: bool = _setting(False, boolean)
     task_eager_propagates: bool = _setting(False, boolean)
+    result_extended: bool = _setting(False, boolean)
     result_expires: float | None = _setting(86400.0, optional(seconds(1, 366 * 86400)))
 
     # What is sent by itself

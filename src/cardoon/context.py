@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from cardoon.contents import JSON
 from cardoon.exceptions import Retry
+
+MAX_CHILDREN = 1000
+"""Tasks that one result names as its children; further ones are left out."""
 
 _EMPTY: Mapping[str, Any] = {}
 
@@ -32,6 +36,8 @@ class Request:
     root_id: str | None = None
     parent_id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    stamps: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    """What the sender stamped on it, by name."""
     delivery_info: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     hostname: str | None = None
     """The worker."""
@@ -51,6 +57,8 @@ class Request:
     """How its result and its states are written."""
     fence: int = 0
     """Rises with each delivery of the message: a fencing token for writes elsewhere."""
+    called: list[Any] | None = None
+    """The results of what the task has called so far, as many as its own result may name."""
     entered: bool = False
     """Whether the task's body has begun, so that a `__call__` override may call the original."""
     pending_retry: Retry | None = None
@@ -63,6 +71,18 @@ class Request:
         if name in FIELDS:
             return getattr(self, name)
         return self.headers.get(name, default)
+
+    @property
+    def children(self) -> list[Any]:
+        """The results of the tasks that it has called."""
+        if self.called is None:
+            self.called = []
+        return self.called
+
+    @property
+    def stamped_headers(self) -> list[str]:
+        """The names of its stamps."""
+        return list(self.stamps)
 
     @property
     def correlation_id(self) -> str | None:
@@ -83,7 +103,12 @@ class Request:
             raise AttributeError(f"the request has no attribute or header {name!r}")
 
 
-FIELDS = frozenset((*(f.name for f in dataclasses.fields(Request)), "correlation_id", "name"))
+FIELDS = frozenset(
+    (
+        *(f.name for f in dataclasses.fields(Request)),
+        *("children", "correlation_id", "name", "stamped_headers"),
+    )
+)
 
 _current: ContextVar[Request | None] = ContextVar("cardoon_request", default=None)
 
@@ -101,3 +126,11 @@ def carrying_out(request: Request) -> Iterator[Request]:
         yield request
     finally:
         _current.reset(token)
+
+
+def note_children(results: Iterable[Any]) -> None:
+    """Have the running task, if there is one, remember what it has called."""
+    running = _current.get()
+    if running is not None:
+        room = MAX_CHILDREN - len(running.children)
+        running.children.extend(itertools.islice(results, max(0, room)))

@@ -10,6 +10,7 @@
     ├── TaskError
     │   ├── AlreadyRegistered, NotRegistered, InvalidTaskError
     │   ├── TimeoutError            a result did not come in time
+    │   ├── IncompleteStream        of those that a task has called, some have not ended
     │   ├── MaxRetriesExceededError, TaskRevokedError, ChordError, QueueNotFound
     │   ├── WorkerLostError, TimeLimitExceeded, Terminated
     │   └── RemoteError             a task's exception whose type is not rebuilt here
@@ -122,6 +123,10 @@ class QueueNotFound(TaskError, KeyError):
 
 class TimeoutError(TaskError):
     """A result did not arrive within the time asked for."""
+
+
+class IncompleteStream(TaskError):
+    """The results that a task has called are not all there yet."""
 
 
 class MaxRetriesExceededError(TaskError):

@@ -32,8 +32,10 @@ from cardoon.exceptions import (
     Refusal,
     RefusedError,
 )
+from cardoon.lookup import Findable
 from cardoon.message.protocol import Kind, Take
 from cardoon.message.serializers import JSON, encode_body
+from cardoon.pending import Pending
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.signing import Draft, Signed
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 EVERY_WORKER = "*"
 """Audience of a control message for all workers of the domain."""
+REVOKE = "revoke"
+REVOKE_BY_STAMPS = "revoke_by_stamped_headers"
 NEVER_EXPIRES = 10 * 366 * 86400.0
 """Seconds for which a result is valid that is to be kept for ever."""
 _GROUP = "cardoon.group"
@@ -115,7 +119,7 @@ class Producer:
         backend = self._need_backend()
         clock = self.deployment.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
-        pending = _Pending(handles)
+        pending = Pending(handles)
         while True:
             left = None if deadline is None else max(0.0, deadline - clock.monotonic())
             refused = False
@@ -143,7 +147,26 @@ class Producer:
         [signed] = self._signer.sign([draft])
         now = self.deployment.clock.now()
         broker.broadcast(signed.frame, expires_at=now + self.deployment.settings.security_max_age)
-        self.audit.record("operator.revoke", tasks=",".join(revocation.task_ids[:5]))
+        if revocation.stamps:
+            self.audit.record("operator.revoke", stamps=",".join(sorted(revocation.stamps)[:5]))
+        else:
+            self.audit.record("operator.revoke", tasks=",".join(revocation.task_ids[:5]))
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """Where messages lie; see `Finder`."""
+        if not isinstance(self._broker, Findable):
+            raise InvalidTaskError("whereabouts: this broker cannot be asked for messages by id")
+        return {name: place.value for name, place in self._broker.find(task_ids).items()}
+
+    def purge(self) -> int:
+        """Delete what waits in every queue."""
+        broker = self._broker
+        if not isinstance(broker, Inspectable):
+            raise ImproperlyConfigured("purge: this broker cannot be looked into")
+        queues = [depth.queue for depth in broker.depths()]
+        count = sum(broker.purge(queue) for queue in queues)
+        self.audit.record("operator.purge", queues=",".join(queues), count=count)
+        return count
 
     def save_group(self, group_id: str, codec: str, body: bytes) -> None:
         """Sign and store what a group consists of; see `GroupKeeper`."""
@@ -159,7 +182,7 @@ class Producer:
             codec=codec,
             body=body,
             headers=json.dumps(told).encode(),
-            request=_group_digest(group_id),
+            request=group_handle(group_id).request,
             lifetime=NEVER_EXPIRES if expires is None else expires,
         )
         [signed] = self.deployment.make_signer(settings.result_serializer).sign([draft])
@@ -168,7 +191,7 @@ class Producer:
 
     def load_group(self, group_id: str) -> Report | None:
         """What was saved under the id."""
-        return self.load([Handle(group_id, _group_digest(group_id))]).get(group_id)
+        return self.load([group_handle(group_id)]).get(group_id)
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:  # noqa: ARG002
         """Refused: a state is signed for the message that it belongs to, which a worker holds."""
@@ -202,6 +225,7 @@ class Producer:
             message = self._gate.open(
                 sealed.frame, kind=Kind.RESULT, id=handle.task_id, request=handle.request
             )
+            _check_is_result(message, handle)
             return report_of(message)
         except RefusedError as error:
             match error.reason:
@@ -368,52 +392,19 @@ class _Batch:
         self.woken = threading.Event()
 
 
-class _Pending:
-    """The handles that are waited for, by id; those of a source that may grow are read anew."""
-
-    def __init__(self, handles: Collection[Handle]) -> None:
-        self._handles = handles
-        self._fixed: dict[str, Handle] | None = (
-            {h.task_id: h for h in handles} if isinstance(handles, (list, tuple)) else None
-        )
-
-    def ids(self) -> Collection[str]:
-        """The ids of those that still wait."""
-        return _Growing(self._handles) if self._fixed is None else list(self._fixed)
-
-    def handle(self, task_id: str) -> Handle:
-        """The handle of an id; one that says which message it answers before one that does not."""
-        if self._fixed is not None:
-            return self._fixed[task_id]
-        found = [one for one in self._handles if one.task_id == task_id]
-        exact = (one for one in found if one.request is not None)
-        return next(exact, found[0] if found else Handle(task_id))
-
-    def finish(self, task_id: str) -> None:
-        """Its result has come."""
-        if self._fixed is not None:
-            del self._fixed[task_id]
+def _check_is_result(message: VerifiedMessage, handle: Handle) -> None:
+    """A task may have a group of any name saved, and must not make a result of it by that."""
+    if message.claims.task == _GROUP and handle != group_handle(handle.task_id):
+        raise RefusedError(Refusal.WRONG_REQUEST, "what a group consists of is no task's result")
 
 
-class _Growing(Collection[str]):
-    """A view of handles as ids, always up to date."""
+def group_handle(group_id: str) -> Handle:
+    """The handle on what a group consists of.
 
-    def __init__(self, handles: Collection[Handle]) -> None:
-        self._handles = handles
-
-    def __iter__(self) -> Iterator[str]:
-        return (handle.task_id for handle in self._handles)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, task_id: object) -> bool:
-        return any(task_id == one for one in self)
-
-
-def _group_digest(group_id: str) -> bytes:
-    """In the place of a request's digest: nobody asked for a group, and nothing else has this one."""
-    return hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
+    In the place of a request's digest: nobody asked for a group, and nothing else has this one.
+    """
+    digest = hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
+    return Handle(group_id, digest)
 
 
 def call_draft(call: Call) -> Draft:
@@ -462,19 +453,17 @@ def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed], broker: Broker)
 
 def revocation_draft(revocation: Revocation) -> Draft:
     """What is signed of a revocation."""
+    which: dict[str, Any] = {"ids": list(revocation.task_ids)}
+    if revocation.stamps:
+        which = {"headers": dict(revocation.stamps)}
     return Draft(
         kind=Kind.CONTROL,
-        task="revoke",
+        task=REVOKE_BY_STAMPS if revocation.stamps else REVOKE,
         id=str(uuid.uuid4()),
         audience=(EVERY_WORKER,),
         codec=JSON,
         body=encode_body(
-            {
-                "ids": list(revocation.task_ids),
-                "terminate": revocation.terminate,
-                "signal": revocation.signal,
-            },
-            JSON,
+            {**which, "terminate": revocation.terminate, "signal": revocation.signal}, JSON
         ),
     )
 

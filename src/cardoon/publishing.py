@@ -5,6 +5,7 @@ Only for where somebody listens: a send that nobody listens to never comes here.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import logging
@@ -28,6 +29,8 @@ MAX_REPR = 1024
 _EXCHANGE = ""
 """The default exchange, which routes to the queue that the routing key names."""
 _NOTHING: Mapping[str, Any] = {}
+_NESTED = ("timelimit", "stamped_headers", "stamps")
+"""The known headers that can be changed in place."""
 
 
 def announce_publish(
@@ -51,7 +54,7 @@ def announce_publish(
     user = dict(told.get("headers") or {})
     known = _known_headers(call, told, args, kwargs)
     # A copy of its own, in depth, to tell afterwards what was changed.
-    headers: dict[str, Any] = {**user, **known, "timelimit": [*known["timelimit"]], "stamps": {}}
+    headers: dict[str, Any] = {**user, **known, **{n: copy.deepcopy(known[n]) for n in _NESTED}}
     body = (list(args), dict(kwargs), dict(embed))
     before_task_publish.send(
         sender=call.task,
@@ -121,7 +124,7 @@ def _known_headers(
     call: Call, told: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The headers of Celery's message protocol 2. Here they have claims of their own."""
-    member = call.group
+    member, stamps = call.group, told.get("stamps") or {}
     return {
         "lang": "py",
         "task": call.task,
@@ -140,8 +143,8 @@ def _known_headers(
         "origin": f"gen{os.getpid()}@{_hostname()}",
         "ignore_result": bool(told.get("ignore_result")),
         "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
+        "stamped_headers": list(stamps) if stamps else None,
+        "stamps": stamps,
     }
 
 

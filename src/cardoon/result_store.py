@@ -114,5 +114,6 @@ class ResultStore:
                 "name": found.name,
                 "worker": found.worker,
                 "retries": found.retries,
+                "children": found.children or [],
             }
         return meta

@@ -8,6 +8,7 @@ that runs tasks it asks the worker to, because such a process holds no key and n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cardoon.broker import Limit, Outgoing, Unique
@@ -101,6 +102,8 @@ class Revocation(NamedTuple):
     task_ids: tuple[str, ...]
     terminate: bool = False
     signal: str = "SIGTERM"
+    stamps: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    """Instead of ids: the tasks with one of these values of one of these stamps."""
 
 
 class Sender(Protocol):
@@ -134,6 +137,27 @@ class Sender(Protocol):
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Store a state of the task that is running, for whoever follows its progress."""
+        ...
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """A sender that can say where messages lie."""
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """The places of those messages that the store has, as `cardoon.lookup.Place` names them."""
+        ...
+
+
+NOT_IN_TASKS = "purge: queues are emptied by clients, not in tasks"
+
+
+@runtime_checkable
+class Purger(Protocol):
+    """A sender that can empty queues."""
+
+    def purge(self) -> int:
+        """Delete what waits in every queue; return how many messages that was."""
         ...
 
 

@@ -21,7 +21,7 @@ from cardoon.calling import CallDefaults, check_options, check_text, to_epoch
 from cardoon.canvas import Signature, chunks, group, xmap, xstarmap
 from cardoon.canvas.steps import ACCUMULATE
 from cardoon.config import Settings
-from cardoon.context import Request, carrying_out, current_request
+from cardoon.context import Request, carrying_out, current_request, note_children
 from cardoon.conversion import Conversion, conversion_of
 from cardoon.exception_info import ExceptionInfo
 from cardoon.exceptions import (
@@ -35,6 +35,7 @@ from cardoon.message.serializers import encode_body
 from cardoon.queues import Queue
 from cardoon.result import AsyncResult, EagerResult
 from cardoon.retrying import NO_LIMIT, retry_limit
+from cardoon.stamps import as_options
 from cardoon.task_options import CALL_OPTIONS, TASK_OPTIONS, ArgumentCheck, check_task_options
 
 P = ParamSpec("P")
@@ -95,6 +96,8 @@ class Task(Generic[P, R]):
     expires: float | datetime | None = None
     typing: bool = True
     """Whether arguments are checked against the signature at the call, and converted by its hints."""
+    trail: bool = True
+    """Whether its result names the tasks that it has called (`result.children`)."""
     pydantic: bool = False
     """Models as in Celery: the result stays what `model_dump` made of it."""
     pydantic_strict: bool = False
@@ -230,6 +233,12 @@ class Task(Generic[P, R]):
         codec = request.answer_codec
         self.app.sender.update_state(wanted, state, codec, encode_body({"result": meta}, codec))
 
+    def add_trail(self, result: Any) -> Any:
+        """Have the running task's result name another one as its child; returns that."""
+        if self.trail:
+            note_children([result])
+        return result
+
     def retry(
         self,
         args: Sequence[Any] | None = None,
@@ -279,11 +288,15 @@ class Task(Generic[P, R]):
         What waits for the task waits for the canvas, and the result under its id is the canvas's. A
         group's is the list of results. The worker signs it, as itself. Run eagerly, it returns the result.
         """
-        request = self.request
         whole = sig | self.app.signature(ACCUMULATE) if isinstance(sig, group) else sig
+        return self.on_replace(whole)
+
+    def on_replace(self, sig: Signature) -> Any:
+        """Called by `replace` with what takes the task's place, to stamp it, say; return `super()`'s."""
+        request = self.request
         if request.called_directly or request.is_eager:
-            return whole.apply().get()
-        raise Replaced(whole)
+            return sig.clone(**as_options(request.stamps)).apply().get()
+        raise Replaced(sig)
 
     def add_to_chord(self, sig: Signature) -> Any:
         """Refused: the members of a chord are signed by who sent it; `replace` yourself with a group."""

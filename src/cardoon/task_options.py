@@ -79,6 +79,7 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "throws": _exceptions,
     "time_limit": _LIMIT,
     "track_started": _FLAG,
+    "trail": boolean,
     "typing": boolean,
     "unique": optional(bounds.uniqueness),
     "unique_key": optional(bounds.key_source),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from cardoon.calling import CallDefaults, CallOptions, check_options
 from cardoon.canvas.steps import Step
 from cardoon.config import Settings
+from cardoon.context import MAX_CHILDREN
 from cardoon.exceptions import InvalidTaskError
 from cardoon.message.protocol import Take
 from cardoon.publishing import announce_publish
@@ -65,7 +66,11 @@ def _make_call(maker: CallMaker, step: Step) -> Call:
     if defaults.per_call is not None:  # now: what it decides may count from the end of others
         options, defaults = defaults.per_call(step.args, step.kwargs, options)
     told: dict[str, Any] = {"links": True} if step.is_awaited else {}
+    if step.is_body:
+        told["body"] = True
     embed: dict[str, Any] = {}
+    if step.follows:
+        embed["follows"] = step.follows[:MAX_CHILDREN]
     delay = 0.0
     if step.after:
         options, defaults, after = _behind(options, defaults)

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from cardoon import chain, chord, group, xmap, xstarmap
+from cardoon import GroupResult, chain, chord, group, xmap, xstarmap
 from cardoon.canvas import chunks
 from cardoon.exceptions import ChordError, TaskRevokedError
 from tests.e2e.conftest import DEADLINE, Site
@@ -154,6 +154,33 @@ def test_a_task_knows_its_place_in_the_canvas(t):
     assert [one["root"] for one in rest] == [first["root"]] * 2
     assert [one["parent"] for one in rest] == [found.parent.id] * 2
     assert [one["index"] for one in rest] == [0, 1]
+
+
+def test_a_task_tells_what_it_called_and_asks_the_worker_for_the_rest(flows, t):
+    result = t("family", "kept").stamp(tenant="acme").apply_async()
+
+    assert result.get(timeout=DEADLINE) == {
+        "stamps": {"tenant": "acme"},
+        "is_restored": True,
+        "own_place": "leased",
+    }
+    [children] = result.children
+    assert children.get(timeout=DEADLINE) == [0, 1, 2]
+    assert GroupResult.restore("kept", app=flows.app).get(timeout=DEADLINE) == [0, 1, 2]
+
+
+def test_running_and_waiting_tasks_are_revoked_by_a_stamp(flows, t):
+    running = t("progress", flows.path("no gate")).stamp(tenant="gone").apply_async()
+    waiting = t.leaf(1).set(countdown=1).stamp(tenant="gone").apply_async()
+    other = t.leaf(2).set(countdown=1).stamp(tenant="stays").apply_async()
+    flows.until(lambda: running.state == "PROGRESS")
+
+    flows.app.control.revoke_by_stamped_headers({"tenant": ["gone"]}, terminate=True)
+
+    for result in (running, waiting):
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=DEADLINE)
+    assert other.get(timeout=DEADLINE) == 2
 
 
 @pytest.mark.slow

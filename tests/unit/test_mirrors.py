@@ -8,7 +8,6 @@ import pytest
 
 from cardoon import states
 from cardoon.celery_modules import MODULES, find_place, why_absent
-from cardoon.loader import is_importable
 from cardoon.utils.log import LOG_LEVELS, base_logger, get_logger, mlevel
 
 STATES = "PENDING RECEIVED STARTED SUCCESS FAILURE REVOKED REJECTED RETRY IGNORED"
@@ -27,6 +26,7 @@ NAMES = {
     "current_app current_task states maybe_signature subtask bugreport uuid",
     "celery.app": "Celery app_or_default default_app bugreport",
     "celery.app.base": "Celery",
+    "celery.app.control": "Control",
     "celery.app.log": "TaskFormatter",
     "celery.app.registry": "TaskRegistry",
     "celery.app.task": "Task Context",
@@ -64,11 +64,6 @@ NAMES = {
 }
 """Modules, and what their users import from them."""
 
-TO_COME = {
-    "celery.app.control": "Control Inspect",
-}
-"""As above, of modules that are not there yet: what is there is moved up."""
-
 EVERY = [(module, name) for module, names in NAMES.items() for name in names.split()]
 
 
@@ -90,17 +85,10 @@ def test_an_import_of_all_takes_the_names_that_are_said_to_be_public(module):
         assert hasattr(home, name)
 
 
-@pytest.mark.parametrize("module", sorted(TO_COME))
-def test_what_is_to_come_is_not_here_yet(module):
-    assert not is_importable(MODULES[module]), (
-        f"{MODULES[module]} has come: move its line from TO_COME to NAMES"
-    )
-
-
-def test_every_module_with_a_counterpart_stands_in_one_of_the_tables():
+def test_every_module_with_a_counterpart_stands_in_the_table():
     packages = {"celery.contrib", "celery.contrib.django", "celery.contrib.testing"}
 
-    assert set(MODULES) - packages - {"celery.worker"} == set(NAMES) | set(TO_COME)
+    assert set(MODULES) - packages - {"celery.worker"} == set(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +111,7 @@ def test_what_is_not_here_has_a_reason(module, name, why):
     ("module", "name", "why"),
     [
         ("cardoon.exceptions", "WorkerShutdown", "send the worker SIGTERM"),
+        ("cardoon.app.control", "Inspect", "workers hear revocations only"),
         ("cardoon.utils", "memoize", "functools.lru_cache"),
         ("cardoon.utils.log", "ColorFormatter", "not coloured"),
     ],

@@ -120,7 +120,7 @@ def test_an_id_alone_is_asked_for_through_the_current_app(app, monkeypatch):
 
 @pytest.mark.parametrize(
     ("place", "nothing"),
-    [("cardoon.app._current", Current()), ("cardoon.result.single._default_sources", [])],
+    [("cardoon.app._current", Current()), ("cardoon.result.source._default_sources", [])],
 )
 def test_without_an_app_nobody_can_be_asked(monkeypatch, place, nothing):
     monkeypatch.setattr(place, nothing)
@@ -391,3 +391,159 @@ class TestEagerResult:
 
         assert (result.source.forgotten, result.source.revoked) == ([], [])
         assert result.get() == 5
+
+
+# Families, callbacks, and what is known
+
+
+def one(state, content, **more):
+    return AsyncResult("t1", source=Shelf(report(state, content, **more)))
+
+
+def test_children_are_read_as_results_and_groups():
+    children = one(states.SUCCESS, {"children": ["a", {"group": "g", "of": ["b", "c"]}]}).children
+
+    assert [str(child) for child in children] == ["a", "g(b, c)"]
+    assert [leaf.id for leaf in children[1].leaves()] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        "a",
+        {"a": 1},
+        [None, 5, True, {}, ["a"], "", "a\nb", "x" * 129],
+        [{"group": "g"}, {"group": 5, "of": []}, {"group": "", "of": []}],
+    ],
+)
+def test_what_a_task_process_says_of_children_is_taken_for_nothing_else(told):
+    assert one(states.SUCCESS, {"children": told}).children == []
+
+
+def test_groups_in_groups_are_read_to_a_depth():
+    told: list = []
+    for _ in range(40):
+        told = [{"group": "g", "of": told}]
+
+    [child] = one(states.SUCCESS, {"children": told}).children
+
+    depth = 0
+    while child.results:
+        [child] = child.results
+        depth += 1
+    assert depth < 25
+
+
+def test_a_family_that_goes_in_a_circle_comes_to_an_end():
+    found = one(states.SUCCESS, {"result": 5, "children": ["t1"]})
+
+    assert [value for _, value in found.collect()] == [5, 5]
+    assert found.graph.edges == [(found, found)]
+
+
+def test_children_are_unknown_until_the_end():
+    assert one(states.STARTED, {"result": None, "children": ["a"]}).children is None
+    assert AsyncResult("t1", source=Shelf()).children is None
+
+
+def test_what_waits_for_a_result_is_called_when_it_is_seen():
+    shelf = Shelf()
+    found = AsyncResult("t1", source=shelf)
+    seen = []
+    assert found.then(seen.append) is found
+    assert not found.ready()
+    assert seen == []
+
+    shelf.reports["t1"] = report(states.SUCCESS, {"result": 5})
+    found.get()
+    found.get()
+    found.then(lambda same: seen.append(same.result))
+
+    assert seen == [found, 5]
+
+
+def test_a_failure_is_for_on_error_if_there_is_one():
+    told = {"error": describe_exception(ValueError("no"))}
+    failed, seen, errors = one(states.FAILURE, told), [], []
+
+    failed.then(seen.append, errors.append)
+    failed.then(seen.append)
+    failed.get(propagate=False)
+
+    assert seen == [failed]
+    assert [str(error) for error in errors] == ["no"]
+
+
+def test_an_ignored_task_is_ignored():
+    assert one(states.IGNORED, {}).ignored
+    assert not one(states.SUCCESS, {}).ignored
+
+
+def test_whether_something_is_stored_can_be_asked():
+    assert one(states.STARTED, {}).exists()
+    assert not AsyncResult("t1", source=Shelf()).exists()
+
+
+def test_where_a_task_is_cannot_be_asked_of_every_store():
+    with pytest.raises(exceptions.InvalidTaskError, match="cannot be asked"):
+        AsyncResult("t1", source=Shelf()).whereabouts()
+    with pytest.raises(exceptions.TimeoutError, match=r"within 0 seconds$"):
+        AsyncResult("t1", source=Shelf()).get(timeout=0)
+
+
+class Finding(Shelf):
+    """A shelf that knows where messages are, or is away."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+
+    def find(self, task_ids):
+        if self.place == "away":
+            raise exceptions.OperationalError("away")
+        return dict.fromkeys(task_ids, self.place) if self.place else {}
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (None, "never sent, its result was not wanted or is gone"),
+        ("leased", "it is running$"),
+        ("dormant", "it waits for other tasks$"),
+        ("dead", "its message is kept: see `cardoon dead`$"),
+        ("quarantine", "see `cardoon quarantine`$"),
+        ("scheduled", "its message is scheduled$"),
+        ("away", "no result within 0 seconds$"),
+    ],
+)
+def test_a_timeout_says_what_the_store_knows(place, reason):
+    with pytest.raises(exceptions.TimeoutError, match=reason):
+        AsyncResult("t1", source=Finding(place)).get(timeout=0)
+
+
+def test_a_result_is_made_as_celery_makes_it(app):
+    app.set_default()
+    parent = AsyncResult("t0", app=app)
+
+    found = AsyncResult("t1", None, "shop.pay", app, parent)
+
+    assert (found.id, found.source, found.parent) == ("t1", app, parent)
+    assert AsyncResult("t2").source is app
+    assert AsyncResult("t2", app.backend).source is app
+    assert found.as_list() == ["t1", "t0"]
+    with pytest.raises(exceptions.InvalidTaskError, match=r"is no app\.backend"):
+        AsyncResult("t3", backend="redis://")
+
+
+def test_an_eager_result_has_no_family_and_is_stored_nowhere():
+    found = EagerResult("t1", 5, states.SUCCESS, source=Shelf())
+    seen = []
+
+    found.then(seen.append)
+
+    assert seen == [found]
+    assert (found.children, found.exists(), found.whereabouts()) == ([], False, None)
+    assert (found.args, found.kwargs, found.queue, found.retries) == (None, None, None, 0)
+    assert (found.name, found.worker, found.date_done) == (None, None, None)
+    assert list(found.collect()) == [(found, 5)]

@@ -351,3 +351,50 @@ def test_a_handle_goes_through_tuples_and_json_and_back(shelf, of):
     )
     shelf.succeed(a=1, b=2)
     assert back.parent.get(timeout=0) == [1, [2]]
+
+
+def test_who_waits_for_a_group_is_called_once_all_are_seen(shelf, of):
+    result, seen, errors = of("a", ["b", "c"]), [], []
+    assert result.then(seen.append) is result
+    result.then(seen.append, errors.append)
+
+    shelf.succeed(a=1, b=2)
+    result.ready()
+    assert seen == []
+
+    shelf.succeed(c=3)
+    result.get(timeout=0)
+    assert seen == [result, result]
+    assert errors == []
+
+
+def test_the_failure_of_a_member_is_for_on_error(shelf, of):
+    shelf.succeed(a=1)
+    shelf.fail("b")
+    result, seen, errors = of("a", "b"), [], []
+    result.then(seen.append, errors.append)
+
+    result.ready()
+
+    assert seen == []
+    assert [str(error) for error in errors] == ["of b"]
+
+
+def test_an_empty_group_has_ended(of):
+    seen = []
+
+    of().then(seen.append)
+
+    assert len(seen) == 1
+
+
+def test_a_group_is_made_as_celery_makes_it(app):
+    app.set_default()
+    one = AsyncResult("a")
+
+    made = GroupResult(results=[one], app=app)
+
+    assert made.source is app
+    assert made.id
+    assert ResultSet([one], app=app).results == [one]
+    assert result_from_tuple(made.as_tuple()) == made

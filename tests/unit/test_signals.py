@@ -383,6 +383,18 @@ def test_what_a_receiver_adds_to_the_headers_is_signed_and_reaches_the_task(
         _ = request.baggage
 
 
+def test_receivers_are_told_the_stamps(pay, hearing):
+    hearing.listen(*PUBLISH)
+
+    pay.apply_async((1,), stamped_headers=["tenant"], tenant="a")
+    pay.s(2).apply_async(stamped_headers=["tenant"], tenant="b")
+    pay.delay(3)
+
+    told = [one.payload["headers"] for one in hearing.told]
+    assert [one["stamps"] for one in told[::2]] == [{"tenant": "a"}, {"tenant": "b"}, {}]
+    assert [one["stamped_headers"] for one in told[1::2]] == [["tenant"], ["tenant"], None]
+
+
 def test_a_receiver_may_change_the_arguments(pay, hearing, sent):
     def change(body, **_):
         body[0].append(2)
@@ -404,6 +416,7 @@ def test_changing_what_has_a_claim_of_its_own_does_nothing_and_is_warned_about(
     def meddle(headers, **_):
         headers["id"] = "another"
         headers["timelimit"][0] = 5
+        headers["stamps"]["tenant"] = "theirs"
         headers.pop("eta")
 
     hearing.connect(signals.before_task_publish, meddle)
@@ -414,7 +427,7 @@ def test_changing_what_has_a_claim_of_its_own_does_nothing_and_is_warned_about(
     assert [headers for headers, _ in sent()] == [{}, {}]
     assert all(result.id != "another" for result in results)
     assert sorted(line.message.split("'")[1] for line in caplog.records) == [
-        *("eta", "id", "timelimit")
+        *("eta", "id", "stamps", "timelimit")
     ]
 
 

@@ -39,6 +39,7 @@ class Run(NamedTuple):
     id: str
     ended: int
     """How many messages had ended by then."""
+    stamps: dict[str, Any]
 
 
 class Company:
@@ -52,12 +53,13 @@ class Company:
     def _add_tasks(self) -> None:
         app = self.troupe.app
 
-        def begin(number: int, task_id: str) -> None:
-            self.runs.append(Run(number, task_id, len(self.troupe.broker.ended)))
+        def begin(number: int, request: Any) -> None:
+            ended = len(self.troupe.broker.ended)
+            self.runs.append(Run(number, request.id, ended, dict(request.stamps)))
 
         @app.task(name="act", bind=True)
         def act(task, *inputs, number, how):
-            begin(number, task.request.id)
+            begin(number, task.request)
             name = f"<{number}>"
             match how:
                 case "fail":
@@ -77,12 +79,12 @@ class Company:
 
         @app.task(name="sorry", bind=True)
         def sorry(task, task_id=None, *, number):
-            begin(number, task.request.id)
+            begin(number, task.request)
             return [number] if task_id is None else [number, task_id]
 
         @app.task(name="sorry_for", bind=True)
         def sorry_for(task, request, error, traceback, *, number):
-            begin(number, task.request.id)
+            begin(number, task.request)
             assert isinstance(error, BaseException)
             return [number, request.id]
 
@@ -156,13 +158,15 @@ class Company:
         canvas = self.build(node, prefix, random)
         if random.random() < 0.3:
             canvas = signature(json.loads(json.dumps(canvas)), app=troupe.app)
-        result = canvas.apply_async()
+        stamps = {"play": prefix} if random.random() < 0.3 else {}
+        result = canvas.stamp(**stamps).apply_async()
         troupe.revoked.add(tuple(f"{prefix}-{one}" for one in _revoked_in(node)))
         troupe.play(random, faults=faults)
         expected = Reference(node, prefix=prefix)
         self._check_results(expected, result)
         self._check_runs(expected)
         assert troupe.quarantined() == []
+        assert all(one.stamps == stamps for one in self.runs)
 
     def _check_results(self, expected: Reference, result: Any) -> None:
         compare(result, expected.top)

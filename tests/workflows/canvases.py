@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
@@ -89,6 +89,8 @@ class Leaf(NamedTuple):
 
     outcome: Value | Failure
     numbers: frozenset[int]
+    is_gathered: bool = False
+    """Whether it stands for several, so that what waits for it is a body."""
 
 
 Tasks: TypeAlias = "tuple[Task, ...]"
@@ -137,7 +139,8 @@ class Reference:
         if isinstance(given, list) and len(leaves) > 1 and len(members) > 1:
             self.ends += 1  # one waits for all, and all for it
             numbers = frozenset().union(*(one.numbers for one in leaves))
-            given = Leaf(_chord_failure(leaves) or Value(_value(given)), numbers)
+            ended = _chord_failure(leaves) or Value(_value(given))
+            given = Leaf(ended, numbers, is_gathered=True)
         return [self._evaluate(part, given, *inherited) for part, *inherited in members]
 
     def _task(self, node: Task, given: Given, errors: Tasks, links: Tasks) -> Leaf:
@@ -172,7 +175,7 @@ class Reference:
     def _before(self, given: Given) -> tuple[Failure | None, bool]:
         """The failure that keeps a task from running, and whether it is that of the one before."""
         if isinstance(given, Leaf) and isinstance(given.outcome, Failure):
-            return given.outcome, True
+            return given.outcome, not given.is_gathered
         return (_chord_failure(list(_leaves(given))) if isinstance(given, list) else None), False
 
     def _run(self, node: Task, taken: list[Any]) -> Value | Failure:
@@ -202,8 +205,10 @@ class Reference:
             self.ends += 1
             if errback.named:
                 about = [] if errback.immutable else [f"{self.prefix}-{number}"]
-                self.results[errback.number] = Value([errback.number, *about])
+                value = Value([errback.number, *about])
+                self.results[errback.number] = value
                 self.follows[errback.number] = frozenset({number})
+                self._follow(errback.links, Leaf(value, frozenset({errback.number})))
 
     def _follow(self, links: Tasks, given: Given) -> None:
         for callback in links:
@@ -293,7 +298,10 @@ class Generator:
         if self._random.random() < 0.2:
             how = self._random.choice(("sorry", "sorry", "sorry_for"))
             immutable = how == "sorry" and self._random.random() < 0.2
-            errors.append(Task(self._number(), how, immutable, named=not whole))
+            errback = Task(self._number(), how, immutable, named=not whole)
+            if not whole and self._random.random() < 0.3:
+                errback = replace(errback, links=(self._task(linked=False),))
+            errors.append(errback)
         return tuple(links), tuple(errors)
 
     def _number(self) -> int:

@@ -48,6 +48,10 @@ class Inputs:
         self._outcomes[name] = outcome
         return list(dict.fromkeys(self._successors[name]))
 
+    def successors(self, name: str) -> Collection[int]:
+        """Who waits or waited for a message."""
+        return list(self._successors.get(name, ()))
+
     def outcome(self, name: str) -> Outcome | None:
         """How a message ended, if that is kept."""
         return self._outcomes.get(name)

@@ -30,12 +30,15 @@ from cardoon.broker import (
     Settlement,
     Trigger,
 )
+from cardoon.brokers.dependents import take_dropped
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.limits import Limits, count_running, describe, held_back
 from cardoon.brokers.marks import Marks
 from cardoon.brokers.stored import Dormancy, Message, Put
 from cardoon.brokers.unique import Holders
+from cardoon.brokers.whereabouts import find_places
 from cardoon.clock import Clock, SystemClock
+from cardoon.lookup import Place
 from cardoon.memory import MemoryResults
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
@@ -50,7 +53,7 @@ _REAL_TIME = SystemClock()
 
 
 class MemoryBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable and ReplayGuard."""
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -63,6 +66,7 @@ class MemoryBroker:
         self._limits = Limits()
         self._marks = Marks(self._is_on_loan)
         self._inputs = Inputs()
+        self._dropped: list[Message] = []
         self._kept: dict[int, Put] = {}
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
         self._last_number = 0
@@ -141,6 +145,7 @@ class MemoryBroker:
                 for number in self._inputs.arrive(name, outcome):
                     if number in self._messages:  # and is not kept
                         self._tell(self._messages[number], name, outcome)
+            self._drop()
             self._changed.notify_all()
             return taken
 
@@ -189,6 +194,11 @@ class MemoryBroker:
                 for number, (expires_at, frame) in self._broadcasts.items()
                 if number > after and expires_at > now
             ]
+
+    def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
+        """Where each of these messages lies."""
+        with self._changed:
+            return find_places(ids, self._by_id, self._kept.values(), now=self._clock.now())
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""
@@ -313,6 +323,7 @@ class MemoryBroker:
                 outcome = self._inputs.outcome(predecessor.id)
                 if outcome is not None:
                     self._tell(message, predecessor.id, outcome)
+        self._drop()
 
     def _holder(self, sent: Outgoing) -> str | None:
         """The id of the message in whose favour this one is not stored."""
@@ -343,7 +354,7 @@ class MemoryBroker:
                 self._wake(message, due=self._clock.now())
             case Trigger.FAILURE if outcome.succeeded or outcome.skipped:
                 message.dormant = None
-                self._delete(message)
+                self._dropped.append(message)
             case Trigger.SUCCESS if dormant.missing:
                 pass
             case Trigger.SUCCESS | Trigger.FAILURE:
@@ -351,6 +362,11 @@ class MemoryBroker:
                 self._wake(message, due=due if dormant.run_at is None else max(due, dormant.run_at))
             case _:
                 assert_never(dormant.trigger)
+
+    def _drop(self) -> None:
+        """Delete errbacks without a cause, and what waits for them."""
+        for message in take_dropped(self._dropped, self._messages, self._inputs):
+            self._delete(message)
 
     def _wake(self, message: Message, *, due: float) -> None:
         message.due = due
@@ -388,19 +404,7 @@ class MemoryBroker:
                     running[message.limit] += 1
                 message.attempt += 1
                 message.lease_until = self._clock.monotonic() + lease
-                deliveries.append(
-                    Delivery(
-                        message.queue,
-                        message.id,
-                        message.frame,
-                        message.number,
-                        message.attempt,
-                        message.crashes,
-                        message.retries,
-                        message.priority,
-                        self._inputs.of(message.number),
-                    )
-                )
+                deliveries.append(message.delivered(self._inputs.of(message.number)))
         return deliveries
 
     def _until_next(self, queues: Sequence[str]) -> float:
@@ -441,18 +445,7 @@ class MemoryBroker:
         self, message: Message, place: Kept, reason: str, detail: str, nonce: Nonce | None
     ) -> None:
         number = self._next_number()
-        shown = KeptMessage(
-            number=number,
-            queue=message.queue,
-            id=message.id,
-            reason=reason,
-            detail=detail,
-            kept_at=self._clock.now(),
-            frame=message.frame,
-            attempt=message.attempt,
-            crashes=message.crashes,
-            retries=message.retries,
-        )
+        shown = message.shown(number, reason, detail, kept_at=self._clock.now())
         self._kept[number] = Put(
             place,
             shown,

@@ -21,8 +21,9 @@ from cardoon.broker import (
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
+from cardoon.lookup import Place
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
-from cardoon.sqlite import kept, limits, messages, replay, settling, upkeep
+from cardoon.sqlite import kept, limits, lookup, messages, replay, settling, upkeep
 from cardoon.sqlite.database import Database
 from cardoon.sqlite.failures import explained
 from cardoon.sqlite.location import parse_database_url
@@ -45,7 +46,7 @@ def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
 
 
 class SqliteBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable and ReplayGuard."""
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
 
     def __init__(self, database: Database, *, boot: str | None = None) -> None:
         self._database = database
@@ -156,6 +157,10 @@ class SqliteBroker:
         """Frames numbered higher than `after`, in order, each with its number."""
         now = self._database.clock.now()
         return self._database.rows("broadcasts.after", number=after, now=now)
+
+    def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
+        """Where each of these messages lies."""
+        return lookup.find(self._database, ids, now=self._database.clock.now())
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cardoon.broker import Kept, KeptMessage, Limit, Trigger
+from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Trigger
 from cardoon.security.replay import Nonce
 
 
@@ -28,6 +28,35 @@ class Message:
     unique: str | None = None
     limit: str | None = None
     """Keys."""
+
+    def delivered(self, inputs: tuple[Input, ...]) -> Delivery:
+        """It as it is lent."""
+        return Delivery(
+            self.queue,
+            self.id,
+            self.frame,
+            self.number,
+            self.attempt,
+            self.crashes,
+            self.retries,
+            self.priority,
+            inputs,
+        )
+
+    def shown(self, number: int, reason: str, detail: str, *, kept_at: float) -> KeptMessage:
+        """It as it is kept, under a number of its own."""
+        return KeptMessage(
+            number=number,
+            queue=self.queue,
+            id=self.id,
+            reason=reason,
+            detail=detail,
+            kept_at=kept_at,
+            frame=self.frame,
+            attempt=self.attempt,
+            crashes=self.crashes,
+            retries=self.retries,
+        )
 
 
 @dataclasses.dataclass(slots=True)

@@ -11,9 +11,11 @@ A canvas is sent whole, every part signed by the sender; see docs/adr/0008-workf
 from cardoon.canvas.compounds import chain, chord, group, maybe_signature, signature
 from cardoon.canvas.mapped import chunks, xmap, xstarmap
 from cardoon.canvas.signatures import Signature
+from cardoon.canvas.stamping import StampingVisitor
 
 __all__ = [
     "Signature",
+    "StampingVisitor",
     "chain",
     "chord",
     "chunks",

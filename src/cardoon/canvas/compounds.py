@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from cardoon.canvas.signatures import (
@@ -11,10 +11,12 @@ from cardoon.canvas.signatures import (
     Signature,
     register_kind,
 )
+from cardoon.canvas.stamping import StampingVisitor, collect_stamps
 from cardoon.canvas.steps import Node, Planner, Source
 from cardoon.exceptions import InvalidTaskError
 from cardoon.message.protocol import GroupMember
 from cardoon.result import EagerResult, GroupResult, Result
+from cardoon.stamps import STAMPED_HEADERS, as_options, merge_options, take_stamps
 
 
 def signature(found: Any, *args: Any, app: Caller | None = None, **options: Any) -> Signature:
@@ -103,6 +105,17 @@ class Compound(Signature):
         """All signatures in it."""
         return iter(self.tasks)
 
+    def _own_stamps(self) -> dict[str, Any]:
+        """The stamps that were given to the whole, as options: they are for each of its parts."""
+        if STAMPED_HEADERS not in self.options:
+            return {}
+        return as_options(take_stamps(self.options, method=self.subtask_type)[1])
+
+    def _unshare(self) -> list[Signature]:
+        """Put copies in the parts' places, so that one that stands in two places becomes two."""
+        self["kwargs"]["tasks"] = [part.copied() for part in self.tasks]
+        return self.tasks
+
     def copied(self) -> Signature:
         """A copy whose list of parts is its own."""
         made = type(self).__new__(type(self))
@@ -127,7 +140,9 @@ def _with(
     if not (options or links or errors):
         return part
     changed = part.copied()
-    changed["options"] = {**options, **changed.options}
+    own = changed.options
+    added = {name: v for name, v in options.items() if name == STAMPED_HEADERS or name not in own}
+    changed["options"] = merge_options(own, added)
     for callback in links:
         changed.link(callback)
     for errback in errors:
@@ -207,8 +222,46 @@ class chain(Compound):  # noqa: N801  # Celery's name
         if (task_id := options.pop("task_id", None)) is not None:
             parts[-1] = _with(parts[-1], task_id=task_id)
         parts[0] = _with(parts[0], **options)
+        errors, stamps = self.linked("link_error"), self._own_stamps()
+        return [_with(part, errors=errors, **stamps) for part in parts]
+
+    def stamp(
+        self,
+        visitor: StampingVisitor | None = None,
+        append_stamps: bool = False,  # noqa: FBT001, FBT002
+        **headers: Any,
+    ) -> Self:
+        """Stamp each part; a group with a task behind it is visited as the chord that it is."""
+        told = None if visitor is None else visitor.on_chain_start(self, **headers)
+        given = collect_stamps(headers, told, self.options, append=append_stamps)
+        self.stamp_links(visitor, append_stamps, **given)
+        stamped = self._unshare()
+        at = 0
+        while at < len(stamped):
+            pair = stamped[at : at + 2]
+            if _is_chord(*pair):
+                pair[0].stamp_links(visitor, append_stamps, **given)
+                header = pair[0]["kwargs"]["tasks"]
+                whole = chord(header, pair[1]).stamp(visitor, append_stamps, **given)
+                stamped[at]["kwargs"]["tasks"] = whole.tasks
+                stamped[at + 1] = whole.body
+            else:
+                pair[0].stamp(visitor, append_stamps, **given)
+            at += 1 + _is_chord(*pair)
+        if visitor is not None:
+            visitor.on_chain_end(self, **given)
+        return self
+
+    def give_ids(self, own: str | None, new_id: Callable[[], str]) -> None:
+        """The last part answers for the whole."""
+        parts = self._unshare()
+        for part in parts:
+            part.give_ids((own or self.id) if part is parts[-1] else None, new_id)
+
+    def unchain_tasks(self) -> list[Signature]:
+        """Copies of the parts, each with the errbacks of the whole."""
         errors = self.linked("link_error")
-        return [_with(part, errors=errors) for part in parts]
+        return [_with(part.copied(), errors=errors) for part in self.tasks]
 
     def links_of_chain(self) -> list[Signature]:
         """The parts, chains among them taken apart, and empty groups left out at the end."""
@@ -280,6 +333,28 @@ class group(_SideBySide):  # noqa: N801  # Celery's name
         found = [one.apply(args, kwargs, **options) for one in members]
         return GroupResult(caller.new_id(), found, source=caller)
 
+    def stamp(
+        self,
+        visitor: StampingVisitor | None = None,
+        append_stamps: bool = False,  # noqa: FBT001, FBT002
+        **headers: Any,
+    ) -> Self:
+        """Stamp each member."""
+        told = None if visitor is None else visitor.on_group_start(self, **headers)
+        given = collect_stamps(headers, told, self.options, append=append_stamps)
+        self.stamp_links(visitor, append_stamps, **given)
+        for part in self._unshare():
+            part.stamp(visitor, append_stamps, **given)
+        if visitor is not None:
+            visitor.on_group_end(self, **given)
+        return self
+
+    def give_ids(self, own: str | None, new_id: Callable[[], str]) -> None:
+        """The group has an id of its own."""
+        super().give_ids(own, new_id)
+        for part in self._unshare():
+            part.give_ids(None, new_id)
+
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
         """Set countdowns that rise from part to part, in seconds."""
         seconds = itertools.count(start, step)
@@ -329,6 +404,38 @@ class chord(_SideBySide):  # noqa: N801  # Celery's name
             raise InvalidTaskError("chord: it has no body; call it with one: chord(header)(body)")
         return found
 
+    @property
+    def header(self) -> group:
+        """Its parts as a group."""
+        return group(self.tasks)
+
+    def stamp(
+        self,
+        visitor: StampingVisitor | None = None,
+        append_stamps: bool = False,  # noqa: FBT001, FBT002
+        **headers: Any,
+    ) -> Self:
+        """Stamp each member of the header, and the body."""
+        told = None if visitor is None else visitor.on_chord_header_start(self, **headers)
+        given = collect_stamps(headers, told, self.options, append=append_stamps)
+        self.stamp_links(visitor, append_stamps, **given)
+        for part in self._unshare():
+            part.stamp(visitor, append_stamps, **given)
+        if visitor is not None:
+            visitor.on_chord_header_end(self, **given)
+        if self["kwargs"].get("body") is not None:
+            told = None if visitor is None else visitor.on_chord_body(self, **given)
+            given = collect_stamps(given, told, append=append_stamps)
+            self["kwargs"]["body"] = self.body.copied().stamp(visitor, append_stamps, **given)
+        return self
+
+    def give_ids(self, own: str | None, new_id: Callable[[], str]) -> None:
+        """The body answers for the whole."""
+        for part in self._unshare():
+            part.give_ids(None, new_id)
+        self["kwargs"]["body"] = body = self.body.copied()
+        body.give_ids(own or self.id, new_id)
+
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with this body; as in Celery, `chord(header)(body)` does not wait."""
         made = self.copied()
@@ -338,20 +445,23 @@ class chord(_SideBySide):  # noqa: N801  # Celery's name
 
     def plan(self, planner: Planner, source: Source | None) -> Node:
         """The body behind all parts."""
-        header = group(self.tasks).plan(planner, source)
+        header = group([_with(part, **self._own_stamps()) for part in self.tasks])
+        before = header.plan(planner, source)
         links, errors = self.linked("link"), self.linked("link_error")
         body = _with(self.body, links=links, errors=errors, **self._own_options())
-        node = body.plan(planner, header.source)
-        node.first.parent = header.result
-        return node._replace(first=header.first)
+        node = body.plan(planner, before.source)
+        node.first.parent = before.result
+        return node._replace(first=before.first)
 
     def apply(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> EagerResult[Any]:
         """Run the parts and the body here."""
-        header = group(self.bound_to(self.caller).tasks)
+        stamps = self._own_stamps()
+        header = group([_with(part, **stamps) for part in self.bound_to(self.caller).tasks])
         results = [part.apply(args, kwargs) for part in header.members()]
-        found: EagerResult[Any] = self.body.apply(([one.get() for one in results],), **options)
+        body = _with(self.body, **stamps)
+        found: EagerResult[Any] = body.apply(([one.get() for one in results],), **options)
         return found
 
     def __repr__(self) -> str:
@@ -367,6 +477,11 @@ class chord(_SideBySide):  # noqa: N801  # Celery's name
         made = super().copied()
         made["kwargs"]["body"] = self["kwargs"].get("body")
         return made
+
+
+def _is_chord(part: Signature, then: Signature | None = None) -> bool:
+    """Whether two parts of a chain are a chord: a group, and one behind it."""
+    return isinstance(part, group) and then is not None and not isinstance(then, group)
 
 
 def _spread(tasks: Sequence[Any]) -> list[Any]:

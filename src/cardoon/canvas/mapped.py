@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cardoon.canvas.compounds import group
@@ -119,6 +119,17 @@ class chunks(Signature):  # noqa: N801  # Celery's name
             immutable=bool(found.get("immutable")),
             app=caller,
         )
+
+    @classmethod
+    def apply_chunks(
+        cls, task: Any, it: Iterable[Any], n: int, app: Caller | None = None
+    ) -> GroupResult:
+        """Send the items in parts of n, as `chunks(task, it, n)()` does."""
+        return cls(task, it, n, app=app)()
+
+    def give_ids(self, own: str | None, new_id: Callable[[], str]) -> None:  # noqa: ARG002
+        """Refused: its tasks are made when it is sent."""
+        raise InvalidTaskError("chunks: its tasks are made when it is sent; freeze chunks.group()")
 
     def group(self) -> group:
         """The parts as a group."""

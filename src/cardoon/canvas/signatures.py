@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from cardoon.canvas.stamping import StampingVisitor, collect_stamps
 from cardoon.canvas.steps import Node, Origin, Planner, Source, Step
+from cardoon.context import note_children
 from cardoon.exceptions import InvalidTaskError
 from cardoon.result import EagerResult
 from cardoon.sender import Receipt
+from cardoon.stamps import merge_options
 
 
 class Caller(Origin, Protocol):
@@ -25,6 +28,11 @@ class Caller(Origin, Protocol):
         ...
 
     @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The tasks that are known here."""
+        ...
+
+    @property
     def is_eager(self) -> bool:
         """Whether calls run here and now (`task_always_eager`)."""
         ...
@@ -34,7 +42,7 @@ KINDS: dict[str, type[Signature]] = {}
 """The classes of signatures by their `subtask_type`."""
 
 S = TypeVar("S", bound="Signature")
-_LINKS = frozenset({"link", "link_error"})
+_LINKS = ("link", "link_error")
 
 
 def register_kind(kind: type[S]) -> type[S]:
@@ -142,10 +150,27 @@ class Signature(dict[str, Any]):
         changed = self.copied()
         if not self.immutable:
             changed.prepend(args, kwargs)
-        changed["options"] = {**changed.options, **options}
+        changed["options"] = merge_options(changed.options, options)
         return changed
 
     partial = clone
+
+    def replace(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Signature:
+        """A copy with other arguments or options in place of those it has."""
+        changed = self.copied()
+        for name, given, kind in (
+            ("args", args, list),
+            ("kwargs", kwargs, dict),
+            ("options", options, dict),
+        ):
+            if given is not None:
+                changed[name] = kind(given)
+        return changed
 
     def set(self, immutable: bool | None = None, **options: Any) -> Self:  # noqa: FBT001
         """Change options in place; returns itself."""
@@ -157,6 +182,54 @@ class Signature(dict[str, Any]):
     def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001  # Celery's signature
         """Ignore later arguments, or take them again."""
         self["immutable"] = immutable
+
+    def stamp(
+        self,
+        visitor: StampingVisitor | None = None,
+        append_stamps: bool = False,  # noqa: FBT001, FBT002  # Celery's signature
+        **headers: Any,
+    ) -> Self:
+        """Write these stamps, and those that a visitor says, on it and its links; returns itself.
+
+        Of two stamps of one name one that is given wins over a visitor's, and that over one that is there;
+        with `append_stamps` the stamp becomes the list of all. `InvalidTaskError` for the name of an option.
+        """
+        self.stamp_links(visitor, append_stamps, **headers)
+        told = None if visitor is None else visitor.on_signature(self, **headers)
+        return self.set(**collect_stamps(headers, told, self.options, append=append_stamps))
+
+    def stamp_links(
+        self,
+        visitor: StampingVisitor | None = None,
+        append_stamps: bool = False,  # noqa: FBT001, FBT002
+        **headers: Any,
+    ) -> None:
+        """Write stamps on what is linked to it, and not on itself."""
+        for option in _LINKS:
+            if option not in self.options:
+                continue
+            stamped = []
+            for linked in self.linked(option):
+                copy, told = linked.copied(), None
+                if visitor is not None:
+                    ask = visitor.on_callback if option == "link" else visitor.on_errback
+                    told = ask(copy, **headers)
+                given = collect_stamps(headers, told, append=append_stamps)
+                stamped.append(copy.stamp(visitor, append_stamps, **given))
+            self["options"] = {**self.options, option: stamped}
+
+    def freeze(self, _id: str | None = None) -> Any:
+        """Choose the ids of its tasks now, `_id` for what answers for the whole; return its result.
+
+        Whoever sends it then gets a result with these ids. It is sent once: a second message of an id is
+        dropped while the first is there.
+        """
+        self.give_ids(_id, self.caller.new_id)
+        return self.plan(Planner(self.caller), None).result
+
+    def give_ids(self, own: str | None, new_id: Callable[[], str]) -> None:
+        """Give an id to each task that has none; `own` to the one that answers for the whole."""
+        self.set(task_id=own or self.id or new_id())
 
     def link(self, callback: Signature) -> Signature:
         """Call `callback` with the result when the task succeeds; returns the callback."""
@@ -174,6 +247,31 @@ class Signature(dict[str, Any]):
         """`link_error` that returns the signature itself."""
         self.link_error(errback)
         return self
+
+    def append_to_list_option(self, key: str, value: Any) -> Any:
+        """Put a value into an option that is a list, once; returns the value."""
+        self.extend_list_option(key, value)
+        return value
+
+    def extend_list_option(self, key: str, value: Any) -> None:
+        """Put a value, or each of a list, into an option that is a list, once."""
+        options = self.options
+        present = _as_list(options.get(key))
+        for one in _as_list(value):
+            if one not in present:
+                present.append(one)
+        self["options"] = {**options, key: present}
+
+    def flatten_links(self) -> list[Signature]:
+        """Itself and its callbacks, and theirs, and so on."""
+        found: list[Signature] = [self]
+        for callback in self.linked("link"):
+            found += callback.flatten_links()
+        return found
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """The call as text, with these further arguments."""
+        return Signature.__repr__(self.clone(args, kwargs))
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
         """Make the call with these further arguments."""
@@ -241,6 +339,13 @@ class Signature(dict[str, Any]):
             )
         return found
 
+    app = caller
+
+    @property
+    def type(self) -> Any:
+        """The task that it calls; `NotRegistered` if the app does not know it."""
+        return self.caller.tasks[self.task]
+
     def plan(self, planner: Planner, source: Source | None) -> Node:
         """Add the steps that make the call once `source` has its results."""
         step = planner.add(
@@ -292,6 +397,12 @@ class Signature(dict[str, Any]):
         return signature
 
 
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def send_all(caller: Caller, calls: Sequence[Signature]) -> list[Any]:
     """Send signatures of any kind, all or none; return the handles on their results."""
     if caller.is_eager:
@@ -305,6 +416,11 @@ def send_all(caller: Caller, calls: Sequence[Signature]) -> list[Any]:
         receipts = caller.send_steps(planner.steps)
         for result, receipt in zip(planner.results, receipts, strict=True):
             result.take(receipt)
+    note_children(
+        node.result
+        for call, node in zip(calls, nodes, strict=True)
+        if call.options.get("add_to_parent", True)
+    )
     return [node.result for node in nodes]
 
 

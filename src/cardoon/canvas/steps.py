@@ -28,6 +28,8 @@ class Source(NamedTuple):
     shape: Shape
     failure: bool = False
     """Waits for the failure of its one step instead of its result."""
+    gathered: bool = False
+    """Whether its one step stands for several, so that who waits for it is a body, as a chord's is."""
     behind: tuple[int, ...] = ()
     """Where an empty group leaves no results to take: what is waited for all the same."""
 
@@ -65,6 +67,10 @@ class Step:
     parent: str | None = None
     is_awaited: bool = False
     """Whether a later step waits for it."""
+    is_body: bool = False
+    """Whether its errbacks run if what it waits for has failed."""
+    follows: list[str] = field(default_factory=list)
+    """The tasks that are called with its one result: its callbacks, and the next link of a chain."""
 
 
 class Origin(ResultSource, Protocol):
@@ -113,7 +119,7 @@ class Planner:
         """One step in place of several, for when several are to wait for them."""
         if len(source.leaves()) < 2:
             return source
-        return self.add(ACCUMULATE, (), {}, {}, source).source
+        return self.add(ACCUMULATE, (), {}, {}, source).source._replace(gathered=True)
 
     def new_id(self) -> str:
         """A fresh id, for a task or a group."""
@@ -134,6 +140,9 @@ class Planner:
         for leaf in step.after:
             self.steps[leaf].is_awaited = True
             step.parent = self.steps[leaf].id
+        step.is_body = source.gathered
+        if step.take is Take.RESULT and isinstance(source.shape, int) and not source.gathered:
+            self.steps[source.shape].follows.append(step.id)
 
 
 def form_of(shape: Shape) -> Form:

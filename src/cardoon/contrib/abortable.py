@@ -16,14 +16,16 @@ worker that runs it and by nobody else. Notes expire as results do (`result_expi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from cardoon import states
 from cardoon.calling import MAX_ID_BYTES, check_text
 from cardoon.exceptions import InvalidTaskError
-from cardoon.message.serializers import JSON, decode_body, encode_body
+from cardoon.message.serializers import decode_body, encode_body
+from cardoon.producer import group_handle
 from cardoon.result import AsyncResult, ResultSource
-from cardoon.sender import GroupKeeper, Handle
+from cardoon.sender import GroupKeeper
 from cardoon.task import Task
 
 P = ParamSpec("P")
@@ -45,13 +47,14 @@ class AbortableAsyncResult(AsyncResult[R]):
     def abort(self) -> None:
         """Ask the task to stop, whether it runs already or not; durable when it returns.
 
-        It stops when it next asks `is_aborted`, or never. Only clients can ask, not tasks.
+        It stops when it next asks `is_aborted`, or never. Clients can ask, and other tasks.
         """
         sender = self.source.sender
         if not isinstance(sender, GroupKeeper):
-            raise InvalidTaskError(f"abort {self.id}: tasks are aborted by clients, not by tasks")
+            raise InvalidTaskError(f"abort {self.id}: {sender!r} keeps no notes")
         check_text("task_id", _NOTE + self.id, MAX_ID_BYTES)
-        sender.save_group(_NOTE + self.id, JSON, encode_body({"aborted": self.id}, JSON))
+        codec = self.source.result_codec
+        sender.save_group(_NOTE + self.id, codec, encode_body({"aborted": self.id}, codec))
 
     def is_aborted(self) -> bool:
         """Whether the task was asked to stop and has not ended."""
@@ -80,16 +83,16 @@ class AbortableTask(Task[P, R]):
 
     def AsyncResult(self, task_id: str) -> AbortableAsyncResult[R]:  # noqa: N802  # Celery's name
         """The handle on a result of this task."""
-        return AbortableAsyncResult(task_id, source=self.app)
+        return AbortableAsyncResult(task_id, source=self.app, convert=_convert_of(self))
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AbortableAsyncResult[R]:
         """`Task.delay`, with a handle that can abort."""
-        found: AbortableAsyncResult[R] = _abortable(super().delay(*args, **kwargs))
+        found: AbortableAsyncResult[R] = _abortable(super().delay(*args, **kwargs), self)
         return found
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """`Task.apply_async`, with a handle that can abort."""
-        return _abortable(super().apply_async(args, kwargs, **options))
+        return _abortable(super().apply_async(args, kwargs, **options), self)
 
     def is_aborted(self, *, task_id: str | None = None) -> bool:
         """Whether this call, or another one, was asked to stop.
@@ -107,15 +110,23 @@ class AbortableTask(Task[P, R]):
 def is_noted(source: ResultSource, task_id: str) -> bool:
     """Whether there is a note, signed by somebody who is trusted, that this task is to stop."""
     note = _NOTE + task_id
-    report = source.sender.load([Handle(note)]).get(note)
+    report = source.sender.load([group_handle(note)]).get(note)
     if report is None or report.state != states.SUCCESS:
         return False
     return bool(decode_body(report.codec, report.body, max_bytes=_MAX_NOTE) == {"aborted": task_id})
 
 
-def _abortable(result: Any) -> Any:
+def _convert_of(task: Task[..., Any]) -> Callable[[Any], Any] | None:
+    return None if task.conversion is None else task.conversion.result
+
+
+def _abortable(result: Any, task: Task[..., Any]) -> Any:
     if type(result) is not AsyncResult:  # eager, or one already
         return result
     return AbortableAsyncResult(
-        result.id, source=result.source, parent=result.parent, request=result.request
+        result.id,
+        source=result.source,
+        parent=result.parent,
+        request=result.request,
+        convert=_convert_of(task),
     )

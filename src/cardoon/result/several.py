@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -12,12 +13,15 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from cardoon import states
+from cardoon.context import MAX_CHILDREN
 from cardoon.exceptions import InvalidTaskError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.message.protocol import MAX_ID
 from cardoon.message.serializers import decode_body, encode_body
-from cardoon.result.single import AsyncResult, ResultSource, check_may_wait, find_source
+from cardoon.result.single import AsyncResult, set_children_reader
+from cardoon.result.source import ResultSource, check_may_wait, find_source
 from cardoon.sender import GroupKeeper, Revocation
 
 Result: TypeAlias = "AsyncResult[Any] | ResultSet"
@@ -29,8 +33,8 @@ class ResultSet:
     Waiting takes one look at the store for all of them, however many there are.
     """
 
-    def __init__(self, results: Iterable[Result] = ()) -> None:
-        self.results: list[Result] = list(results)
+    def __init__(self, results: Iterable[Result] | None = None, app: object = None) -> None:  # noqa: ARG002
+        self.results: list[Result] = list(results or ())
         self.parent: Result | None = None
 
     def add(self, result: Result) -> None:
@@ -145,6 +149,35 @@ class ResultSet:
 
     maybe_reraise = maybe_throw
 
+    def then(
+        self,
+        callback: Callable[[Self], Any],
+        on_error: Callable[[BaseException], Any] | None = None,
+        weak: bool = False,  # noqa: ARG002, FBT001, FBT002  # Celery's signature
+    ) -> Self:
+        """Call `callback(self)` when this process sees that all have ended, at once if it knows.
+
+        With `on_error` that is called with the first exception instead if one has failed.
+        """
+        leaves = self.leaves()
+        missing = {leaf.id for leaf in leaves}
+
+        def arrived(leaf: AsyncResult[Any] | None = None) -> None:
+            missing.discard("" if leaf is None else leaf.id)
+            if missing:
+                return
+            failed = [one for one in leaves if one.state in states.PROPAGATE_STATES]
+            if on_error is not None and failed:
+                on_error(failed[0].result)
+            else:
+                callback(self)
+
+        for leaf in leaves:
+            leaf.then(arrived)
+        if not leaves:
+            arrived()
+        return self
+
     def forget(self) -> None:
         """Delete the stored results."""
         leaves = self.leaves()
@@ -221,15 +254,16 @@ class GroupResult(ResultSet):
 
     def __init__(
         self,
-        id: str,
-        results: Iterable[Result] = (),
-        *,
-        source: ResultSource,
+        id: str | None = None,
+        results: Iterable[Result] | None = None,
         parent: Result | None = None,
+        app: ResultSource | None = None,
+        *,
+        source: ResultSource | None = None,
     ) -> None:
         super().__init__(results)
-        self.source = source
-        self.id = id
+        self.source = find_source(app) if source is None else source
+        self.id = str(uuid.uuid4()) if id is None else id
         self.parent = parent
 
     @property
@@ -248,12 +282,12 @@ class GroupResult(ResultSet):
         cls, id: str, backend: Any = None, app: ResultSource | None = None
     ) -> GroupResult | None:
         """The group that was saved under an id, read by `app` or the current one; None if none was."""
-        app = app or find_source(backend)
-        report = _keeper(app).load_group(id)
+        source = find_source(app, backend)
+        report = _keeper(source).load_group(id)
         if report is None:
             return None
-        content = decode_body(report.codec, report.body, max_bytes=app.max_result_bytes)
-        return cls(id, [_rebuild(one, app) for one in content["result"]], source=app)
+        content = decode_body(report.codec, report.body, max_bytes=source.max_result_bytes)
+        return cls(id, [_rebuild(one, source) for one in content["result"]], source=source)
 
     def delete(self) -> None:
         """Delete what `save` kept."""
@@ -273,7 +307,7 @@ class GroupResult(ResultSet):
 
 def result_from_tuple(found: Sequence[Any], app: ResultSource | None = None) -> Result:
     """The handle that `as_tuple` described; lists will do, so that it may come as JSON."""
-    app = app or find_source()
+    app = find_source(app)
     (task_id, parent), children = found
     before = None if parent is None else result_from_tuple(parent, app)
     if children is not None:
@@ -282,6 +316,64 @@ def result_from_tuple(found: Sequence[Any], app: ResultSource | None = None) -> 
     result: AsyncResult[Any] = AsyncResult(task_id, source=app)
     result.parent = before
     return result
+
+
+def describe_children(results: Iterable[object], *, room: int = MAX_CHILDREN) -> list[Any]:
+    """Results as JSON: ids, and of a group its id and its members. At most so many ids."""
+    found: list[Any] = []
+    for result in results:
+        if room <= 0:
+            break
+        match result:
+            case GroupResult():
+                members = describe_children(result.results, room=room - 1)
+                found.append({"group": result.id, "of": members})
+                room -= 1 + _count(members)
+            case ResultSet():
+                members = describe_children(result.results, room=room)
+                found += members
+                room -= _count(members)
+            case AsyncResult() | str():
+                found.append(str(result))
+                room -= 1
+            case _:
+                pass
+    return found
+
+
+def read_children(described: object, source: ResultSource) -> list[Result]:
+    """The results that `describe_children` described; what is something else is left out.
+
+    A task process has written them, so that nothing is taken for granted.
+    """
+    return _read_children(described, source, depth=_MAX_DEPTH)
+
+
+def _read_children(described: object, source: ResultSource, *, depth: int) -> list[Result]:
+    found: list[Result] = []
+    for one in described[:MAX_CHILDREN] if isinstance(described, list) and depth else ():
+        match one:
+            case str() if _is_id(one):
+                found.append(AsyncResult(one, source=source))
+            case {"group": str(name), "of": list(members)} if _is_id(name):
+                inner = _read_children(members, source, depth=depth - 1)
+                found.append(GroupResult(name, inner, source=source))
+            case _:
+                pass
+    return found
+
+
+def _is_id(text: str) -> bool:
+    return text.isprintable() and 0 < len(text.encode()) <= MAX_ID
+
+
+_MAX_DEPTH = 20
+"""Groups in groups among children; a canvas has them taken apart."""
+set_children_reader(read_children)
+
+
+def _count(described: Sequence[Any]) -> int:
+    return sum(1 + _count(one["of"]) if isinstance(one, dict) else 1 for one in described)
 
 
 def _value(result: Result) -> Any:
@@ -293,9 +385,7 @@ def _value(result: Result) -> Any:
 def _keeper(source: ResultSource) -> GroupKeeper:
     sender = source.sender
     if not isinstance(sender, GroupKeeper):
-        raise InvalidTaskError(
-            "GroupResult: groups are saved and restored by clients, not in tasks"
-        )
+        raise InvalidTaskError("GroupResult: groups cannot be saved and restored here")
     return sender
 
 

@@ -3,90 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cardoon import states
-from cardoon.context import current_request
-from cardoon.exceptions import (
-    CardoonError,
-    ImproperlyConfigured,
-    RemoteError,
-    TimeoutError,  # noqa: A004  # Celery's name
-)
+from cardoon.exceptions import CardoonError, RemoteError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.serializers import decode_body
 from cardoon.result.described import rebuild_exception
-from cardoon.sender import Duplicate, Handle, Receipt, Report, Revocation, Sender
+from cardoon.result.family import Graph, draw, walk
+from cardoon.result.source import ResultSource, check_may_wait, find_places, find_source
+from cardoon.sender import Duplicate, Finder, Handle, Receipt, Report, Revocation
+from cardoon.stamps import parse_wanted
 
 if TYPE_CHECKING:
-    from cardoon.result.several import ResultSet
+    from cardoon.result.several import Result, ResultSet
 
 R = TypeVar("R")
-
-_joins_allowed: ContextVar[bool] = ContextVar("joins_allowed", default=False)
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Let task code wait for the results of other tasks within this block."""
-    token = _joins_allowed.set(True)
-    try:
-        yield
-    finally:
-        _joins_allowed.reset(token)
-
-
-def check_may_wait() -> None:
-    """`RuntimeError` inside of a task that a worker runs, unless it is allowed there."""
-    running = current_request()
-    if running is not None and running.hostname is not None and not _joins_allowed.get():
-        raise RuntimeError(
-            "a task must not wait for the result of another one: it holds a process that the other "
-            "may need; pass disable_sync_subtasks=False or use allow_join_result() if you know better"
-        )
-
-
-class ResultSource(Protocol):
-    """Where results are read: what `AsyncResult` needs of an app."""
-
-    @property
-    def sender(self) -> Sender:
-        """The way to the result backend."""
-        ...
-
-    @property
-    def max_result_bytes(self) -> int:
-        """How large a decoded result may be."""
-        ...
-
-    @property
-    def result_codec(self) -> str:
-        """How what it keeps beside results is written."""
-        ...
-
-    async def wait_for(self, handle: Handle) -> Report:
-        """The final result, without blocking the running event loop."""
-        ...
-
-
-_default_sources: list[Callable[[], ResultSource]] = []
-
-
-def set_default_source(find: Callable[[], ResultSource]) -> None:
-    """Say where results are read that were asked for without an app."""
-    _default_sources[:] = [find]
-
-
-def find_source(backend: Any = None) -> ResultSource:
-    """Where `app.backend` reads, or the current app; `ImproperlyConfigured` if there is none."""
-    if backend is not None:
-        found: ResultSource = backend.source
-        return found
-    if not _default_sources:
-        raise ImproperlyConfigured("there is no app yet; create one with Cardoon(...)")
-    return _default_sources[0]()
 
 
 class AsyncResult(Generic[R]):
@@ -96,7 +28,18 @@ class AsyncResult(Generic[R]):
     answers another call, counts as not there.
     """
 
-    __slots__ = ("_convert", "_report", "id", "is_duplicate", "parent", "request", "source")
+    __slots__ = (
+        "_convert",
+        "_report",
+        "_waiting",
+        "id",
+        "is_duplicate",
+        "parent",
+        "request",
+        "source",
+    )
+
+    TimeoutError = TimeoutError
 
     def __init__(
         self,
@@ -112,13 +55,14 @@ class AsyncResult(Generic[R]):
     ) -> None:
         self.id = id
         self._convert = convert
-        self.source: ResultSource = source or app or find_source(backend)
+        self.source: ResultSource = find_source(app, backend) if source is None else source
         self.request = request
         self.is_duplicate = False
         """Whether nothing was sent, since the task is unique: this is the result of an earlier call."""
         self.parent: AsyncResult[Any] | ResultSet | None = parent
         """What ran before it in a canvas."""
         self._report: Report | None = None
+        self._waiting: list[Callable[[], None]] = []
 
     def get(
         self,
@@ -159,7 +103,8 @@ class AsyncResult(Generic[R]):
     async def wait_async(self) -> Report:
         """Wait until it has ended, without blocking the event loop, and without raising."""
         if self._report is None:
-            self._report = await self.source.wait_for(self.handle)
+            self.accept(await self.source.wait_for(self.handle))
+        assert self._report is not None
         return self._report
 
     async def _wait_async(self) -> R:
@@ -213,6 +158,35 @@ class AsyncResult(Generic[R]):
         return report.task or None if report is not None else None
 
     @property
+    def children(self) -> list[Result] | None:
+        """The results of the tasks that it called while it ran, and of its callbacks if it succeeded.
+
+        None as long as it has not ended. At most 1,000 of them are told.
+        """
+        report = self._present_report()
+        if report is None or not states.is_final(report.state):
+            return None
+        return _children_readers[0](self._content(report).get("children"), self.source)
+
+    @property
+    def args(self) -> list[Any] | None:
+        """The task's arguments; None unless `result_extended` is set where it ran."""
+        found = self._told("args")
+        return found if isinstance(found, list) else None
+
+    @property
+    def kwargs(self) -> dict[str, Any] | None:
+        """The task's keyword arguments; None unless `result_extended` is set where it ran."""
+        found = self._told("kwargs")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def queue(self) -> str | None:
+        """The queue that it came from; None unless `result_extended` is set where it ran."""
+        found = self._told("queue")
+        return found if isinstance(found, str) else None
+
+    @property
     def worker(self) -> str | None:
         """The worker that ran it."""
         report = self._present_report()
@@ -232,12 +206,111 @@ class AsyncResult(Generic[R]):
         """Whether the task has ended with an exception."""
         return self.state == states.FAILURE
 
-    def maybe_throw(self, propagate: bool = True) -> R | None:  # noqa: FBT001, FBT002
+    def maybe_throw(
+        self,
+        propagate: bool = True,  # noqa: FBT001, FBT002
+        callback: Callable[[str, Any], Any] | None = None,
+    ) -> R | None:
         """Raise the task's exception if it has failed; else return what there is."""
         value = self.result
         if propagate and self.state in states.PROPAGATE_STATES:
             raise value
+        if callback is not None:
+            callback(self.id, value)
         return value  # type: ignore[no-any-return]
+
+    maybe_reraise = maybe_throw
+
+    def exists(self) -> bool:
+        """Whether something is stored for the task: its result, or a state on the way to one."""
+        return self._present_report() is not None
+
+    def whereabouts(self) -> str | None:
+        """Where the store has the task, or its result; None if it has neither.
+
+        "result", "ready", "scheduled", "dormant", "leased", "dead" or "quarantine". None is said of an
+        id that was never sent, whose result was forgotten, expired or not wanted, or that runs after an
+        early acknowledgement. Where the message lies is the store's word, which is not signed.
+        """
+        if self.exists():
+            return "result"
+        found = find_places(self.source.sender, [self.id]).get(self.id)
+        if found is None and self.exists():  # it has ended between the two looks
+            return "result"
+        return found
+
+    def then(
+        self,
+        callback: Callable[[Self], Any],
+        on_error: Callable[[BaseException], Any] | None = None,
+        weak: bool = False,  # noqa: ARG002, FBT001, FBT002  # Celery's signature
+    ) -> Self:
+        """Call `callback(result)` when this process sees that it has ended, at once if it knows.
+
+        It is seen by whatever looks: `get`, `ready`, `state`, a group's `get`. With `on_error` that is
+        called with the exception instead if it has failed.
+        """
+
+        def arrived() -> None:
+            if on_error is not None and self.state in states.PROPAGATE_STATES:
+                on_error(self.result)
+            else:
+                callback(self)
+
+        self._waiting.append(arrived)
+        if self.is_known():
+            self._call_waiting()
+        return self
+
+    def collect(
+        self,
+        intermediate: bool = False,  # noqa: FBT001, FBT002  # Celery's signature
+        **options: Any,
+    ) -> Iterator[tuple[Any, Any]]:
+        """Wait for it and all that it has called; yield (result, value) of each as they come."""
+        for _, node in walk(self, intermediate=intermediate):
+            yield node, node.get(**options)
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:  # noqa: FBT001, FBT002
+        """Yield (parent, result) of it and of all that it has called, and they have, and so on.
+
+        `cardoon.exceptions.IncompleteStream` at one that has not ended, unless `intermediate`.
+        """
+        return walk(self, intermediate=intermediate)
+
+    def get_leaf(self) -> Any:
+        """Wait for it and all that it has called; the value of the last one."""
+        value: Any = None
+        for _, found in self.collect():
+            value = found
+        return value
+
+    def build_graph(
+        self,
+        intermediate: bool = False,  # noqa: FBT001, FBT002
+        formatter: Callable[[Any], str] | None = None,
+    ) -> Graph:
+        """Who called whom, from this one on."""
+        return draw(self, intermediate=intermediate, formatter=formatter)
+
+    @property
+    def graph(self) -> Graph:
+        """`build_graph()`."""
+        return self.build_graph()
+
+    @property
+    def ignored(self) -> bool:
+        """Whether the task asked for its result not to be kept."""
+        return self.state == states.IGNORED
+
+    def as_list(self) -> list[str]:
+        """Its id, and those of what ran before it."""
+        found: list[str] = []
+        node: Result | None = self
+        while node is not None:
+            found += [leaf.id for leaf in node.leaves()]
+            node = node.parent
+        return found
 
     def as_tuple(self) -> tuple[Any, Any]:
         """As nested tuples of ids, for `result_from_tuple`."""
@@ -256,8 +329,9 @@ class AsyncResult(Generic[R]):
             self.request = receipt
 
     def accept(self, report: Report) -> None:
-        """Take in a report that somebody else has waited for."""
+        """Take in the report of its end."""
         self._report = report
+        self._call_waiting()
 
     def forget(self) -> None:
         """Delete the stored result."""
@@ -267,6 +341,16 @@ class AsyncResult(Generic[R]):
     def revoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:  # noqa: FBT001, FBT002
         """Ask every worker not to run the task, and with `terminate` to stop it if it runs."""
         self.source.sender.revoke(Revocation((self.id,), terminate, signal))
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any],
+        terminate: bool = False,  # noqa: FBT001, FBT002  # Celery's signature
+        signal: str = "SIGTERM",
+    ) -> None:
+        """Ask every worker not to run any task with these stamps; see `app.control`."""
+        stamps = parse_wanted(headers, method="revoke_by_stamped_headers")
+        self.source.sender.revoke(Revocation((), terminate, signal, stamps))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AsyncResult) and other.id == self.id
@@ -285,22 +369,60 @@ class AsyncResult(Generic[R]):
         """What it takes to ask for it."""
         return Handle(self.id, self.request)
 
+    def _call_waiting(self) -> None:
+        """Each once, whichever thread is first; who is added after the report is called as well."""
+        while self._waiting:
+            try:
+                arrived = self._waiting.pop(0)
+            except IndexError:  # another thread has it
+                return
+            arrived()
+
     def _present_report(self) -> Report | None:
         if self._report is None:
             report = self.source.sender.load([self.handle]).get(self.id)
             if report is None or not states.is_final(report.state):
                 return report
-            self._report = report
+            self.accept(report)
         return self._report
 
     def _final_report(self, timeout: float | None) -> Report:
         if self._report is None:
             reports = self.source.sender.wait([self.handle], timeout=timeout)
-            self._report = next(reports, None)
+            if (report := next(reports, None)) is not None:
+                self.accept(report)
         if self._report is None:
             within = "" if timeout is None else f" within {timeout:g} seconds"
-            raise TimeoutError(f"task {self.id}: no result{within}")
+            raise TimeoutError(f"task {self.id}: no result{within}{self._reason()}")
         return self._report
+
+    def _reason(self) -> str:
+        """Why there is no result, as far as the store can say."""
+        sender = self.source.sender
+        if not isinstance(sender, Finder):
+            return ""
+        try:
+            found = sender.find([self.id]).get(self.id)
+        except CardoonError:
+            return ""
+        match found:
+            case None:
+                return (
+                    "; the store has no message of this id either: it was never sent, its result was "
+                    "not wanted or is gone, or it runs acknowledged"
+                )
+            case "leased":
+                return "; it is running"
+            case "dormant":
+                return "; it waits for other tasks"
+            case "dead" | "quarantine" as place:
+                return f"; its message is kept: see `cardoon {place}`"
+            case place:
+                return f"; its message is {place}"
+
+    def _told(self, name: str) -> Any:
+        report = self._present_report()
+        return None if report is None else self._content(report).get(name)
 
     def _content(self, report: Report) -> Mapping[str, Any]:
         content = decode_body(report.codec, report.body, max_bytes=self.source.max_result_bytes)
@@ -320,74 +442,9 @@ class AsyncResult(Generic[R]):
         return value
 
 
-class EagerResult(AsyncResult[R]):
-    """The result of a task that was run on the spot."""
+_children_readers: list[Callable[[object, ResultSource], list[Result]]] = []
 
-    __slots__ = ("_state", "_traceback", "_value_or_error")
 
-    def __init__(
-        self,
-        id: str,
-        value: Any,
-        state: str,
-        *,
-        source: ResultSource,
-        traceback: str | None = None,
-    ) -> None:
-        super().__init__(id, source=source)
-        self._value_or_error = value
-        self._state = state
-        self._traceback = traceback
-
-    def get(
-        self,
-        timeout: float | None = None,  # noqa: ARG002
-        propagate: bool = True,  # noqa: FBT001, FBT002
-        interval: float | None = None,  # noqa: ARG002
-        callback: Callable[[str, Any], Any] | None = None,
-        disable_sync_subtasks: bool = True,  # noqa: ARG002, FBT001, FBT002
-    ) -> R:
-        """Return the value, or raise the task's own exception."""
-        if callback is not None:
-            callback(self.id, self._value_or_error)
-        if propagate and self._state in states.PROPAGATE_STATES:
-            error = self._value_or_error
-            raise error if isinstance(error, BaseException) else CardoonError(str(error))
-        return self._value_or_error  # type: ignore[no-any-return]
-
-    wait = get
-
-    async def _wait_async(self) -> R:
-        return self.get()
-
-    def is_known(self) -> bool:
-        """It has ended."""
-        return True
-
-    @property
-    def state(self) -> str:
-        """The state it ended in."""
-        return self._state
-
-    status = state
-
-    @property
-    def result(self) -> Any:
-        """The return value or the exception."""
-        return self._value_or_error
-
-    info = result
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback, if it failed."""
-        return self._traceback
-
-    def forget(self) -> None:
-        """Nothing is stored."""
-
-    def revoke(self, terminate: bool = False, signal: str = "SIGTERM") -> None:  # noqa: FBT001, FBT002
-        """It has run already."""
-
-    def __repr__(self) -> str:
-        return f"<EagerResult: {self.id}>"
+def set_children_reader(read: Callable[[object, ResultSource], list[Result]]) -> None:
+    """Say how the children that a result names become results: known to those of several."""
+    _children_readers[:] = [read]

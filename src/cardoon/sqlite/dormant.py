@@ -180,7 +180,8 @@ class _Changes:
             transaction.run("dormant.forget", numbers=document([*up]))
             transaction.bells.add(Bell.MESSAGES)
         if self.dropped:
-            transaction.run("messages.delete", numbers=document([*self.dropped]))
+            (doomed,) = transaction.row("dormant.doomed", numbers=document([*self.dropped]))
+            transaction.run("messages.delete", numbers=doomed)
 
 
 def _keep(transaction: Transaction, outcomes: Sequence[tuple[str, Outcome]]) -> None:

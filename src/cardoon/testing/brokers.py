@@ -25,6 +25,7 @@ from cardoon.broker import (
     Requeue,
 )
 from cardoon.testing.clock import FakeClock
+from cardoon.testing.finding import ErrbackSuite, FindableSuite
 from cardoon.testing.inspecting import InspectableSuite
 from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
 from cardoon.testing.powers import (
@@ -49,6 +50,8 @@ class BrokerSuite(
     InspectableSuite,
     WorkflowSuite,
     KeptWorkflowSuite,
+    ErrbackSuite,
+    FindableSuite,
     UniqueSuite,
     LimitSuite,
     RateSuite,

@@ -12,9 +12,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cardoon.app import Cardoon, current_application
-from cardoon.exceptions import EncodeError
+from cardoon.exceptions import EncodeError, InvalidTaskError
 from cardoon.message.serializers import JSON, decode_body, encode_body
-from cardoon.sender import Call, GroupKeeper, Handle, Receipt, Report, Revocation, Sender
+from cardoon.result.source import find_places
+from cardoon.sender import (
+    NOT_IN_TASKS,
+    Call,
+    GroupKeeper,
+    Handle,
+    Purger,
+    Receipt,
+    Report,
+    Revocation,
+    Sender,
+)
 
 _MAX_BYTES = 1 << 30
 """What this process has just written is not bounded a second time."""
@@ -26,7 +37,7 @@ _NOT_SHOWN = frozenset({"task_id", "max_retries"})
 OPTION_NAMES = (
     *("task_id", "queue", "countdown", "eta", "expires", "priority", "headers", "shadow"),
     *("ignore_result", "time_limit", "soft_time_limit", "max_retries", "retries"),
-    *("root_id", "parent_id"),
+    *("root_id", "parent_id", "stamps"),
 )
 """What `assert_sent` compares besides arguments; named as in `apply_async`."""
 
@@ -96,6 +107,8 @@ class Sent:
         self.tasks: list[SentTask] = []
         self.revoked: list[str] = []
         """The ids of tasks that were revoked."""
+        self.revoked_stamps: list[Mapping[str, Sequence[Any]]] = []
+        """What was revoked by stamps: values by the stamp's name, of each revocation."""
 
     def __iter__(self) -> Iterator[SentTask]:
         return iter(self.tasks)
@@ -115,6 +128,7 @@ class Sent:
         """Forget what was sent so far."""
         self.tasks.clear()
         self.revoked.clear()
+        self.revoked_stamps.clear()
 
     def find(
         self,
@@ -224,6 +238,8 @@ class CapturingSender:
         if self._real is not None:
             self._real.revoke(revocation)
         self._sent.revoked += revocation.task_ids
+        if revocation.stamps:
+            self._sent.revoked_stamps.append(revocation.stamps)
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """The state of a task that runs, which takes a worker."""
@@ -236,6 +252,18 @@ class CapturingSender:
     def load_group(self, group_id: str) -> Report | None:
         """See `GroupKeeper`."""
         return self._keeper(group_id).load_group(group_id)
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """Where messages lie: nowhere, unless they are published."""
+        return {} if self._real is None else find_places(self._real, task_ids)
+
+    def purge(self) -> int:
+        """Empty the queues, in which there is nothing unless it is published."""
+        if self._real is None:
+            return 0
+        if not isinstance(self._real, Purger):
+            raise InvalidTaskError(NOT_IN_TASKS)
+        return self._real.purge()
 
     def _keeper(self, group_id: str) -> GroupKeeper:
         real = self._ask(f"group {group_id}")
@@ -305,6 +333,7 @@ def _read(call: Call, calls: Sequence[Call], now: float) -> SentTask:
         "retries": call.retries or None,
         "root_id": call.root,
         "parent_id": call.parent,
+        "stamps": told.get("stamps"),
     }
     return SentTask(
         task=call.task,

@@ -105,8 +105,7 @@ class Oracle:
                 stand_ins[message.id] = holder
             elif message.id not in self.messages:
                 sent.append(self._store(message, now, is_send=not replaces))
-        for stored in sent:
-            self._rouse(stored, now)
+        self._rouse(sent, now)
         return stand_ins
 
     def is_open(self, key: str, now: float) -> bool:
@@ -239,8 +238,7 @@ class Oracle:
         for name, outcome in ended.items():
             if name in waited_for:
                 self.outcomes.setdefault(name, outcome)
-        for stored in list(self.messages.values()):
-            self._rouse(stored, now)
+        self._rouse(list(self.messages.values()), now)
         self._forget_outcomes()
         return taken
 
@@ -392,22 +390,34 @@ class Oracle:
         if nonce is not None:
             self.finish(nonce)
 
-    def _rouse(self, stored: Stored, now: float) -> None:
-        """Wake a dormant message, or drop it, if what has ended is enough for that."""
+    def _rouse(self, asleep: Iterable[Stored], now: float) -> None:
+        """Wake dormant messages, or drop them and what waits for them, as far as ends are known."""
+        dropped = [stored for stored in asleep if self._is_dropped(stored, now)]
+        while dropped:
+            gone = dropped.pop()
+            self.messages.pop(gone.message.id, None)
+            for stored in self.messages.values():
+                if stored.dormant and gone.message.id in stored.predecessors:
+                    stored.dormant = False
+                    dropped.append(stored)
+
+    def _is_dropped(self, stored: Stored, now: float) -> bool:
+        """Wake one dormant message if it is time; whether it never can run."""
         if not stored.dormant:
-            return
+            return False
         message = stored.message
         ends = [self.outcomes[name] for name in stored.predecessors if name in self.outcomes]
         failed = any(not outcome.succeeded for outcome in ends)
         if message.trigger is Trigger.FAILURE:
             stored.dormant = not ends
             if any(outcome.succeeded or outcome.skipped for outcome in ends):
-                del self.messages[message.id]
+                return True
         else:
             stored.dormant = not failed and len(ends) < len(message.after)
         if not stored.dormant:
             at_once = failed and message.trigger is Trigger.SUCCESS
             stored.due = now if at_once else max(now + message.delay, message.run_at or 0)
+        return False
 
     def _all(self) -> list[Stored]:
         return [*self.messages.values(), *(put.stored for put in self.kept)]

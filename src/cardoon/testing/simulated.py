@@ -11,9 +11,9 @@ from typing import Protocol
 from cardoon.brokers.memory import MemoryBroker
 from cardoon.clock import Clock
 from cardoon.context import current_request
-from cardoon.exceptions import CardoonError
+from cardoon.exceptions import CardoonError, InvalidTaskError
 from cardoon.producer import Producer
-from cardoon.sender import Call, Handle, Receipt, Report, Revocation
+from cardoon.sender import NOT_IN_TASKS, Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.pool import Ending, Job, Pool
 from cardoon.worker.pools.stepping import SteppingPool
@@ -150,6 +150,16 @@ class SimulatedLink:
     def load_group(self, group_id: str) -> Report | None:
         """See `GroupKeeper`."""
         return self._client.load_group(group_id)
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """See `Finder`."""
+        return self._client.find(task_ids)
+
+    def purge(self) -> int:
+        """See `Purger`; task code must not, as in production."""
+        if _in_task():
+            raise InvalidTaskError(NOT_IN_TASKS)
+        return self._client.purge()
 
 
 def _in_task() -> bool:

@@ -7,11 +7,20 @@ from typing import Any
 
 from cardoon.canvas.steps import arrange, count_form
 from cardoon.context import Request
-from cardoon.exceptions import ChordError, Refusal, RefusedError
+from cardoon.exceptions import CardoonError, ChordError, Refusal, RefusedError, RemoteError
 from cardoon.message.protocol import Take
 from cardoon.message.serializers import decode_body
 from cardoon.result import rebuild_exception
 from cardoon.task import Task
+
+
+class DependencyError(CardoonError):
+    """One of several that a task waits for did not succeed; with its traceback, as text."""
+
+    def __init__(self, error: ChordError, traceback: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.traceback = traceback
 
 
 def compose(
@@ -25,7 +34,7 @@ def compose(
     """What comes before a task's own arguments.
 
     `told` and `data` are `describe_inputs`', verified by the worker; `embed` was signed with the body.
-    `ChordError` where one of several failed, `RefusedError` where a body cannot be read.
+    `DependencyError` where one of several failed, `RefusedError` where a body cannot be read.
     """
     contents = list(_contents(told, data, most))
     failed = told.get("failed")
@@ -33,8 +42,7 @@ def compose(
     if failed is not None:
         if Take(told["take"]) is Take.FAILURE:
             return [] if wanted is None else _failure(task, failed, contents[0])
-        error = rebuild_exception(contents[0].get("error"))
-        raise ChordError(f"Dependency {failed['id']} raised {error!r}")
+        raise _dependency_error(failed["id"], contents[0])
     if wanted is None:
         return []
     form = wanted.get("form") if isinstance(wanted, dict) else False
@@ -55,6 +63,24 @@ def _contents(told: Mapping[str, Any], data: bytes, most: int) -> Iterator[Mappi
             raise RefusedError(Refusal.UNDECODABLE, "a result that is no result")
         yield content
         start += size
+
+
+def _dependency_error(task_id: str, content: Mapping[str, Any]) -> DependencyError:
+    error = rebuild_exception(content.get("error"))
+    shown = repr(error)
+    if isinstance(error, RemoteError):
+        shown = f"{error.type_name}({error.message!r})"
+    failed = ChordError(f"Dependency {task_id} raised {shown}")
+    found = content.get("traceback")
+    before = ""
+    if isinstance(found, str) and found:
+        before = f"{found[-MAX_TRACEBACK_CHARACTERS:].rstrip()}\n\n{_CAUSE}\n\n"
+    return DependencyError(failed, f"{before}{ChordError.__module__}.ChordError: {failed}\n")
+
+
+MAX_TRACEBACK_CHARACTERS = 32_768
+"""Of what failed; a task process may have told more than ours would."""
+_CAUSE = "The exception above is that of the task that this one waited for:"
 
 
 def _failure(

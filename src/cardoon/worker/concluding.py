@@ -142,7 +142,9 @@ def skipped(held: Held, inputs: Inputs) -> Conclusion:
     """The end of a task that cannot run: it fails as what it waited for did, or because that is gone."""
     if inputs.failure is not None:
         result = ResultState(states.FAILURE, inputs.failure.claims.codec, inputs.failure.body)
-        return Conclusion(Ack(held.delivery), result, keep=not held.ignores_result, skipped=True)
+        is_body = bool(held.headers.get("body"))
+        keep = not held.ignores_result
+        return Conclusion(Ack(held.delivery), result, keep=keep, skipped=not is_body)
     detail = "a task that it waits for is gone without a result"
     result = _described(states.FAILURE, ChordError(detail), held)
     return Conclusion(Ack(held.delivery), result, event="task.orphaned", detail=detail)

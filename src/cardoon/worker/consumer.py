@@ -259,7 +259,7 @@ class Consumer:
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
         """The conclusion of a message that must not run, if it must not."""
         claims, delivery, rules = held.message.claims, held.delivery, held.rules
-        if held.id in self._revoked:
+        if self._revoked.covers(held):
             return revoked(held, "revoked")
         if held.inputs is not None and not held.inputs.can_run:
             if held.inputs.take is Take.RESULT or not held.inputs.failure:

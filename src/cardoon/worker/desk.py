@@ -6,6 +6,8 @@ LOAD     read present states            opened at the gate
 WAIT     wait a second for final ones
 FORGET   delete results
 REVOKE   broadcast a revocation
+KEEP_GROUP  sign and store which results a group consists of
+FIND     say where messages lie
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from cardoon.clock import Clock
-from cardoon.exceptions import CardoonError, InvalidTaskError
+from cardoon.contents import find_content, is_pickle, split_codec
+from cardoon.exceptions import CardoonError, ImproperlyConfigured, InvalidTaskError
+from cardoon.message.protocol import MAX_ID
 from cardoon.producer import Producer
 from cardoon.sender import Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
@@ -31,6 +35,17 @@ MAX_SEND_TIMEOUT = 60.0
 MAX_WAIT = 1.0
 MAX_STATE = 64
 _THREADS = 8
+_READING = frozenset(
+    {
+        FrameType.LOAD,
+        FrameType.WAIT,
+        FrameType.FORGET,
+        FrameType.REVOKE,
+        FrameType.KEEP_GROUP,
+        FrameType.FIND,
+    }
+)
+"""What is answered by another thread, with the stores' own words."""
 
 
 class Reply(Protocol):
@@ -70,7 +85,7 @@ class Desk:
                 self._send(reply, frame)
             case FrameType.STATE:
                 self._state(reply, frame)
-            case FrameType.LOAD | FrameType.WAIT | FrameType.FORGET | FrameType.REVOKE:
+            case kind if kind in _READING:
                 work = self._reading(frame)
                 self._threads.submit(self._answer, reply, work)
             case _:
@@ -123,11 +138,22 @@ class Desk:
             case FrameType.FORGET:
                 ids = _ids(frame)
                 return lambda: self._forget(ids)
+            case FrameType.FIND:
+                ids = _ids(frame)
+                return lambda: ({"found": dict(self._reader().find(ids))}, b"")
+            case FrameType.KEEP_GROUP:
+                name, codec = field(frame, "id", str), field(frame, "codec", str)
+                if not _is_of_results(codec):
+                    raise IpcError("KEEP_GROUP frame: unknown codec, or one that no result has")
+                if not name.isprintable() or not 0 < len(name) <= MAX_ID:
+                    raise IpcError("KEEP_GROUP frame: no id")
+                return lambda: self._keep_group(name, codec, frame.body)
             case _:
                 revocation = Revocation(
                     tuple(_ids(frame)),
                     field(frame, "terminate", bool),
                     field(frame, "signal", str),
+                    _stamps(frame),
                 )
                 return lambda: self._revoke(revocation)
 
@@ -145,6 +171,10 @@ class Desk:
 
     def _revoke(self, revocation: Revocation) -> tuple[dict[str, Any], bytes]:
         self._reader().revoke(revocation)
+        return {}, b""
+
+    def _keep_group(self, name: str, codec: str, body: bytes) -> tuple[dict[str, Any], bytes]:
+        self._reader().save_group(name, codec, body)
         return {}, b""
 
     def _answer(self, reply: Reply, work: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
@@ -168,6 +198,24 @@ def _reports(reports: Sequence[Report]) -> tuple[dict[str, Any], bytes]:
 
 def _describe(error: CardoonError) -> dict[str, Any]:
     return {"error": {"type": type(error).__name__, "message": str(error)[:4096]}}
+
+
+def _stamps(frame: Frame) -> dict[str, list[Any]]:
+    """The stamps of a REVOKE frame, whose size bounds their number."""
+    stamps: dict[str, list[Any]] = field(frame, "stamps", dict, default={})
+    if not all(isinstance(values, list) for values in stamps.values()):
+        raise IpcError(f"{frame.type.name} frame: the values of a stamp are not a list")
+    return stamps
+
+
+def _is_of_results(codec: str) -> bool:
+    """Whether a result may be written so; what task processes make is never unpickled."""
+    media_type = split_codec(codec)[0]
+    try:
+        content = find_content(media_type)
+    except ImproperlyConfigured:
+        return False
+    return content.media_type == media_type and not is_pickle(codec)
 
 
 def _ids(frame: Frame) -> list[str]:

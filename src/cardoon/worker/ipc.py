@@ -54,6 +54,8 @@ class FrameType(enum.IntEnum):
     WAIT = 22
     FORGET = 23
     REVOKE = 24
+    KEEP_GROUP = 25
+    FIND = 26
     # worker to zygote
     INIT = 32
     FORK = 33
@@ -95,6 +97,8 @@ FROM_CHILD: Mapping[FrameType, Bounds] = {
     FrameType.WAIT: Bounds(MIB, 0),
     FrameType.FORGET: Bounds(MIB, 0),
     FrameType.REVOKE: Bounds(MIB, 0),
+    FrameType.KEEP_GROUP: Bounds(KIB, 8 * MIB),
+    FrameType.FIND: Bounds(MIB, 0),
 }
 """What the worker accepts from a task process, and so all that task code can ask of it."""
 

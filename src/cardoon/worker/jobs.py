@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cardoon.announcing import announce_internal_error
 from cardoon.app import Cardoon
 from cardoon.calling import CallOptions, check_options
 from cardoon.canvas.steps import Planner
-from cardoon.context import Request
+from cardoon.context import MAX_CHILDREN, Request
 from cardoon.exceptions import (
-    ChordError,
     EncodeError,
     InvalidTaskError,
     NotRegistered,
@@ -32,12 +32,13 @@ from cardoon.executor import (
     format_traceback,
 )
 from cardoon.message.serializers import JSON, decode_body, encode_body
-from cardoon.publishing import announce_published
+from cardoon.publishing import announce_publish, announce_published
 from cardoon.queues import Queue
-from cardoon.result import describe_exception
-from cardoon.signals import after_task_publish, task_internal_error
+from cardoon.result import describe_children, describe_exception
+from cardoon.signals import after_task_publish, before_task_publish, task_internal_error
+from cardoon.stamps import as_options, merge_options
 from cardoon.task import Task
-from cardoon.worker.composing import compose
+from cardoon.worker.composing import DependencyError, compose
 from cardoon.worker.ipc import FROM_CHILD, Frame, FrameReader, FrameType, IpcError, pack_frame
 from cardoon.worker.pool import parse_ending
 from cardoon.worker.wire import call_head
@@ -51,6 +52,9 @@ MAX_REASON = 4096
 """Characters of a reason that travel, in the head of a frame."""
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class Prepared(NamedTuple):
     """A task and the call to carry out."""
 
@@ -58,6 +62,8 @@ class Prepared(NamedTuple):
     request: Request
     is_awaited: bool = False
     """Whether other tasks wait for its end."""
+    follows: tuple[str, ...] = ()
+    """The ids of those that are called with its result."""
 
 
 class Answer(NamedTuple):
@@ -85,10 +91,13 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
             args = [*compose(task, embed, head["inputs"], data, most=head["max_bytes"]), *args]
     except RefusedError as error:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
-    except (ChordError, NotRegistered) as error:
+    except DependencyError as error:
+        body = _error_body(error.error, error.traceback, answer_codec(head))
+        return Answer({"kind": "failed"}, body)
+    except NotRegistered as error:
         return Answer({"kind": "failed"}, _error_body(error, "", answer_codec(head)))
     request = request_of(head, args, kwargs)
-    return Prepared(task, request, bool(head["headers"].get("links")))
+    return Prepared(task, request, bool(head["headers"].get("links")), _follows(embed))
 
 
 def request_of(
@@ -98,7 +107,7 @@ def request_of(
 ) -> Request:
     """The call that the head of a JOB frame describes, as its task sees it."""
     told = head["headers"]
-    headers = told.get("headers")
+    headers, stamps = told.get("headers"), told.get("stamps")
     group, group_index, _ = head.get("group") or (None, None, None)
     return Request(
         task=head["task"],
@@ -112,6 +121,7 @@ def request_of(
         root_id=head["root"] or head["id"],
         parent_id=head["parent"],
         headers=headers if isinstance(headers, dict) else {},
+        stamps=stamps if isinstance(stamps, dict) else {},
         delivery_info={
             "routing_key": head["queue"],
             "exchange": "",
@@ -160,8 +170,15 @@ def _tell_internal_error(prepared: Prepared, error: BaseException, text: str) ->
         logger.exception("a receiver of task_internal_error raised SystemExit")
 
 
-def encode_result(value: Any, *, codec: str, max_bytes: int) -> bytes:
-    """The body of a successful result; `EncodeError` if it cannot travel or is too large."""
+def encode_result(
+    value: Any, *, codec: str, max_bytes: int, more: Mapping[str, Any] = NOTHING
+) -> bytes:
+    """The body of a successful result; `EncodeError` if it cannot travel or is too large.
+
+    `more` is what it tells besides, if that can travel, too.
+    """
+    if more and (told := _fitting({"result": value, **more}, codec, max_bytes)) is not None:
+        return told
     body = encode_body({"result": value}, codec)
     if len(body) > max_bytes:
         raise EncodeError(
@@ -175,9 +192,11 @@ def _encode(prepared: Prepared, outcome: Outcome, app: Cardoon, codec: str) -> A
     match outcome:
         case Succeeded(value):
             limit = app.settings.message_max_bytes
-            return Answer({"kind": "succeeded"}, encode_result(value, codec=codec, max_bytes=limit))
+            more = _details(prepared, app, follows=prepared.follows)
+            body = encode_result(value, codec=codec, max_bytes=limit, more=more)
+            return Answer({"kind": "succeeded"}, body)
         case Failed(error, traceback, exhausted):
-            body = _error_body(error, traceback, codec)
+            body = _error_body(error, traceback, codec, _details(prepared, app), app)
             return Answer({"kind": "failed", "exhausted": exhausted}, body)
         case Retried(retry, traceback):
             body = _error_body(retry.exc or retry, traceback, codec)
@@ -199,15 +218,42 @@ def _encode(prepared: Prepared, outcome: Outcome, app: Cardoon, codec: str) -> A
             return Answer({"kind": "handed_back"})
 
 
+def _details(prepared: Prepared, app: Cardoon, *, follows: Sequence[str] = ()) -> Mapping[str, Any]:
+    """What a result tells besides the value: children, and what `result_extended` asks for."""
+    request = prepared.request
+    is_extended = app.settings.result_extended
+    has_children = (request.called or follows) and prepared.task.trail
+    if not (is_extended or has_children):
+        return NOTHING
+    more: dict[str, Any] = {}
+    if has_children:
+        more["children"] = describe_children([*(request.called or ()), *follows])
+    if is_extended:
+        more["args"] = list(request.args)
+        more["kwargs"] = request.kwargs
+        more["queue"] = request.delivery_info.get("routing_key")
+    return more
+
+
+def _fitting(content: Mapping[str, Any], codec: str, max_bytes: int) -> bytes | None:
+    """A body, or None if it cannot travel: what is told besides must not cost the result itself."""
+    try:
+        body = encode_body(content, codec)
+    except EncodeError:
+        return None
+    return body if len(body) <= max_bytes else None
+
+
 def _replacement(
     prepared: Prepared, outcome: Retried, app: Cardoon
 ) -> tuple[dict[str, Any], bytes]:
     """The message that takes the place of the old one when a retry changes something."""
     request, sig = prepared.request, outcome.retry.sig
+    embed = {"follows": list(prepared.follows)} if prepared.follows else {}
     options: CallOptions = check_options(
         {
             **_kept_options(request, sig.options),
-            **sig.options,
+            **merge_options(sig.options, as_options(request.stamps)),
             "task_id": request.id,
             "retries": request.retries + 1,
             "root_id": request.root_id,
@@ -221,10 +267,20 @@ def _replacement(
         options,
         prepared.task.call_defaults,
         told={"links": True} if prepared.is_awaited else None,
+        embed=embed,
     )
     call = call._replace(eta=outcome.retry.when)
     if request.max_retries is not None:
         call = call._replace(max_retries=request.max_retries)
+    if before_task_publish.receivers:  # it gave `embed`, so it announces the call itself
+        call = announce_publish(
+            call,
+            sig.args,
+            sig.kwargs,
+            settings=app.settings,
+            policy=options.retry_policy,
+            embed=embed,
+        )
     if after_task_publish.receivers:  # for whoever began something before; the worker publishes it
         announce_published([call])
     return call_head(call), call.body
@@ -254,8 +310,11 @@ def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:
     planner = Planner(app, root=request.root_id)
     signature.clone(task_id=request.id).plan(planner, None)
     for step in planner.steps:
+        step.options = merge_options(step.options, as_options(request.stamps))
         step.parent = step.parent or request.id
-        step.is_awaited = step.is_awaited or (step.id == request.id and prepared.is_awaited)
+        if step.id == request.id:
+            step.is_awaited = step.is_awaited or prepared.is_awaited
+            step.follows += prepared.follows
     calls = make_calls(app, planner.steps)
     if (
         after_task_publish.receivers
@@ -265,10 +324,21 @@ def _replaced(prepared: Prepared, signature: Any, app: Cardoon) -> Answer:
     return Answer(head, b"".join(call.body for call in calls))
 
 
-def _error_body(error: BaseException, traceback: str, codec: str) -> bytes:
+def _error_body(
+    error: BaseException,
+    traceback: str,
+    codec: str,
+    more: Mapping[str, Any] = NOTHING,
+    app: Cardoon | None = None,
+) -> bytes:
     described = describe_exception(error)
     described["message"] = _fit(described["message"], MAX_TEXT)
-    return encode_body({"error": described, "traceback": traceback}, codec)
+    content = {"error": described, "traceback": traceback}
+    if more and app is not None:
+        limit = app.settings.message_max_bytes
+        if (told := _fitting({**content, **more}, codec, limit)) is not None:
+            return told
+    return encode_body(content, codec)
 
 
 def _fit(text: str, most: int) -> str:
@@ -293,6 +363,14 @@ def _parts(body: object) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
             return list(args), kwargs, embed
         case _:
             raise RefusedError(Refusal.UNDECODABLE, "the body is not [args, kwargs, embed]")
+
+
+def _follows(embed: Mapping[str, Any]) -> tuple[str, ...]:
+    match embed.get("follows"):
+        case [*found] if all(isinstance(one, str) for one in found):
+            return tuple(found[:MAX_CHILDREN])
+        case _:
+            return ()
 
 
 def _limits(told: object) -> tuple[float | None, float | None]:

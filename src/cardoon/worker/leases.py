@@ -11,15 +11,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from cardoon import producer
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, Refusal, RefusedError
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import decode_body
-from cardoon.producer import EVERY_WORKER
 from cardoon.security.gate import Gate
 from cardoon.sender import Revocation
+from cardoon.stamps import RevokedStamps
 from cardoon.worker.held import Held, HeldTable
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,12 @@ CONTROL = "control"
 
 
 class Revoked:
-    """The ids that are not to run."""
+    """The ids and the stamps that are not to run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # protects the table
         self._ids: OrderedDict[str, None] = OrderedDict()
+        self.stamps = RevokedStamps()
 
     def add(self, ids: tuple[str, ...]) -> None:
         """Remember these; the oldest are forgotten beyond the bound."""
@@ -49,6 +51,12 @@ class Revoked:
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._ids
+
+    def covers(self, held: Held) -> bool:
+        """Whether a message that has come is revoked. Stamps cost nothing while none are."""
+        if held.id in self._ids:
+            return True
+        return bool(self.stamps) and self.stamps.covers(held.headers.get("stamps"))
 
 
 class Keeper:
@@ -136,29 +144,46 @@ class Keeper:
         for number, frame in self._broker.heard(self._heard):
             self._heard = number
             try:
-                revocation = self._open(frame)
+                revocation, until = self._open(frame)
             except RefusedError as error:
                 self._refuse(frame, error)
             else:
-                self._carry_out(revocation)
+                self._carry_out(revocation, until=until)
+        self._revoked.stamps.forget_expired(self._clock.now())
 
-    def _open(self, frame: bytes) -> Revocation:
-        """A revocation. It may be heard again after a restart, which changes nothing."""
-        message = self._gate.open(frame, kind=Kind.CONTROL, audience=frozenset({EVERY_WORKER}))
+    def _open(self, frame: bytes) -> tuple[Revocation, float]:
+        """A revocation, and until when it holds. It may be heard again, which changes nothing."""
+        message = self._gate.open(
+            frame, kind=Kind.CONTROL, audience=frozenset({producer.EVERY_WORKER})
+        )
         content = decode_body(message.claims.codec, message.body, max_bytes=self._max_bytes)
         match message.claims.task, content:
             case "revoke", {"ids": list(ids), "terminate": bool(terminate), "signal": str(signal)}:
                 if all(isinstance(one, str) for one in ids):
-                    return Revocation(tuple(ids), terminate, signal)
+                    revocation = Revocation(tuple(ids), terminate, signal)
+                    return revocation, message.claims.valid_until
+            case (
+                producer.REVOKE_BY_STAMPS,
+                {"headers": dict(stamps), "terminate": bool(terminate), "signal": str(signal)},
+            ):
+                if stamps and all(isinstance(values, list) for values in stamps.values()):
+                    revocation = Revocation((), terminate, signal, stamps)
+                    return revocation, message.claims.valid_until
         raise RefusedError(Refusal.BAD_CLAIMS, "not a command that this worker knows")
 
-    def _carry_out(self, revocation: Revocation) -> None:
+    def _carry_out(self, revocation: Revocation, *, until: float) -> None:
         self._revoked.add(revocation.task_ids)
-        for task_id in revocation.task_ids:
-            for held in self._held.with_id(task_id):
-                if revocation.terminate:
-                    held.revoked = revocation.signal
-                    self._on_terminate(held, revocation.signal)
+        if revocation.stamps:
+            self._revoked.stamps.add(revocation.stamps, until=until)
+        if not revocation.terminate:
+            return
+        wanted = RevokedStamps()
+        wanted.add(revocation.stamps, until=until)
+        ids = set(revocation.task_ids)
+        for held in self._held.all():
+            if held.id in ids or wanted.covers(held.headers.get("stamps")):
+                held.revoked = revocation.signal
+                self._on_terminate(held, revocation.signal)
 
     def _refuse(self, frame: bytes, error: RefusedError) -> None:
         logger.warning("control message refused: %s", error)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from cardoon import exceptions
 from cardoon.calling import MAX_NAME_BYTES
 from cardoon.exceptions import CardoonError, InvalidTaskError, OperationalError
+from cardoon.producer import group_handle
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.ipc import (
     FROM_CHILD,
@@ -120,19 +121,31 @@ class Link:
 
     def revoke(self, revocation: Revocation) -> None:
         """Ask the worker to broadcast a revocation."""
-        self.request(
-            FrameType.REVOKE,
-            {
-                "ids": list(revocation.task_ids),
-                "terminate": revocation.terminate,
-                "signal": revocation.signal,
-            },
-        )
+        head = {"terminate": revocation.terminate, "signal": revocation.signal}
+        if revocation.stamps:
+            self.request(FrameType.REVOKE, {**head, "ids": [], "stamps": dict(revocation.stamps)})
+        else:
+            self.request(FrameType.REVOKE, {**head, "ids": list(revocation.task_ids)})
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Tell the worker the state of the running task; not answered."""
         head = {"id": task_id, "state": state, "codec": codec}
         self.channel.write(_pack(FrameType.STATE, head, body))
+
+    def save_group(self, group_id: str, codec: str, body: bytes) -> None:
+        """Ask the worker to sign and store which results a group consists of."""
+        self.request(FrameType.KEEP_GROUP, {"id": group_id, "codec": codec}, body)
+
+    def load_group(self, group_id: str) -> Report | None:
+        """Ask the worker for what was saved under the id."""
+        return self.load([group_handle(group_id)]).get(group_id)
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """Ask the worker where messages lie."""
+        found: dict[str, str] = {}
+        for group in _groups(task_ids):
+            found.update(field(self.request(FrameType.FIND, {"ids": group}), "found", dict))
+        return found
 
     # Reading
 

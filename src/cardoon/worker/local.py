@@ -69,6 +69,18 @@ class LocalLink:
         """Broadcast a revocation."""
         self._reader.revoke(revocation)
 
+    def save_group(self, group_id: str, codec: str, body: bytes) -> None:
+        """Sign and store which results a group consists of."""
+        self._reader.save_group(group_id, codec, body)
+
+    def load_group(self, group_id: str) -> Report | None:
+        """What was saved under the id."""
+        return self._reader.load_group(group_id)
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """Where messages lie."""
+        return self._reader.find(task_ids)
+
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:
         """Store a state of a task that runs here."""
         for held in self._held.with_id(task_id):

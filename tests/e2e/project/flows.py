@@ -4,7 +4,7 @@ import time
 
 from work import app, touch
 
-from cardoon import Task
+from cardoon import AsyncResult, GroupResult, Task, group
 
 
 @app.task(name="work.leaf")
@@ -43,3 +43,15 @@ def total(numbers: list, path: str) -> int:
 def place(self: Task, *before: object) -> dict:
     request = self.request
     return {"root": request.root_id, "parent": request.parent_id, "index": request.group_index}
+
+
+@app.task(name="work.family", bind=True)
+def family(self: Task, name: str) -> dict:
+    sent = group(leaf.s(n) for n in range(3)).apply_async()
+    GroupResult(name, sent.results).save()
+    restored = GroupResult.restore(name)
+    return {
+        "stamps": dict(self.request.stamps),
+        "is_restored": restored is not None and restored.results == sent.results,
+        "own_place": AsyncResult(self.request.id).whereabouts(),
+    }

@@ -157,7 +157,7 @@ def test_a_result_is_not_waited_for_for_ever(project):
     told = project.error("call", "tasks.add", "--wait", "--timeout", "0.01")
 
     assert told.startswith("task ")
-    assert told.endswith("no result within 0.01 seconds")
+    assert told.endswith("no result within 0.01 seconds; its message is ready")
 
 
 def finished(project, **how):

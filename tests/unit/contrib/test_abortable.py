@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 
 from cardoon.context import Request, carrying_out
 from cardoon.contrib.abortable import ABORTED, AbortableAsyncResult, AbortableTask
 from cardoon.exceptions import InvalidTaskError
 from cardoon.message.serializers import JSON, encode_body
-from tests.unit.stage import succeeded
+from cardoon.worker.local import LocalLink
+from tests.unit.stage import Stage, succeeded
+
+
+class Colour(enum.Enum):
+    RED = "red"
 
 
 @pytest.fixture
@@ -39,6 +46,31 @@ def test_a_task_that_was_asked_to_stop_sees_it(stage, pay):
         assert not pay.is_aborted(task_id=other.id)
     with running(other):
         assert not pay.is_aborted()
+
+
+def test_a_note_is_written_as_results_are(tmp_path):
+    only = {"task_serializer": "msgpack", "accept_content": ["msgpack"]}
+    stage = Stage(tmp_path, settings=only)
+    pay = stage.app.task(name="shop.pay", base=AbortableTask)(lambda: None)
+    result = pay.delay()
+
+    result.abort()
+
+    assert result.is_aborted()
+    stage.close()
+
+
+def test_a_result_becomes_what_the_annotation_names(stage):
+    @stage.app.task(name="shop.pay", base=AbortableTask)
+    def pay() -> Colour:
+        """It is carried out below, by hand."""
+
+    result = pay.delay()
+    [job] = stage.consume()
+    stage.end(job, succeeded("red"))
+
+    assert result.get(timeout=5) is Colour.RED
+    assert pay.AsyncResult(result.id).get(timeout=5) is Colour.RED
 
 
 def test_a_task_that_has_ended_keeps_its_state(stage, pay):
@@ -88,7 +120,17 @@ def test_without_a_message_nothing_is_aborted(stage, pay):
     assert not pay.is_aborted()
 
 
-def test_a_task_cannot_abort(stage, pay):
+def test_a_task_can_abort_another(stage, pay):
+    result = pay.delay(1)
+    link = LocalLink(settler=stage.settler, held=stage.held, reader=stage.client, clock=stage.clock)
+    stage.app.attach(link)
+
+    result.abort()
+
+    assert result.is_aborted()
+
+
+def test_nobody_is_asked_to_stop_through_what_keeps_nothing(stage, pay):
     class Link:
         def load(self, handles):
             return {}
@@ -96,7 +138,7 @@ def test_a_task_cannot_abort(stage, pay):
     result = pay.delay(1)
     stage.app.attach(Link())
 
-    with pytest.raises(InvalidTaskError, match="aborted by clients, not by tasks"):
+    with pytest.raises(InvalidTaskError, match="keeps no notes"):
         result.abort()
 
 

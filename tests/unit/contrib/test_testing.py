@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from cardoon import Cardoon, chain, shared_task
+from cardoon import Cardoon, GroupResult, chain, group, shared_task
 from cardoon.app import current_application
 from cardoon.contrib.testing.app import TestApp, setup_default_app
 from cardoon.contrib.testing.worker import start_worker
-from cardoon.exceptions import ImproperlyConfigured, SoftTimeLimitExceeded, TimeLimitExceeded
+from cardoon.exceptions import (
+    ImproperlyConfigured,
+    InvalidTaskError,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+)
 from cardoon.testing import Simulation, capture
 
 PATIENCE = 20.0
@@ -70,6 +75,26 @@ def test_tasks_send_tasks_as_the_worker(app):
         child_id = parent.delay().get(timeout=PATIENCE)
         assert child.AsyncResult(child_id).get(timeout=PATIENCE).endswith("worker")
         assert chain(child.si(), child.si()).apply_async().get(timeout=PATIENCE)
+
+
+def test_the_test_finds_messages_and_empties_queues_and_tasks_save_groups_as_the_worker(app):
+    echo = app.task(name="echo")(lambda value: value)
+
+    @app.task(name="fan_out")
+    def fan_out():
+        with pytest.raises(InvalidTaskError, match="emptied by clients"):
+            app.control.purge()
+        made = group(echo.s(1), echo.s(2)).apply_async()
+        made.save()
+        return made.id, echo.apply_async((3,), countdown=3600).id
+
+    with start_worker(app):
+        group_id, later = fan_out.delay().get(timeout=PATIENCE)
+
+        assert GroupResult.restore(group_id, app=app).get(timeout=PATIENCE) == [1, 2]
+        assert echo.AsyncResult(later).whereabouts() == "scheduled"
+        assert app.control.purge() == 1
+        assert echo.AsyncResult(later).whereabouts() is None
 
 
 def test_coroutines_are_run_and_awaited(app):

@@ -63,6 +63,7 @@ def write(path, prefix, count, batch):
 def work(path, seconds):
     """Complete whatever comes, each with a result, a nonce and sometimes a successor."""
     broker = connect(path)
+    broker.maintain()  # what is left may all be held by the dead
     nonces = {}
     while deliveries := broker.receive(["q"], limit=5, lease=5, timeout=float(seconds)):
         for delivery in deliveries:

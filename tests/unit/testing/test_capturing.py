@@ -270,3 +270,23 @@ def test_a_result_is_not_waited_for_in_vain(app, add):
         result.revoke()
 
     assert sent.revoked == [result.id]
+
+
+def test_stamps_are_captured_on_tasks_and_on_revocations(app, add):
+    with capture(app) as sent:
+        add.apply_async((1,), stamped_headers=["tenant"], tenant="a")
+        app.control.revoke_by_stamped_headers({"tenant": "a"})
+
+    sent.assert_sent(add, stamps={"tenant": "a"}, count=1)
+    sent.assert_not_sent(add, stamps={"tenant": "b"})
+    assert (sent.revoked, sent.revoked_stamps) == ([], [{"tenant": ["a"]}])
+
+
+def test_what_is_captured_lies_nowhere_unless_it_is_published(app, add):
+    with capture(app):
+        unpublished = add.delay(1)
+        assert unpublished.whereabouts() is None
+        assert app.control.purge() == 0
+    with capture(app, publish=True):
+        assert add.delay(1).whereabouts() == "ready"
+        assert app.control.purge() == 1

@@ -13,6 +13,7 @@ import pytest
 from cardoon import Cardoon, GroupResult, chain, chord, group
 from cardoon.exceptions import (
     ImproperlyConfigured,
+    InvalidTaskError,
     OperationalError,
     RemoteError,
     TaskRevokedError,
@@ -298,6 +299,62 @@ def test_a_task_that_revokes_another_comes_before_it(simulation, app, add):
     simulation.run_due()
 
     assert add.AsyncResult("victim").state == "REVOKED"
+
+
+def test_stamped_tasks_are_revoked_by_their_stamp(simulation, app, add):
+    revoked, other = (
+        add.apply_async((1,), countdown=60, stamped_headers=["tenant"], tenant=tenant)
+        for tenant in "ab"
+    )
+
+    app.control.revoke_by_stamped_headers({"tenant": ["a"]})
+    simulation.advance(60)
+
+    assert (revoked.state, other.state) == ("REVOKED", "SUCCESS")
+
+
+def test_a_message_is_found_and_queues_are_emptied_but_not_by_tasks(simulation, app, add):
+    @app.task(name="shop.empty")
+    def empty():
+        with pytest.raises(InvalidTaskError, match="emptied by clients"):
+            app.control.purge()
+
+    result = add.apply_async((1,), countdown=60)
+    assert result.whereabouts() == "scheduled"
+    assert empty.delay().get() is None
+
+    assert app.control.purge() == 1
+
+    assert result.whereabouts() is None
+
+
+def test_a_result_names_its_children(simulation, app, add):
+    @app.task(name="shop.parent")
+    def parent():
+        return add.delay(1, 2).id
+
+    result = parent.delay()
+    simulation.run_due()
+
+    assert [child.get() for child in result.children] == [3]
+    assert [one.id for one in app.backend.get_task_meta(result.id)["children"]] == [result.get()]
+
+
+def test_a_child_that_was_sent_before_is_the_one_that_was(simulation, app):
+    @app.task(name="shop.once", unique=True)
+    def once():
+        return 1
+
+    @app.task(name="shop.parent")
+    def parent():
+        return once.apply_async(countdown=60).id, once.delay().id
+
+    result = parent.delay()
+    simulation.run_until_idle()
+
+    first, second = result.get()
+    assert first == second
+    assert {child.id for child in result.children} == {first}
 
 
 def test_with_concurrency_tasks_are_claimed_together(app, add):

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from cardoon.exceptions import ChordError, RefusedError
+from cardoon.exceptions import RefusedError
 from cardoon.message.protocol import Take
 from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
 from cardoon.result import describe_exception
-from cardoon.worker.composing import compose
+from cardoon.worker.composing import DependencyError, compose
 
 FAILED = {"id": "t1", "task": "shop.pay", "retries": 2}
 
@@ -81,7 +81,7 @@ def test_an_immutable_call_is_given_nothing(arguments, failed):
 def test_a_body_whose_member_failed_is_a_chord_error_that_names_it(arguments, embed):
     contents = failure(ValueError("no"))
 
-    with pytest.raises(ChordError, match=r"^Dependency t1 raised ValueError\('no'\)$"):
+    with pytest.raises(DependencyError, match=r"^Dependency t1 raised ValueError\('no'\)$"):
         arguments(contents, embed=embed, failed=FAILED)
 
 

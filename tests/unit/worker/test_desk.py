@@ -228,6 +228,30 @@ def test_a_revocation_is_broadcast(stage, desk):
     assert "t1" in stage.revoked
 
 
+def test_a_revocation_of_stamps_is_broadcast(stage, desk):
+    stamps = {"tenant": ["a"]}
+    ask(desk, FrameType.REVOKE, ids=[], stamps=stamps, terminate=False, signal="SIGTERM").wait()
+    stage.keeper.listen()
+
+    assert stage.revoked.stamps.covers({"tenant": "a"})
+
+
+def test_a_group_is_kept_for_who_restores_it(stage, desk):
+    content = encode_body({"result": [{"id": "t1", "request": None}]}, JSON)
+
+    ask(desk, FrameType.KEEP_GROUP, content, id="g1", codec=JSON).wait()
+
+    assert stage.client.load_group("g1").body == content
+
+
+def test_a_process_is_told_where_messages_lie(stage, desk):
+    stage.send(task_id="t1")
+
+    reply = ask(desk, FrameType.FIND, ids=["t1", "t2"]).wait()
+
+    assert reply.head == {"found": {"t1": "ready"}}
+
+
 @pytest.mark.parametrize(
     ("kind", "head"),
     [
@@ -242,6 +266,17 @@ def test_a_revocation_is_broadcast(stage, desk):
         (FrameType.FORGET, {"ids": [7]}),
         (FrameType.REVOKE, {"ids": ["t1"], "terminate": "yes", "signal": "x"}),
         (FrameType.REVOKE, {"ids": ["t1"], "terminate": True}),
+        (FrameType.REVOKE, {"ids": [], "terminate": True, "signal": "x", "stamps": ["a"]}),
+        (FrameType.REVOKE, {"ids": [], "terminate": True, "signal": "x", "stamps": {"a": 1}}),
+        (FrameType.FIND, {"ids": [7]}),
+        (FrameType.KEEP_GROUP, {"id": "g1"}),
+        (FrameType.KEEP_GROUP, {"id": "", "codec": JSON}),
+        (FrameType.KEEP_GROUP, {"id": "g" * 129, "codec": JSON}),
+        (FrameType.KEEP_GROUP, {"id": "g\n", "codec": JSON}),
+        (FrameType.KEEP_GROUP, {"id": "g1", "codec": "auth"}),
+        (FrameType.KEEP_GROUP, {"id": "g1", "codec": "application/x-none"}),
+        (FrameType.KEEP_GROUP, {"id": "g1", "codec": PICKLE}),
+        (FrameType.KEEP_GROUP, {"id": "g1", "codec": f"{PICKLE}+zlib"}),
         (FrameType.REVOKE, {"ids": [None], "terminate": True, "signal": "x"}),
     ],
     ids=str,

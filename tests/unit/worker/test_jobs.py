@@ -363,6 +363,7 @@ def test_a_retry_with_other_arguments_keeps_what_the_sender_asked_for(carry_out)
         expires=4_102_444_800_000,
         headers={
             "headers": {"traceparent": "00-abc"},
+            "stamps": {"tenant": "acme"},
             "shadow": "Pay",
             "priority": 3,
             "timelimit": [20, 10],
@@ -374,6 +375,7 @@ def test_a_retry_with_other_arguments_keeps_what_the_sender_asked_for(carry_out)
     assert (call.queue, call.priority, call.expires) == ("slow", 3, 4_102_444_800.0)
     assert json.loads(call.headers) == {
         "headers": {"traceparent": "00-abc"},
+        "stamps": {"tenant": "acme"},
         "shadow": "Pay",
         "priority": 3,
         "timelimit": [20.0, 10.0],
@@ -388,13 +390,17 @@ def test_a_message_that_takes_anothers_place_is_told_as_sent(carry_out, hearing)
     def run(self, number):
         raise self.retry(args=(number + 1,), countdown=10)
 
-    call = carry_out(run, 1, options={"bind": True}, parent="p1").replacement
+    call = carry_out(
+        run, 1, options={"bind": True}, parent="p1", headers={"stamps": {"tenant": "acme"}}
+    ).replacement
 
     before, after = hearing.told
     for told in (before, after):
         assert told.payload["headers"]["id"] == "t1"
         assert told.payload["headers"]["retries"] == 1
         assert told.payload["headers"]["parent_id"] == "p1"
+        assert told.payload["headers"]["eta"] is not None
+        assert told.payload["headers"]["stamps"] == {"tenant": "acme"}
         assert list(told.payload["body"][0]) == [2]
     assert json.loads(call.headers)["headers"] == {"span": "s1"}
 

@@ -138,6 +138,63 @@ def test_a_revocation_is_carried_out_once(stage):
     assert len(stage.terminated) == 1
 
 
+def revoke_stamps(stage, terminate=False, **stamps):
+    stage.app.control.revoke_by_stamped_headers(stamps, terminate=terminate, signal="KILL")
+    stage.keeper.listen()
+
+
+def test_a_task_with_a_revoked_stamp_does_not_run_and_others_do(stage):
+    for tenant in ("a", ["x", "b"], "c"):
+        stage.send(stamped_headers=["tenant"], tenant=tenant)
+    stage.send()
+    revoke_stamps(stage, tenant=["a", "b"])
+
+    jobs = stage.consume()
+
+    assert [job.head["headers"].get("stamps") for job in jobs] == [{"tenant": "c"}, None]
+    assert stage.event_names().count("task.revoked") == 2
+
+
+def test_a_revoked_stamp_holds_for_tasks_that_are_sent_later(stage):
+    revoke_stamps(stage, tenant="a")
+    result = stage.send(stamped_headers=["tenant"], tenant="a")
+
+    assert stage.consume() == []
+    assert result.state == "REVOKED"
+
+
+def test_a_worker_that_starts_later_hears_of_revoked_stamps(stage):
+    stage.app.control.revoke_by_stamped_headers({"tenant": "a"})
+    stage.send(stamped_headers=["tenant"], tenant="a")
+
+    stage.keeper.start()
+
+    assert stage.consume() == []
+
+
+def test_a_revoked_stamp_is_forgotten_with_its_revocation(stage):
+    revoke_stamps(stage, tenant="a")
+    stage.clock.advance(stage.settings.security_max_age + 1)
+    stage.keeper.listen()
+    stage.send(stamped_headers=["tenant"], tenant="a")
+
+    assert len(stage.consume()) == 1
+    assert not stage.revoked.stamps
+
+
+def test_running_tasks_with_a_revoked_stamp_are_stopped_on_request(stage):
+    stage.send(stamped_headers=["tenant"], tenant="a")
+    stage.send(stamped_headers=["tenant"], tenant="b")
+    first, _ = (held_of(stage, job) for job in stage.consume())
+
+    revoke_stamps(stage, tenant="a")
+    assert stage.terminated == []
+
+    revoke_stamps(stage, tenant="a", terminate=True)
+    assert stage.terminated == [(first, "SIGKILL")]
+    assert first.revoked == "SIGKILL"
+
+
 def test_a_worker_that_starts_hears_what_was_revoked_before(stage):
     stage.client.revoke(Revocation(("t1",)))
 
@@ -175,6 +232,14 @@ def broadcast(stage, frame):
         {"body": encode_body({"ids": ["t1"], "terminate": 1, "signal": "x"}, JSON)},
         {"body": encode_body({"ids": ["t1"], "terminate": True, "signal": 9}, JSON)},
         {"body": encode_body(["t1"], JSON)},
+        {"task": "revoke_by_stamped_headers"},
+        *(
+            {
+                "task": "revoke_by_stamped_headers",
+                "body": encode_body({"headers": headers, "terminate": False, "signal": "x"}, JSON),
+            }
+            for headers in ({}, ["tenant"], {"tenant": "a"}, {"tenant": {"a": 1}})
+        ),
         {"body": b"not JSON"},
         {"kind": Kind.TASK, "audience": ("q:celery",)},
         {"audience": ("w1@elsewhere",)},
@@ -188,6 +253,7 @@ def test_what_is_not_a_revocation_is_refused_and_kept(stage, changes):
     stage.keeper.listen()
 
     assert "t1" not in stage.revoked
+    assert not stage.revoked.stamps
     [kept] = stage.kept(Kept.QUARANTINE)
     assert (kept.queue, kept.frame) == ("control", frame)
     [event] = [event for event in stage.events() if event.get("kind") == "control"]

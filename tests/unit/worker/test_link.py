@@ -108,6 +108,29 @@ def end(stage, task_id, value):
 # Requests
 
 
+def test_stamps_are_revoked(stage, link):
+    link.revoke(Revocation((), stamps={"tenant": ["a"]}))
+    stage.keeper.listen()
+
+    assert stage.revoked.stamps.covers({"tenant": "a"})
+
+
+def test_groups_are_saved_and_restored(stage, link):
+    body = encode_body({"result": []}, JSON)
+    link.save_group("g1", JSON, body)
+
+    assert link.load_group("g1").body == stage.client.load_group("g1").body == body
+    assert link.load_group("g2") is None
+
+
+def test_messages_are_found_however_many_are_asked_for(stage, link, monkeypatch):
+    monkeypatch.setattr(link_module, "MAX_ASKED", 2)
+    stage.send(task_id="t1")
+    stage.send(task_id="t2", countdown=60)
+
+    assert link.find(["t1", "x", "t2"]) == {"t1": "ready", "t2": "scheduled"}
+
+
 def test_calls_are_sent_by_the_worker(stage, link):
     digests = link.send([CALL, CALL._replace(id="c2")], timeout=5.0)
 

@@ -71,3 +71,11 @@ def test_a_running_task_may_tell_its_state(stage, link):
 def test_a_task_that_does_not_run_here_has_no_state_to_tell(link):
     with pytest.raises(InvalidTaskError, match="t1 does not run here"):
         link.update_state("t1", "PROGRESS", JSON, b"{}")
+
+
+def test_groups_are_kept_and_messages_found(stage, link):
+    stage.send(task_id="t1")
+    link.save_group("g1", JSON, encode_body({"result": []}, JSON))
+
+    assert link.load_group("g1").body == stage.client.load_group("g1").body
+    assert link.find(["t1", "t2"]) == {"t1": "ready"}

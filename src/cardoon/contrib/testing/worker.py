@@ -14,10 +14,10 @@ from typing import Any
 from cardoon.app import Cardoon
 from cardoon.config import POOLS
 from cardoon.context import current_request
-from cardoon.exceptions import ImproperlyConfigured
+from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
 from cardoon.loading import load_modules
 from cardoon.producer import Producer
-from cardoon.sender import Call, Handle, Receipt, Report, Revocation, Sender
+from cardoon.sender import NOT_IN_TASKS, Call, Handle, Purger, Receipt, Report, Revocation
 from cardoon.worker.local import LocalLink
 from cardoon.worker.pool import Pool
 from cardoon.worker.worker import Worker, WorkerOptions
@@ -146,14 +146,25 @@ class TestLink:
 
     def save_group(self, group_id: str, codec: str, body: bytes) -> None:
         """See `GroupKeeper`."""
-        self._client.save_group(group_id, codec, body)
+        self._link.save_group(group_id, codec, body)
 
     def load_group(self, group_id: str) -> Report | None:
         """See `GroupKeeper`."""
-        return self._client.load_group(group_id)
+        return self._link.load_group(group_id)
+
+    def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """See `Finder`."""
+        return self._link.find(task_ids)
+
+    def purge(self) -> int:
+        """See `Purger`; task code must not."""
+        link = self._link
+        if isinstance(link, Purger):
+            return link.purge()
+        raise InvalidTaskError(NOT_IN_TASKS)
 
     @property
-    def _link(self) -> Sender:
+    def _link(self) -> Producer | LocalLink:
         running = current_request()
         return self._client if running is None or running.hostname is None else self._task
 

@@ -83,6 +83,19 @@ WHERE number IN (SELECT value FROM json_each(:numbers));
 -- name: forget
 DELETE FROM dormant WHERE number IN (SELECT value FROM json_each(:numbers));
 
+-- name: doomed
+-- These messages, and all dormant ones that wait for one of them, directly or not.
+WITH RECURSIVE doomed (number) AS (
+    SELECT value FROM json_each(:numbers)
+    UNION
+    SELECT dormant.number
+    FROM doomed
+    CROSS JOIN message ON message.number = doomed.number
+    CROSS JOIN input ON input.predecessor = message.id
+    CROSS JOIN dormant ON dormant.number = input.message
+)
+SELECT json_group_array(number) FROM doomed;
+
 -- name: inputs
 -- In order; a size of null says that there is no outcome.
 SELECT json_group_array(json_array(
