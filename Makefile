@@ -7,7 +7,7 @@ FOLDER ?=
 QUERY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz coverage clean
+.PHONY: help demo test check docs bench fuzz coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: $(VENV)/.installed-check ## lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-docs ## build the documentation, with the API reference, in docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning docs docs/_build
+
 bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers (takes minutes)
 	$(BIN)/python -m benchmarks
 
@@ -37,7 +40,7 @@ coverage: $(VENV)/.installed-test ## run the tests with branch coverage
 	$(BIN)/coverage report --skip-covered
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) demo/out benchmarks/out .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build demo/out benchmarks/out .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardoon needs Python 3.11 or newer")'

@@ -174,6 +174,10 @@ class chain(Compound):  # noqa: N801  # Celery's name
         caller = options.pop("app", None)
         super().__init__(_spread(tasks), options=options, caller=caller)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it, with these arguments for the first task, as in Celery: it does not run here."""
+        return self.apply_async(args, kwargs)
+
     @classmethod
     def joined(cls, first: Signature, then: Signature) -> Signature:
         """What `first | then` makes: a group with a task behind it is a chord."""
@@ -290,6 +294,10 @@ class group(_SideBySide):  # noqa: N801  # Celery's name
     def __init__(self, *tasks: Any, **options: Any) -> None:
         caller = options.pop("app", None)
         super().__init__(_spread(tasks), options=options, caller=caller)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Send it, with these arguments for all members."""
+        return self.apply_async(args, **options)
 
     def members(self) -> list[Signature]:
         """The parts with what was set on the whole, groups among them taken apart, as in Celery."""

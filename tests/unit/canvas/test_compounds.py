@@ -380,3 +380,14 @@ def test_an_eager_app_runs_a_canvas_here(name):
 def test_an_error_names_the_thing_and_the_remedy(make, said):
     with pytest.raises(InvalidTaskError, match=said):
         make()
+
+
+def test_a_canvas_that_is_called_is_sent():
+    recorder = Recorder()
+    whole = chain(A, B, app=recorder)
+    side = group(A, B, app=recorder)
+
+    whole(1)
+    side(2)
+
+    assert [step.args for step in recorder.sent if step.args] == [[1], [2], [2]]
