@@ -292,11 +292,19 @@ def test_a_publish_that_is_not_confirmed_raises_in_the_time_it_was_given(place):
 
 @observes("add_to_parent")
 def test_a_call_need_not_be_its_callers_child(place):
-    result = project.nested.delay()
+    result, usual = project.nested.delay(), project.nested.delay(add_to_parent=True)
 
-    child = result.get(timeout=PATIENCE)
+    child, its_child = result.get(timeout=PATIENCE), usual.get(timeout=PATIENCE)
 
     assert project.app.AsyncResult(child).get(timeout=PATIENCE)["id"] == child
+    assert result.children == []
+    assert [one.id for one in usual.children] == [its_child]
+
+
+@observes("stamps")
+def test_stamps_reach_the_request(place):
+    assert describe(stamped_headers=["tenant"], tenant="acme")["stamps"] == {"tenant": "acme"}
+    assert describe(stamps={"tenant": "acme"})["stamps"] == {"tenant": "acme"}
 
 
 # @app.task
@@ -547,6 +555,18 @@ def test_a_model_is_made_of_what_arrives(place):
         project.strictly.delay({"number": "7"}).get(timeout=PATIENCE)
     assert project.briefly.delay({"number": 7}).get(timeout=PATIENCE) == {"paid": True}
     assert project.in_context.delay({"tag": "dark"}).get(timeout=PATIENCE) == "dark green"
+
+
+@shows("trail")
+def test_a_result_need_not_name_the_children(place):
+    result, usual = (
+        project.untrailed.delay(add_to_parent=True),
+        project.nested.delay(add_to_parent=True),
+    )
+    result.get(timeout=PATIENCE)
+    usual.get(timeout=PATIENCE)
+
+    assert (len(result.children), len(usual.children)) == (0, 1)
 
 
 def test_a_base_class_brings_its_hooks(place):

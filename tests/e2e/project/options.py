@@ -46,6 +46,7 @@ def describe(self: Task) -> dict:
         name: getattr(request, name)
         for name in ("id", "headers", "retries", "max_retries", "root_id", "parent_id", "shadow")
     } | {
+        "stamps": dict(request.stamps),
         "timelimit": list(request.timelimit),
         "expires": request.expires,
         "eta": request.eta,
@@ -71,9 +72,12 @@ def spins() -> None:
         time.sleep(0.01)
 
 
-@app.task
-def nested() -> str:
-    return describe.apply_async(add_to_parent=False).id
+def calls(add_to_parent: bool = False) -> str:
+    return describe.apply_async(add_to_parent=add_to_parent).id
+
+
+nested = app.task(name="options.nested")(calls)
+untrailed = app.task(name="options.untrailed", trail=False)(calls)
 
 
 class Base(Task):
