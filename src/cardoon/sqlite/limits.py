@@ -93,18 +93,18 @@ class Places:
         let_go(self._transaction, [place.key for place in rated], now=self._now)
 
 
-def note(transaction: Transaction, sent: Sequence[tuple[int, Outgoing]], *, now: float) -> None:
-    """Limit messages that were inserted under these numbers."""
+def note(transaction: Transaction, sent: Sequence[tuple[int, Outgoing]]) -> set[str]:
+    """Limit messages that were inserted under these numbers; return the keys whose limit changed."""
     rows = [
         (number, limit.key, limit.most, limit.gap)
         for number, message in sent
         if (limit := message.limit) is not None
     ]
     if not rows:
-        return
+        return set()
     transaction.run("limits.mark", rows=document(rows))
-    if transaction.run("limits.set", rows=document(rows)):
-        let_go(transaction, {key for _, key, *_ in rows}, now=now)
+    changed = transaction.run("limits.set", rows=document(rows))
+    return {key for _, key, *_ in rows} if changed else set()
 
 
 def block(transaction: Transaction, numbers: Sequence[int]) -> None:

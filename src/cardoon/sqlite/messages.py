@@ -32,12 +32,12 @@ def publish(
 ) -> Mapping[str, str]:
     """Store messages, but not those whose id is stored; return who stands in for whom."""
     if not _is_any_bounded(outgoing):
-        _insert(transaction, outgoing, now=now)
+        _lay_down(transaction, _insert(transaction, outgoing, now=now), now=now)
         return {}
     wanted, stand_ins = unique.sift(transaction, outgoing, now=now)
     numbered = _insert(transaction, wanted, now=now)
     unique.note(transaction, numbered, now=now)
-    limits.note(transaction, numbered, now=now)
+    _limit(transaction, numbered, now=now)
     return stand_ins
 
 
@@ -46,7 +46,9 @@ def replace(transaction: Transaction, outgoing: Sequence[Outgoing], *, now: floa
     numbered = _insert(transaction, outgoing, now=now)
     if _is_any_bounded(outgoing):
         unique.note(transaction, numbered, now=now, is_new=False)
-        limits.note(transaction, numbered, now=now)
+        _limit(transaction, numbered, now=now)
+    else:
+        _lay_down(transaction, numbered, now=now)
 
 
 def look_out(database: Database, queues: Sequence[str]) -> tuple[bool, float | None]:
@@ -210,9 +212,24 @@ def _insert(
             for number, each in enumerate(messages, first)
             if each.after or each.unique is not None or each.limit is not None
         ]
+    return numbered
+
+
+def _limit(
+    transaction: Transaction, numbered: Sequence[tuple[int, Outgoing]], *, now: float
+) -> None:
+    """Note limits before anything is laid down: what is dropped there and then was sent as well."""
+    changed = limits.note(transaction, numbered)
+    _lay_down(transaction, numbered, now=now)
+    limits.let_go(transaction, changed, now=now)
+
+
+def _lay_down(
+    transaction: Transaction, numbered: Sequence[tuple[int, Outgoing]], *, now: float
+) -> None:
+    """Have those wait that wait for others."""
     if waiting := [pair for pair in numbered if pair[1].after]:
         dormant.lay_down(transaction, waiting, now=now)
-    return numbered
 
 
 def _fetch(transaction: Transaction, numbers: Sequence[int], packed: str) -> list[Delivery]:

@@ -16,6 +16,7 @@ from cardoon.broker import (
     Ack,
     Broker,
     Cause,
+    Completion,
     DeadLetter,
     Inspectable,
     Kept,
@@ -23,8 +24,11 @@ from cardoon.broker import (
     Limiting,
     LimitUse,
     Maintained,
+    Outcome,
+    Predecessor,
     Requeue,
     Transactional,
+    Trigger,
 )
 from cardoon.testing.clock import FakeClock
 from cardoon.testing.setting import (
@@ -71,6 +75,20 @@ class LimitSuite(BrokerFixtures):
 
         assert (len(first), again, len(second)) == (1, [], 1)
         assert {*ids(first), *ids(second)} == {"a", "b"}
+
+    def test_a_message_that_is_dropped_when_it_is_sent_was_sent_all_the_same(
+        self, broker: Broker
+    ) -> None:
+        first = Predecessor("first", b"")
+        send(broker, message("first"), message("waits")._replace(after=(first,)))
+        (held,) = receive(broker)
+        assert isinstance(broker, Transactional)
+        broker.complete([Completion(Ack(held), outcome=Outcome(b"done", succeeded=True))])
+        send(broker, limited("a", most=1), limited("b", most=1))
+
+        send(broker, limited("c", most=2)._replace(after=(first,), trigger=Trigger.FAILURE))
+
+        assert ids(receive(broker)) == ["waits", "a", "b"]
 
     def test_each_key_has_its_own_turns(self, broker: Broker) -> None:
         send(broker, *(limited(f"{key}{n}", key, most=1) for n in range(2) for key in "kl"))
