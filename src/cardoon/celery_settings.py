@@ -10,8 +10,8 @@ _CONNECTIONS = "connections are made anew for as long as it takes, and every wai
 _EVENTS = "this version sends no events yet"
 _BEAT = "this version has no beat yet"
 _CONTROL = "this version has no remote control but revoke yet"
-_EMBEDDED = "this version has the brokers sqlite and memory; set broker_url"
-_BACKEND = "this version keeps results in sqlite or memory; set result_backend"
+_URL = "set broker_url, which says all of it"
+_BACKEND = "results are kept in sqlite, redis, postgresql or memory; set result_backend"
 _POOLS = "the pools are made otherwise here"
 _OWN_PROCESS = "the parts of the worker cannot be exchanged"
 
@@ -21,6 +21,7 @@ UNNEEDED: dict[str, str] = {
     "broker_connection_retry": _CONNECTIONS,
     "broker_connection_retry_on_startup": _CONNECTIONS,
     "broker_connection_timeout": _CONNECTIONS,
+    "broker_failover_strategy": "servers are tried in turn, from the one that answered last",
     "broker_heartbeat": _CONNECTIONS,
     "broker_heartbeat_checkrate": _CONNECTIONS,
     "broker_pool_acquire_timeout": _CONNECTIONS,
@@ -63,11 +64,9 @@ UNNEEDED: dict[str, str] = {
 """Taken, and noted: there is nothing to set."""
 
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(("broker_use_ssl", "redis_backend_use_ssl"), _EMBEDDED),
-    **dict.fromkeys(("broker_read_url", "broker_write_url", "broker_failover_strategy"), _EMBEDDED),
-    **dict.fromkeys(("broker_host", "broker_port", "broker_user", "broker_password"), _EMBEDDED),
-    **dict.fromkeys(("broker_vhost", "broker_transport", "broker_login_method"), _EMBEDDED),
-    "result_backend_transport_options": _BACKEND,
+    **dict.fromkeys(("broker_read_url", "broker_write_url"), "one broker_url is read and written"),
+    **dict.fromkeys(("broker_host", "broker_port", "broker_user", "broker_password"), _URL),
+    **dict.fromkeys(("broker_vhost", "broker_transport", "broker_login_method"), _URL),
     "result_compression": "set task_compression, which results share",
     "result_exchange": _BACKEND,
     "result_exchange_type": _BACKEND,
@@ -101,7 +100,7 @@ _PREFIXES = {
     "beat_": _BEAT,
     "control_": _CONTROL,
     "event_": _EVENTS,
-    "broker_native_delayed_delivery": _EMBEDDED,
+    "broker_native_delayed_delivery": "tasks with an ETA always wait in the broker",
     "result_chord_expires": "what a chord waits for is kept until it has run",
     **dict.fromkeys(
         ("arangodb_", "azureblockblob_", "cassandra_", "cosmosdbsql_", "couchbase_", "database_"),

@@ -27,7 +27,6 @@ from cardoon.option import (
     boolean,
     choice,
     integer,
-    mapping,
     names,
     optional,
     paths,
@@ -37,7 +36,9 @@ from cardoon.option import (
     seconds,
     text,
     timezone,
-    url,
+    tls_options,
+    transport,
+    urls,
 )
 from cardoon.queues import EXCHANGE_TYPES, Queue, parse_queue_name, parse_queues, tell_queues
 from cardoon.routes import Entry, exchange_name, parse_routes
@@ -88,9 +89,18 @@ class Settings:
     """Every setting, checked. docs/configuration.md explains each one to users."""
 
     # Where things are
-    broker_url: str = _setting("", url, secret=True)
-    result_backend: str = _setting("", url, secret=True)
-    broker_transport_options: Mapping[str, Any] = _setting({}, mapping("visibility_timeout"))
+    broker_url: str = _setting("", urls, secret=True)
+    result_backend: str = _setting("", urls, secret=True)
+    broker_use_ssl: bool | Mapping[str, Any] | None = _setting(
+        None, optional(tls_options), secret=True
+    )
+    redis_backend_use_ssl: bool | Mapping[str, Any] | None = _setting(
+        None, optional(tls_options), secret=True
+    )
+    unsafe_allow_plaintext_broker: bool = _setting(False, boolean)
+    unsafe_allow_unverified_tls: bool = _setting(False, boolean)
+    broker_transport_options: Mapping[str, Any] = _setting({}, transport)
+    result_backend_transport_options: Mapping[str, Any] = _setting({}, transport)
     state_directory: str = _setting(".cardoon", text)
     include: tuple[str, ...] = _setting((), names)
     imports: tuple[str, ...] = _setting((), names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cardoon import backends, brokers
 from cardoon.audit import AuditLog
@@ -14,6 +14,7 @@ from cardoon.broker import Broker
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, reveal
 from cardoon.contents import Accepted, accept, find_content
+from cardoon.endpoints import Access
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED = frozenset({"sqlite", "memory"})
 """Brokers whose store only this project's user can reach; an identity may be made for them unasked."""
+
+REDIS = frozenset({"redis", "rediss", "redis+socket", "sentinel", "sentinels", "valkey", "valkeys"})
+"""Whose result backend has a setting of its own for TLS, as in Celery."""
 
 _ALIASES = {"sqla+sqlite": "sqlite", "db+sqlite": "sqlite", "cache+memory": "memory"}
 """Celery's names, by which one store must not be taken for two, or for one on a network."""
@@ -71,7 +75,7 @@ class Deployment:
     @property
     def embedded(self) -> bool:
         """Whether the broker lives in this project's own files or process."""
-        return self.broker_url.partition(":")[0] in EMBEDDED
+        return _scheme(self.broker_url) in EMBEDDED
 
     @property
     def signs(self) -> bool:
@@ -152,14 +156,43 @@ class Deployment:
         url = self.broker_url
         if self.signs and not self.embedded:
             self.identity()  # a missing identity is the first thing to know
-        return brokers.connect(url, clock=self.clock)
+        settings = self.settings
+        return brokers.connect(
+            url,
+            clock=self.clock,
+            access=self._access(use_ssl=settings.broker_use_ssl),
+            transport=settings.broker_transport_options,
+        )
 
     def open_backend(self, broker: Broker) -> ResultBackend | None:
         """Connect to the result backend; None where results are kept nowhere."""
         url = self.backend_url
         if not url or url.startswith("disabled:"):
             return None
-        return backends.connect(url, clock=self.clock, beside=broker)
+        settings = self.settings
+        use_ssl, transport = (
+            settings.redis_backend_use_ssl,
+            settings.result_backend_transport_options,
+        )
+        if url == self.broker_url:  # one store, reached in one way unless another is said
+            use_ssl = settings.broker_use_ssl if use_ssl is None else use_ssl
+            transport = transport or settings.broker_transport_options
+        elif _scheme(url) not in REDIS:
+            use_ssl = None
+        return backends.connect(
+            url,
+            clock=self.clock,
+            beside=broker,
+            access=self._access(use_ssl=use_ssl),
+            transport=transport,
+        )
+
+    def _access(self, *, use_ssl: bool | Mapping[str, Any] | None) -> Access:
+        return Access(
+            use_ssl=use_ssl,
+            allow_plaintext=self.settings.unsafe_allow_plaintext_broker,
+            allow_unverified=self.settings.unsafe_allow_unverified_tls,
+        )
 
     def audit(self) -> AuditLog:
         """The audit trail of this process."""
@@ -224,6 +257,10 @@ def _accept(names: tuple[str, ...]) -> Accepted:
     for name in names:
         check_serializer(find_content(name).media_type)
     return accept(names)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
 
 
 def _plain(url: str) -> str:

@@ -6,7 +6,6 @@ scheme, with its options or with a setting of Celery's; plain text to another ho
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import ssl
 from collections.abc import Mapping
@@ -143,10 +142,13 @@ class Access:
     """`unsafe_allow_unverified_tls`."""
 
 
-_USUAL = Access()
+PLAIN_ACCESS = Access()
+"""Encrypted to other hosts, and verified."""
 
 
-def parse_endpoints(url: str, *, setting: str, access: Access = _USUAL) -> tuple[Endpoint, ...]:
+def parse_endpoints(
+    url: str, *, setting: str, access: Access = PLAIN_ACCESS
+) -> tuple[Endpoint, ...]:
     """The servers that a URL names, in the order in which they are to be tried.
 
     Several stand behind each other with `;` between them, and are of one kind. Raises
@@ -191,7 +193,7 @@ def _parse(url: str, *, setting: str, access: Access) -> Endpoint:
     path = unquote(parts.path.removeprefix("/"))
     if scheme.lower() == "redis+socket":
         socket, path = unquote(parts.path), options.pop("virtual_host", options.pop("db", ""))
-    elif kind == "postgresql" and (parts.hostname or "").startswith("%2f"):
+    elif kind == "postgresql" and (parts.hostname or "").lower().startswith("%2f"):
         socket = unquote(parts.netloc.rpartition("@")[2])
     elif options.get("host", "").startswith("/") and kind == "postgresql":
         socket = options.pop("host")
@@ -285,8 +287,3 @@ def _value(name: str, value: Any, setting: str) -> Any:
     if name == "check_hostname":
         return value if isinstance(value, bool) else str(value).lower() in {"1", "true", "yes"}
     return str(value)
-
-
-def with_database(endpoint: Endpoint, path: str) -> Endpoint:
-    """The same server and another database of it."""
-    return dataclasses.replace(endpoint, path=path)

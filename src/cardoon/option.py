@@ -18,6 +18,18 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
 _RATE_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST = 1e9
 """Of a number in a mapping, be it seconds or a count: no use for more is known."""
+TRANSPORT_NAMES = ("durability", "global_keyprefix", "master_name", "schema")
+"""Options of drivers that are text; docs/configuration.md says whose."""
+UNNEEDED_TRANSPORT = frozenset(
+    {
+        "client_name", "confirm_publish", "connect_timeout", "fanout_patterns", "fanout_prefix",
+        "health_check_interval", "heartbeat", "interval_max", "interval_start", "interval_step",
+        "max_connections", "max_retries", "polling_interval", "priority_steps",
+        "queue_order_strategy", "retry_on_timeout", "sep", "socket_connect_timeout",
+        "socket_keepalive", "socket_keepalive_options", "socket_timeout", "unacked_mutex_expire",
+    }
+)  # fmt: skip
+"""Options of Celery's transports that have nothing to set here: every wait has a deadline anyway."""
 
 
 def text(value: object) -> str:
@@ -34,6 +46,13 @@ def url(value: object) -> str:
     if checked and ":" not in checked:
         raise ValueError("is not a URL such as sqlite:///tasks.db, file:PATH or env:NAME")
     return checked
+
+
+def urls(value: object) -> str:
+    """A URL or several that stand in for one another, as a list or with `;` between them."""
+    if isinstance(value, (list, tuple)):
+        return ";".join(url(one) for one in value)
+    return url(value)
 
 
 def boolean(value: object) -> bool:
@@ -139,6 +158,29 @@ def mapping(*keys: str) -> Parser:
         return found
 
     return parse
+
+
+def transport(value: object) -> dict[str, Any]:
+    """Options of a driver: numbers and names that are known, and Celery's that change nothing."""
+    found = dictionary(value)
+    for name in [name for name in found if name in UNNEEDED_TRANSPORT]:
+        del found[name]
+    numbers = {name: item for name, item in found.items() if name not in TRANSPORT_NAMES}
+    mapping("visibility_timeout", *TRANSPORT_NAMES)(numbers)
+    for name in found.keys() & TRANSPORT_NAMES:
+        if not isinstance(found[name], str) or not found[name]:
+            raise ValueError(f"has {name}={found[name]!r}, which is not a name")
+    return found
+
+
+def tls_options(value: object) -> Any:
+    """`broker_use_ssl`: a bool, or a mapping as Celery's; of an `ssl.CERT_...` its number is kept."""
+    if isinstance(value, Mapping):
+        return {
+            text(name): item if isinstance(item, (bool, str)) else int(item)
+            for name, item in value.items()
+        }
+    return boolean(value)
 
 
 def optional(parse: Parser) -> Parser:

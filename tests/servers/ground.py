@@ -157,7 +157,7 @@ class Process:
                 raise AssertionError(f"{self.command[0]} did not start:\n{self.log[-3000:]}")
             time.sleep(0.02)
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to the server and its children."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -165,7 +165,7 @@ class Process:
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> None:
         """End it in order, or else by force; safe twice."""
-        self.signal(number)
+        self.send(number)
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout)
@@ -173,7 +173,7 @@ class Process:
 
     def kill(self) -> None:
         """End it as `kill -9` does; safe twice."""
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
             self._process = None

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
 from cardoon.clock import Clock
+from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.exceptions import ImproperlyConfigured
+
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 def connect(
-    url: str, *, clock: Clock, beside: Broker | None = None, timeout: float = 10.0
+    url: str,
+    *,
+    clock: Clock,
+    beside: Broker | None = None,
+    timeout: float = 10.0,
+    access: Access = PLAIN_ACCESS,  # noqa: ARG001  # for drivers of servers
+    transport: Mapping[str, Any] = _NO_OPTIONS,  # noqa: ARG001
 ) -> ResultBackend:
     """The result backend that a URL names; nothing is opened before it is needed.
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from cardoon.broker import Broker
 from cardoon.clock import Clock
+from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.exceptions import ImproperlyConfigured
 
+_NO_OPTIONS: Mapping[str, Any] = {}
 
-def connect(url: str, *, clock: Clock, timeout: float = 10.0) -> Broker:
+
+def connect(
+    url: str,
+    *,
+    clock: Clock,
+    timeout: float = 10.0,
+    access: Access = PLAIN_ACCESS,  # noqa: ARG001  # for drivers of servers
+    transport: Mapping[str, Any] = _NO_OPTIONS,  # noqa: ARG001
+) -> Broker:
     """The broker that a URL names; nothing is opened before it is needed.
 
-    `timeout` bounds every call in seconds, but for those that say their own. Raises
-    `ImproperlyConfigured`, whose message never shows more of the URL than its scheme.
+    `timeout` bounds every call in seconds, but for those that say their own. `access` says how servers
+    may be reached, and `transport` has the driver's own options. Raises `ImproperlyConfigured`, whose
+    message never shows more of the URL than its scheme and host.
     """
     # What does not look like a scheme may hold a password, and is not repeated.
     scheme = re.match(r"([\w+.-]+)://", url)

@@ -17,8 +17,12 @@ def protect_memory() -> None:
 
 
 def safe_url(url: str) -> str:
-    """A URL without its password."""
-    scheme, mark, rest = url.partition("://")
+    """A URL, or several, without passwords and options, among which there may be one."""
+    return ";".join(_safe(one) for one in url.split(";"))
+
+
+def _safe(url: str) -> str:
+    scheme, mark, rest = url.partition("?")[0].partition("://")
     if mark and "@" in rest:
         user, _, place = rest.rpartition("@")
         rest = f"{user.partition(':')[0]}:***@{place}"

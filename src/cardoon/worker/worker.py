@@ -21,7 +21,7 @@ from cardoon.builtins import PREFIX
 from cardoon.calling import result_codec
 from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings, content_kind
-from cardoon.contents import add_content, find_content, is_pickle
+from cardoon.contents import add_content
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.producer import Producer
@@ -53,6 +53,7 @@ from cardoon.worker.receivers import (
 from cardoon.worker.selecting import select_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.supervisor import Plan, ProcessPool
+from cardoon.worker.weakened import find_unsafe, unpickles
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Worker:
             "broker": safe_url(self.deployment.broker_url),
             "results": safe_url(self.deployment.backend_url) or "disabled",
             "messages": ("signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted")
-            + ("; PICKLES are unpickled" if self._unpickles() else ""),
+            + ("; PICKLES are unpickled" if unpickles(self.settings) else ""),
             "trust": trust or "nobody needs to be trusted",
             "domain": settings.security_domain,
             "pool": f"{settings.worker_pool}, {self.concurrency} at a time",
@@ -225,16 +226,11 @@ class Worker:
             return 1
         return self.settings.worker_concurrency or os.cpu_count() or 1
 
-    def _unpickles(self) -> bool:
-        return any(is_pickle(find_content(one).media_type) for one in self.settings.accept_content)
-
     def _note_unsafe(self) -> None:
         """Say what weakens this worker, to people and to the audit trail."""
-        if self._unpickles():
-            logger.warning(
-                "unsafe_allow_pickle: whoever may sign tasks can run any code in this worker's processes"
-            )
-            self.audit.record("config.unsafe", setting="unsafe_allow_pickle", worker=self.hostname)
+        for name, what in find_unsafe(self.settings).items():
+            logger.warning("%s: %s", name, what)
+            self.audit.record("config.unsafe", setting=name, worker=self.hostname)
 
     # Building
 
