@@ -7,7 +7,7 @@ FOLDER ?=
 QUERY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench fuzz coverage clean
+.PHONY: help demo test test-brokers servers check docs bench fuzz coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +15,14 @@ help: ## list the targets
 demo: $(VENV)/.installed ## run a real job on signed tasks, then attack it (FOLDER=... QUERY="...")
 	$(BIN)/python demo/run.py $(if $(FOLDER),--folder "$(FOLDER)") $(if $(QUERY),--query "$(QUERY)")
 
-test: $(VENV)/.installed-test ## run the tests
+test: $(VENV)/.installed-test servers ## run the tests
 	$(BIN)/python -m pytest
+
+test-brokers: $(VENV)/.installed-test servers ## run the suite of the contract on every driver, and print a table
+	$(BIN)/python -m pytest -q tests/contract
+
+servers: ## install the servers that tests start, on Debian and Ubuntu, where that is allowed
+	@sh tests/servers/install.sh
 
 check: $(VENV)/.installed-check ## lint, types, import contracts
 	$(BIN)/ruff check .
@@ -47,7 +53,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # What is tested is what is installed: a wheel, not the source tree.
-$(VENV)/.installed: $(BIN)/python pyproject.toml $(shell find src -name '*.py' -o -name '*.sql')
+$(VENV)/.installed: $(BIN)/python pyproject.toml $(shell find src -name '*.py' -o -name '*.sql' -o -name '*.lua')
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
 	@touch $@
 

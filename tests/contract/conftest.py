@@ -1,0 +1,28 @@
+"""After the tests, a table: which driver passed the suites, and how many of their tests."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+_DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns)::")
+_OUTCOMES = ("passed", "failed", "error", "skipped")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    counts: dict[str, Counter[str]] = {}
+    for outcome in _OUTCOMES:
+        for report in terminalreporter.stats.get(outcome, []):
+            found = _DRIVER.search(report.nodeid)
+            if found and "tests/contract/" in report.nodeid:
+                name, tls, what = found.groups()
+                row = f"{name}{'+TLS' if tls else ''} {what.lower()}"
+                counts.setdefault(row, Counter())[outcome] += 1
+    if not counts:
+        return
+    terminalreporter.section("conformance of drivers")
+    width = max(map(len, counts))
+    terminalreporter.write_line(" " * width + "".join(f"{one:>9}" for one in _OUTCOMES))
+    for row in sorted(counts):
+        numbers = "".join(f"{counts[row][one]:>9}" for one in _OUTCOMES)
+        terminalreporter.write_line(row.ljust(width) + numbers)
