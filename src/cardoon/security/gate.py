@@ -32,7 +32,7 @@ from cardoon.message.serializers import CODECS
 from cardoon.security.cache import GenerationCache
 from cardoon.security.identity import Identity
 from cardoon.security.policy import Action, AllowTrusted, Policy, Request
-from cardoon.security.replay import Nonce, make_nonce
+from cardoon.security.replay import Nonce, make_nonce, nonce_of_reader
 from cardoon.security.signing import digest_predecessors
 from cardoon.security.snapshot import TrustedKey
 from cardoon.security.trust import DEFAULT_SKEW, TrustStore
@@ -142,12 +142,14 @@ class Gate:
         id: str | None = None,
         request: bytes | None = None,
         at_any_age: bool = False,
+        reader: str = "",
     ) -> VerifiedMessage:
         """Verify a frame that is expected to be of this kind; `RefusedError` with the reason if not.
 
         `audience` are the names for which we act (None: any), `queue` is where the frame came from,
         `id` and `request` are what an answer must name (None: any). `at_any_age` is for what is bound to
-        something that has an age of its own.
+        something that has an age of its own. `reader` is what we are called where each of several readers
+        is to carry the message out.
         """
         # (1) bounds: nothing is looked at that is larger than agreed.
         if len(frame) > self._max_frame:
@@ -169,17 +171,18 @@ class Gate:
         _check_binding(claims, id, request)
         # (4) policy: may this signer do that?
         self._policy.check(Request(_ACTIONS[kind], signer, claims.task, queue))
+        nonce = make_nonce(
+            b"" if signer is None else signer.fingerprint,
+            claims.session,
+            claims.sequence,
+            claims.valid_until + self._skew,
+        )
         return VerifiedMessage(
             claims=claims,
             body=parsed.body,
             signer=signer,
             request=hashlib.sha256(parsed.claims).digest(),
-            nonce=make_nonce(
-                b"" if signer is None else signer.fingerprint,
-                claims.session,
-                claims.sequence,
-                claims.valid_until + self._skew,
-            ),
+            nonce=nonce_of_reader(nonce, reader) if reader else nonce,
         )
 
     def open_inputs(

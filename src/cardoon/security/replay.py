@@ -8,7 +8,8 @@ completion. A second delivery of a message whose first one is still held is told
 rather than be acknowledged: the first may die.
 
 The key is a digest of signer and session with a counter, never the signature or the wire bytes: an
-ECDSA signature can be changed into another valid one without the key.
+ECDSA signature can be changed into another valid one without the key. A message that several are to carry
+out has a key for each of them, with the name that the reader has for himself.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ def make_nonce(signer: bytes, session: bytes, sequence: int, expires_at: float) 
     """The nonce of a message of this signer (certificate fingerprint, or empty for unsigned)."""
     digest = hashlib.sha256(b"cardoon/1/nonce\x00" + signer + session).digest()
     return Nonce(digest[:16], sequence, expires_at)
+
+
+def nonce_of_reader(nonce: Nonce, reader: str) -> Nonce:
+    """The nonce of a message for one of several readers, each of whom may carry it out once.
+
+    What a reader is called must come from who reads, never from the message or the store.
+    """
+    digest = hashlib.sha256(b"cardoon/1/reader\x00" + nonce.session + reader.encode()).digest()
+    return nonce._replace(session=digest[:16])
 
 
 class NonceState(enum.Enum):
