@@ -10,7 +10,8 @@ put back, kept as a dead letter or kept in the quarantine.
         +--> dormant, until the messages that it waits for have ended, or one has failed
 
 One that is ready may have to let others pass: while as many as its `Limit` allows are leased, or until
-the next of its key may begin. And one whose `Unique` key is taken is not stored at all.
+the next of its key may begin. And one whose `Unique` key is taken is not stored at all. Of one that is
+a `fanout`, a copy is stored for each queue that is subscribed at that moment, and each is a message.
 
 Every claim raises `Delivery.attempt`, the fencing token: whoever names an older one in `extend` or
 `settle` has lost the message, and changes nothing.
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from cardoon.backend import SealedResult
+from cardoon.exceptions import ImproperlyConfigured
 from cardoon.security import gate
 from cardoon.security.replay import Nonce
 
@@ -35,6 +37,9 @@ takes it. As much as the largest single message may have."""
 
 STRAY_GRACE_SECONDS = 10.0
 """How long after its sending a message may wait for one that is nowhere."""
+
+MAX_SUBSCRIBERS = 10_000
+"""Queues that may be subscribed to one broadcast queue at a time: one send stores so many copies."""
 
 RATE_SLACK_SECONDS = 0.05
 """How much later than allowed a message may be leased without that being lost to the rate of its key."""
@@ -97,6 +102,13 @@ class Outgoing(NamedTuple):
     unique: Unique | None = None
     """Only a `Limiting` broker takes it, and `limit`."""
     limit: Limit | None = None
+    fanout: bool = False
+    """To each queue that is subscribed to `queue`, as `copy_for` says; only a `Subscribing` broker takes
+    it, and never with `after`, `unique` or `limit`."""
+
+    def copy_for(self, queue: str) -> Outgoing:
+        """What a subscriber gets of a `fanout`: the same frame under an id of its own."""
+        return self._replace(queue=queue, id=f"{self.id}>{queue}", fanout=False)
 
 
 Input = gate.Input
@@ -306,6 +318,52 @@ class Limiting(Protocol):
         ...
 
 
+class Subscription(NamedTuple):
+    """That a queue gets a copy of each `fanout` message to a broadcast queue."""
+
+    broadcast: str
+    """The broadcast queue."""
+    queue: str
+    """Of one subscriber. It is subscribed to one broadcast queue at a time, the one named last."""
+
+
+def check_subscribers(broadcast: str, count: int) -> None:
+    """`ImproperlyConfigured` where a broadcast queue would have too many subscribers."""
+    if count > MAX_SUBSCRIBERS:
+        raise ImproperlyConfigured(
+            f"broadcast queue {broadcast!r} has {MAX_SUBSCRIBERS} subscribers already, the most there "
+            "may be; let fewer workers consume it"
+        )
+
+
+@runtime_checkable
+class Subscribing(Protocol):
+    """A broker that takes messages with `fanout`.
+
+    `publish` and `complete` store the copies in the step in which they store everything else, as
+    durably, and idempotent by the copy's id. Where nobody is subscribed, nothing is stored. A copy is
+    a message like any other from then on: `receive` takes it from the subscriber's queue.
+
+    A subscription ends by `unsubscribe`, or when nobody has renewed it in time. From that moment on
+    its queue gets no copies; those that wait in it are deleted, by `unsubscribe` or else by
+    `Maintained.maintain`, in as many calls as it takes. Copies on loan end as all loans do; what of them
+    goes back to the queue is deleted as well. Whoever subscribes the queue again before that takes over
+    all that is left.
+    """
+
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them, for so many seconds from now, durably and all or none.
+
+        Returns for each whether it was there already. Raises `ImproperlyConfigured`, and changes
+        nothing, where a broadcast queue would have more than `MAX_SUBSCRIBERS`.
+        """
+        ...
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many. Not there is fine."""
+        ...
+
+
 @runtime_checkable
 class Broadcaster(Protocol):
     """A broker that can tell every worker something."""
@@ -333,6 +391,8 @@ class QueueDepth:
     """Age of the oldest ready message, in seconds."""
     limited: int = 0
     """Due, but held back by the limit of their key; not counted as ready."""
+    subscribers: int = 0
+    """Of a broadcast queue. What lies in their queues is counted here, and those are not listed."""
 
 
 class Kept(enum.StrEnum):
@@ -368,7 +428,10 @@ class Inspectable(Protocol):
         ...
 
     def purge(self, queue: str) -> int:
-        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many.
+
+        Of a broadcast queue, what waits in the queues of its subscribers as well.
+        """
         ...
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:

@@ -12,6 +12,7 @@ from cardoon import backends, brokers
 from cardoon.backends.sqlite import SqliteBackend
 from cardoon.brokers.sqlite import SqliteBroker
 from cardoon.sqlite.database import Database
+from cardoon.testing.copying import CopyingMachine
 from cardoon.testing.model import BrokerMachine
 from cardoon.testing.turns import TurnsMachine
 
@@ -24,16 +25,22 @@ class MemoryMachine(BrokerMachine):
         return broker, backends.connect("memory://", clock=clock, beside=broker)
 
 
-class SqliteMachine(BrokerMachine):
-    def make(self, clock):
+class InAFile:
+    """Each machine has its own file; whether it reaches the disk is tested elsewhere."""
+
+    def database(self, clock):
         self.place = Path(tempfile.mkdtemp(prefix="cardoon-"))
-        # Each machine has its own file; whether it reaches the disk is tested elsewhere.
-        database = Database(self.place / "model.db", clock=clock, flush=lambda _: None)
-        return SqliteBroker(database), SqliteBackend(database)
+        return Database(self.place / "model.db", clock=clock, flush=lambda _: None)
 
     def teardown(self):
         super().teardown()
         shutil.rmtree(self.place)
+
+
+class SqliteMachine(InAFile, BrokerMachine):
+    def make(self, clock):
+        database = self.database(clock)
+        return SqliteBroker(database), SqliteBackend(database)
 
 
 class MemoryTurns(TurnsMachine):
@@ -41,14 +48,19 @@ class MemoryTurns(TurnsMachine):
         return brokers.connect("memory://", clock=clock)
 
 
-class SqliteTurns(TurnsMachine):
+class SqliteTurns(InAFile, TurnsMachine):
     def make(self, clock):
-        self.place = Path(tempfile.mkdtemp(prefix="cardoon-"))
-        return SqliteBroker(Database(self.place / "model.db", clock=clock, flush=lambda _: None))
+        return SqliteBroker(self.database(clock))
 
-    def teardown(self):
-        super().teardown()
-        shutil.rmtree(self.place)
+
+class MemoryCopying(CopyingMachine):
+    def make(self, clock):
+        return brokers.connect("memory://", clock=clock)
+
+
+class SqliteCopying(InAFile, CopyingMachine):
+    def make(self, clock):
+        return SqliteBroker(self.database(clock))
 
 
 TestMemoryMachine = MemoryMachine.TestCase
@@ -59,3 +71,7 @@ TestMemoryTurns = MemoryTurns.TestCase
 TestMemoryTurns.settings = SETTINGS
 TestSqliteTurns = SqliteTurns.TestCase
 TestSqliteTurns.settings = SETTINGS
+TestMemoryCopying = MemoryCopying.TestCase
+TestMemoryCopying.settings = SETTINGS
+TestSqliteCopying = SqliteCopying.TestCase
+TestSqliteCopying.settings = SETTINGS

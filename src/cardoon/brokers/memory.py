@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
@@ -28,13 +27,16 @@ from cardoon.broker import (
     QueueDepth,
     Requeue,
     Settlement,
+    Subscription,
     Trigger,
 )
 from cardoon.brokers.dependents import take_dropped
+from cardoon.brokers.depths import measure
 from cardoon.brokers.inputs import Inputs
-from cardoon.brokers.limits import Limits, count_running, describe, held_back
+from cardoon.brokers.limits import Limits, count_running, describe
 from cardoon.brokers.marks import Marks
 from cardoon.brokers.stored import Dormancy, Message, Put
+from cardoon.brokers.subscribers import Subscribers
 from cardoon.brokers.unique import Holders
 from cardoon.brokers.whereabouts import find_places
 from cardoon.clock import Clock, SystemClock
@@ -53,7 +55,7 @@ _REAL_TIME = SystemClock()
 
 
 class MemoryBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -66,6 +68,7 @@ class MemoryBroker:
         self._limits = Limits()
         self._marks = Marks(self._is_on_loan)
         self._inputs = Inputs()
+        self._subscribers = Subscribers()
         self._dropped: list[Message] = []
         self._kept: dict[int, Put] = {}
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
@@ -137,7 +140,8 @@ class MemoryBroker:
                 if completion.result is not None:
                     self._results.complete(completion.result)
                 # What a later completion ends is still stored now, so a send of its id is dropped.
-                outgoing += [sent for sent in completion.publish if sent.id not in self._by_id]
+                sent = self._subscribers.spread(completion.publish, self._clock.monotonic())
+                outgoing += [one for one in sent if one.id not in self._by_id]
                 if completion.outcome is not None and not isinstance(settlement, Requeue):
                     outcomes.append((message.id, completion.outcome))
             self._publish(outgoing, None)
@@ -177,8 +181,20 @@ class MemoryBroker:
             self._marks.purge(now)
             self._limits.keep({m.limit for m in self._messages.values() if m.limit}, now)
             self._unique.purge(now)
+            self._tidy_up(self._subscribers.over(monotonic))
             self._broadcasts = {n: kept for n, kept in self._broadcasts.items() if kept[0] > now}
             return taken_back
+
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them, for so many seconds; whether each was there."""
+        now = self._clock.monotonic()
+        with self._changed:
+            return self._subscribers.begin(subscriptions, now=now, until=now + seconds)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many."""
+        with self._changed:
+            return self._tidy_up(self._subscribers.end(subscriptions))
 
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""
@@ -204,29 +220,8 @@ class MemoryBroker:
         """What lies in each queue, by name."""
         now = self._clock.now()
         with self._changed:
-            messages = self._messages.values()
-            dormant = Counter(m.queue for m in messages if m.dormant is not None)
-            leased = Counter(m.queue for m in messages if m.lease_until is not None)
-            scheduled = Counter(m.queue for m in self._waiting() if m.due > now)
-            back = held_back(messages, self._limits, now)
-            limited = Counter(message.queue for message in back)
-            passed = {message.number for message in back}
-            ready: dict[str, list[float]] = {}
-            for message in self._waiting():
-                if message.due <= now and message.number not in passed:
-                    ready.setdefault(message.queue, []).append(now - message.due)
-            return [
-                QueueDepth(
-                    queue=queue,
-                    ready=len(ready.get(queue, [])),
-                    scheduled=scheduled[queue],
-                    dormant=dormant[queue],
-                    leased=leased[queue],
-                    oldest=max(ready.get(queue, []), default=None),
-                    limited=limited[queue],
-                )
-                for queue in sorted(self._queues.union(m.queue for m in messages))
-            ]
+            shown = self._subscribers.shown(self._clock.monotonic())
+            return measure(self._messages.values(), self._queues, self._limits, shown, now=now)
 
     def limits(self, *, limit: int) -> Sequence[LimitUse]:
         """The keys that hold messages back, those with the most waiting first."""
@@ -236,14 +231,7 @@ class MemoryBroker:
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
         with self._changed:
-            doomed = [
-                message
-                for message in self._messages.values()
-                if message.queue == queue and message.lease_until is None
-            ]
-            for message in doomed:
-                self._delete(message)
-            return len(doomed)
+            return self._delete_waiting({queue, *self._subscribers.queues_of(queue)})
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
         """Kept messages by number, from the one behind `after`."""
@@ -302,7 +290,7 @@ class MemoryBroker:
     def _publish(self, outgoing: Sequence[Outgoing], stand_ins: dict[str, str] | None) -> None:
         """Store messages. Without `stand_ins` they take another's place, and are not turned away."""
         dormant = []
-        for sent in outgoing:
+        for sent in self._subscribers.spread(outgoing, self._clock.monotonic()):
             holder = None if stand_ins is None else self._holder(sent)
             if holder is not None and stand_ins is not None:
                 stand_ins[sent.id] = holder
@@ -477,6 +465,23 @@ class MemoryBroker:
             for message in self._messages.values()
             if message.lease_until is None and message.dormant is None
         )
+
+    def _tidy_up(self, queues: Sequence[str]) -> int:
+        """Delete the copies that wait where a subscription is over, and forget it with the last one."""
+        deleted = self._delete_waiting(set(queues))
+        on_loan = {message.queue for message in self._messages.values()}
+        self._subscribers.forget(set(queues) - on_loan)
+        return deleted
+
+    def _delete_waiting(self, queues: set[str]) -> int:
+        doomed = [
+            message
+            for message in self._messages.values()
+            if message.queue in queues and message.lease_until is None
+        ]
+        for message in doomed:
+            self._delete(message)
+        return len(doomed)
 
     def _delete(self, message: Message) -> None:
         self._remove(message)

@@ -8,6 +8,7 @@ clock, which stands still while the host is suspended, as the workers do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from cardoon.broker import (
     Completion,
@@ -18,12 +19,13 @@ from cardoon.broker import (
     Outgoing,
     QueueDepth,
     Settlement,
+    Subscription,
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Place
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
-from cardoon.sqlite import kept, limits, lookup, messages, replay, settling, upkeep
+from cardoon.sqlite import kept, limits, lookup, messages, replay, settling, subscribers, upkeep
 from cardoon.sqlite.database import Database
 from cardoon.sqlite.failures import explained
 from cardoon.sqlite.location import parse_database_url
@@ -39,6 +41,13 @@ _LEAVE_SECONDS = 1.0
 _REAL_TIME = SystemClock()
 
 
+class _Moment(TypedDict):
+    """What time it is, by both clocks."""
+
+    now: float
+    monotonic: float
+
+
 def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
     """The broker in the file that a `sqlite:` URL means."""
     path = parse_database_url(url, setting="broker_url")
@@ -46,7 +55,7 @@ def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
 
 
 class SqliteBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, database: Database, *, boot: str | None = None) -> None:
         self._database = database
@@ -70,7 +79,7 @@ class SqliteBroker:
             return {}
         with self._database.write(durable=True, timeout=timeout) as transaction:
             transaction.bells.add(Bell.MESSAGES)
-            return messages.publish(transaction, outgoing, now=self._database.clock.now())
+            return messages.publish(transaction, outgoing, **self._moment())
 
     def receive(
         self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
@@ -121,7 +130,7 @@ class SqliteBroker:
         if not completions:
             return []
         with self._database.write(durable=True) as transaction:
-            return settling.complete(transaction, completions, now=self._database.clock.now())
+            return settling.complete(transaction, completions, **self._moment())
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
@@ -148,6 +157,30 @@ class SqliteBroker:
             database.presence.remove(owner.name)
         return taken_back
 
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them, for so many seconds; whether each was there."""
+        if not subscriptions:
+            return []
+        now = self._database.clock.monotonic()
+        with self._database.write(durable=True) as transaction:
+            return subscribers.begin(transaction, subscriptions, now=now, until=now + seconds)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many."""
+        if not subscriptions:
+            return 0
+        deleted, count = 0, kept.MAX_ROWS_AT_ONCE
+        with self._database.write(durable=True) as transaction:
+            queues = subscribers.end(transaction, subscriptions)
+        while count == kept.MAX_ROWS_AT_ONCE:
+            now = self._database.clock.monotonic()
+            with self._database.write(durable=False) as transaction:
+                count = subscribers.tidy_up(
+                    transaction, queues, now=now, limit=kept.MAX_ROWS_AT_ONCE
+                )
+            deleted += count
+        return deleted
+
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""
         with self._database.write(durable=True) as transaction:
@@ -164,12 +197,13 @@ class SqliteBroker:
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""
-        return kept.measure(self._database, now=self._database.clock.now())
+        return kept.measure(self._database, **self._moment())
 
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
         return sum(
-            self._delete_in_steps(statements, queue)
+            self._delete_in_steps(statements, place)
+            for place in (queue, *subscribers.behind(self._database, queue))
             for statements in (
                 ("kept.purge_dormant",),
                 ("kept.purge_blocked", "kept.purge_ready"),
@@ -209,6 +243,10 @@ class SqliteBroker:
                 detail=settling.printable(detail),
                 now=self._database.clock.now(),
             )
+
+    def _moment(self) -> _Moment:
+        clock = self._database.clock
+        return {"now": clock.now(), "monotonic": clock.monotonic()}
 
     def _claim(
         self, queues: Sequence[str], limit: int, lease: float, *, is_any_due: bool

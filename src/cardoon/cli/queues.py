@@ -14,14 +14,14 @@ from cardoon.cli.main import Invocation
 @json_option
 @click.pass_obj
 def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
-    """Show what lies in each queue."""
+    """Show what lies in each queue; of a broadcast queue, in all its subscribers' together."""
     with open_broker(invocation) as broker:
         depths = broker.depths()
     if as_json:
         print_json([dataclasses.asdict(depth) for depth in depths])
         return
     print_table(
-        ("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest"),
+        ("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest", "subscribers"),
         [
             (
                 depth.queue,
@@ -31,6 +31,7 @@ def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
                 depth.dormant,
                 depth.leased,
                 "-" if depth.oldest is None else f"{depth.oldest:.0f}s",
+                depth.subscribers or "-",
             )
             for depth in depths
         ],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cardoon.broker import Kept, KeptMessage, QueueDepth
-from cardoon.sqlite import limits, replay
+from cardoon.sqlite import limits, replay, subscribers
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
@@ -15,20 +15,25 @@ MAX_ROWS_AT_ONCE = 5000
 """How much one transaction deletes, so that nobody waits long for its end."""
 
 
-def measure(database: Database, *, now: float) -> list[QueueDepth]:
-    """The depth of every queue, by name."""
+def measure(database: Database, *, now: float, monotonic: float) -> list[QueueDepth]:
+    """The depth of every queue, by name; a subscriber's queue is counted with its broadcast queue."""
+    names, subscribed = subscribers.show(database, now=monotonic)
     ready: Counter[str] = Counter()
     scheduled: Counter[str] = Counter()
+    leased: Counter[str] = Counter()
     due: dict[str, float] = {}
     for queue, count, is_due, earliest in database.rows("kept.scheduled", now=now):
-        ready[queue] = is_due
-        scheduled[queue] = count - is_due
-        due[queue] = earliest
+        name = names.get(queue, queue)
+        ready[name] += is_due
+        scheduled[name] += count - is_due
+        due[name] = min(earliest, due.get(name, earliest))
     for queue, count, earliest in database.rows("kept.ready"):
-        ready[queue] += count
-        due[queue] = min(earliest, due.get(queue, earliest))
+        name = names.get(queue, queue)
+        ready[name] += count
+        due[name] = min(earliest, due.get(name, earliest))
+    for queue, count in database.rows("kept.leased"):
+        leased[names.get(queue, queue)] += count
     dormant = Counter(dict(database.rows("kept.dormant")))
-    leased = Counter(dict(database.rows("kept.leased")))
     limited = limits.measure(database, ready, due, now=now)
     declared = {name for (name,) in database.rows("kept.queues")}
     return [
@@ -40,8 +45,9 @@ def measure(database: Database, *, now: float) -> list[QueueDepth]:
             leased=leased[queue],
             oldest=max(0.0, now - due[queue]) if ready[queue] else None,
             limited=limited[queue],
+            subscribers=subscribed.get(queue, 0),
         )
-        for queue in sorted(declared.union(ready, dormant, leased, limited))
+        for queue in sorted(declared.union(ready, scheduled, dormant, leased, limited, subscribed))
     ]
 
 

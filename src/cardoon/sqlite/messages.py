@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from cardoon.broker import Delivery, Outgoing
 from cardoon.exceptions import OperationalError
-from cardoon.sqlite import dormant, limits, unique
+from cardoon.sqlite import dormant, limits, subscribers, unique
 from cardoon.sqlite.database import Database, Transaction
-from cardoon.sqlite.statements import batches, cut, document
+from cardoon.sqlite.statements import MAX_BATCH_ROWS, batches, cut, document
 
 MAX_CLAIM_BYTES = 32 * 2**20
 """Frames, and results that messages waited for, that one claim may carry together; a single larger
@@ -28,9 +29,10 @@ process can write."""
 
 
 def publish(
-    transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float
+    transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float, monotonic: float
 ) -> Mapping[str, str]:
     """Store messages, but not those whose id is stored; return who stands in for whom."""
+    outgoing = _spread(transaction, outgoing, now=now, monotonic=monotonic)
     if not _is_any_bounded(outgoing):
         _lay_down(transaction, _insert(transaction, outgoing, now=now), now=now)
         return {}
@@ -41,8 +43,11 @@ def publish(
     return stand_ins
 
 
-def replace(transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float) -> None:
+def replace(
+    transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float, monotonic: float
+) -> None:
     """Store messages in the place of one that has ended, whoever has their keys by now."""
+    outgoing = _spread(transaction, outgoing, now=now, monotonic=monotonic)
     numbered = _insert(transaction, outgoing, now=now)
     if _is_any_bounded(outgoing):
         unique.note(transaction, numbered, now=now, is_new=False)
@@ -213,6 +218,19 @@ def _insert(
             if each.after or each.unique is not None or each.limit is not None
         ]
     return numbered
+
+
+def _spread(
+    transaction: Transaction, outgoing: Sequence[Outgoing], *, now: float, monotonic: float
+) -> Sequence[Outgoing]:
+    """Store the copies of what is broadcast, so many at a time; return the other messages."""
+    sent = [message for message in outgoing if message.fanout]
+    if not sent:
+        return outgoing
+    copies = subscribers.spread(transaction, sent, now=monotonic)
+    while some := list(islice(copies, MAX_BATCH_ROWS)):
+        _insert(transaction, some, now=now)
+    return [message for message in outgoing if not message.fanout]
 
 
 def _limit(

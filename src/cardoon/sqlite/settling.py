@@ -30,12 +30,12 @@ from cardoon.sqlite.wakeups import Bell
 
 
 def complete(
-    transaction: Transaction, completions: Sequence[Completion], *, now: float
+    transaction: Transaction, completions: Sequence[Completion], *, now: float, monotonic: float
 ) -> list[bool]:
     """End each loan that is still held, with all that belongs to it; False for the others."""
     held = messages.hold(transaction, (each.settlement.delivery for each in completions))
     ids = {name for _, name, _ in held.values()}
-    batch = _Batch(now)
+    batch = _Batch(now, monotonic)
     taken = []
     for completion in completions:
         delivery = completion.settlement.delivery
@@ -60,6 +60,7 @@ class _Batch:
     """What the completions of one call change, sorted by statement."""
 
     now: float
+    monotonic: float
     ended: list[int] = field(default_factory=list)
     kept: list[tuple[int, str, str, str, str | None, int | None]] = field(default_factory=list)
     requeued: list[tuple[int, float | None, bool, bool]] = field(default_factory=list)
@@ -97,7 +98,7 @@ class _Batch:
         if self.done:
             replay.finish(transaction, self.done)
         if self.publish:
-            messages.replace(transaction, self.publish, now=self.now)
+            messages.replace(transaction, self.publish, now=self.now, monotonic=self.monotonic)
         if self.outcomes:
             dormant.hand_on(transaction, self.outcomes, now=self.now)
         if self.requeued or self.publish:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cardoon.sqlite import dormant, limits
+from cardoon.sqlite import dormant, limits, subscribers
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.presence import Life, Presence
 from cardoon.sqlite.statements import document
@@ -72,6 +72,8 @@ def _tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monoto
     transaction.run("upkeep.purge_broadcasts", now=now)
     transaction.run("upkeep.purge_bounds", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_recent", now=now, limit=MAX_EXPIRED_AT_ONCE)
+    if queues := subscribers.over(transaction, now=monotonic):
+        subscribers.tidy_up(transaction, queues, now=monotonic, limit=MAX_EXPIRED_AT_ONCE)
     if taken_back:
         transaction.bells.add(Bell.MESSAGES)
     return taken_back

@@ -35,6 +35,7 @@ from cardoon.testing.powers import (
     TransactionalSuite,
 )
 from cardoon.testing.setting import message, publish, receive
+from cardoon.testing.subscribing import SubscribingSuite
 from cardoon.testing.uniqueness import UniqueSuite
 from cardoon.testing.workflows import KeptWorkflowSuite, WorkflowSuite
 
@@ -56,6 +57,7 @@ class BrokerSuite(
     LimitSuite,
     RateSuite,
     CrowdSuite,
+    SubscribingSuite,
 ):
     """The contract of `Broker`, and of those optional powers that the driver has."""
 

@@ -21,7 +21,7 @@ def test_queues_are_shown_for_people(full):
     head, celery, mail = full.answer("queues").splitlines()
 
     assert head.split() == [
-        *("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest")
+        *("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest", "subscribers")
     ]
     assert celery.split()[:6] == ["celery", "2", "0", "1", "0", "1"]
     assert mail.split()[:6] == ["mail", "1", "0", "0", "0", "0"]
@@ -40,6 +40,7 @@ def test_queues_are_shown_for_programs(full):
         "dormant": 0,
         "leased": 1,
         "oldest": 0,
+        "subscribers": 0,
     }
     assert (mail["queue"], mail["ready"]) == ("mail", 1)
 
@@ -54,6 +55,7 @@ def test_a_queue_in_which_nothing_waits_has_no_oldest(project):
         "0",
         "0",
         "0",
+        "-",
         "-",
     ]
 

@@ -15,7 +15,7 @@ import cardoon
 from cardoon.exceptions import OperationalError
 from cardoon.sqlite import schema, statements
 
-AREAS = ["messages", "dormant", "results", "replay", "kept", "upkeep", "broadcasts"]
+AREAS = ["messages", "dormant", "results", "replay", "kept", "upkeep", "broadcasts", "subscribers"]
 NAMES = [name for area in AREAS for name in statements.names(area)]
 
 READS_EVERY_ROW = {
@@ -27,10 +27,12 @@ READS_EVERY_ROW = {
     # Tables with a handful of rows.
     "kept.queues",
     "upkeep.owners",
+    "subscribers.all",
     "messages.reserve",
     # The messages on loan, when a worker starts to stop or has died.
     "upkeep.leave",
     "upkeep.take_back_dead",
+    "subscribers.forget",
 }
 
 

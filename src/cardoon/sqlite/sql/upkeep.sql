@@ -6,7 +6,9 @@ SELECT
     OR EXISTS (SELECT 1 FROM replay WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM broadcast WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM bound WHERE expires_at <= :now)
-    OR EXISTS (SELECT 1 FROM recent WHERE until <= :now);
+    OR EXISTS (SELECT 1 FROM recent WHERE until <= :now)
+    OR EXISTS (SELECT 1 FROM subscription WHERE expires_at <= :monotonic)
+    OR EXISTS (SELECT 1 FROM subscription WHERE begun_at > :monotonic);
 
 -- name: owners
 SELECT number, name, boot FROM owner;
