@@ -50,6 +50,7 @@ MODULES: Mapping[str, str] = {
     "celery.contrib": "cardoon.contrib",
     "celery.worker": "cardoon.worker",
     "kombu": "cardoon.queues",
+    "kombu.common": "cardoon.queues",
     "kombu.entity": "cardoon.queues",
     "kombu.exceptions": "cardoon.exceptions",
     "kombu.log": "cardoon.utils.log",

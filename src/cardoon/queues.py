@@ -19,6 +19,9 @@ EXCHANGE_TYPES = ("direct", "topic", "fanout")
 MAX_NAME_BYTES = 256
 """Of a queue, as the claims bound it (docs/protocol.md)."""
 
+_PRIVATE = ">"
+"""Between the name of a broadcast queue and that of a worker."""
+
 _DURABLE = "messages are always kept durably"
 _NEEDS_NOTHING = "a queue is there as soon as somebody names it, and costs nothing when it is empty"
 _PRIORITIES = "every queue has the priorities 0 to 9, 9 first"
@@ -129,6 +132,8 @@ class Queue:
     bindings: tuple[binding, ...]
     alias: str | None
 
+    _usual_type = "direct"
+
     def __init__(
         self,
         name: str = "",
@@ -175,12 +180,12 @@ class Queue:
             else:
                 rest[name if name == "queue_arguments" else name.removeprefix("queue_")] = value
         if isinstance(exchange, str) and exchange:
-            exchange = Exchange(exchange, kind or "", **of_exchange)
+            exchange = Exchange(exchange, kind or cls._usual_type, **of_exchange)
         elif kind or of_exchange:
             raise ImproperlyConfigured(
                 f"queue {queue!r}: options of an exchange, but no name of one; add exchange="
             )
-        return cls(queue, exchange or None, key or "", **rest)
+        return cls(queue, exchange=exchange or None, routing_key=key or "", **rest)
 
     def as_dict(self) -> dict[str, Any]:
         """What `Queue(**...)` makes this one of; JSON."""
@@ -194,6 +199,48 @@ class Queue:
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True, init=False)
+class Broadcast(Queue):
+    """A queue of which each worker that consumes it gets a copy of every message.
+
+    It has to stand in `task_queues`, the senders' as well. It is bound to a fanout exchange of its name,
+    unless it names another one. `unique` and `auto_delete` are always so: each worker has a queue of its
+    own behind this one, for as long as it runs.
+    """
+
+    _usual_type = "fanout"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        queue: str | None = None,
+        unique: bool = False,  # noqa: ARG002, FBT001, FBT002  # as in kombu
+        auto_delete: bool = True,  # noqa: ARG002, FBT001, FBT002
+        exchange: Exchange | str | Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        **options: Any,
+    ) -> None:
+        what = f"Broadcast {name!r}"
+        if not name or _PRIVATE in name:
+            raise ImproperlyConfigured(f"{what}: give it a name without {_PRIVATE!r}")
+        if queue is not None and queue != name:
+            raise ImproperlyConfigured(
+                f"{what}: queue={queue!r}: each worker has a queue of its own behind it; leave it out"
+            )
+        if not options.get("bindings") and (exchange is None or isinstance(exchange, str)):
+            exchange = Exchange(exchange or name, self._usual_type)
+        super().__init__(name, exchange, alias=alias, **options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands for it in `task_queues`; JSON."""
+        return {**super().as_dict(), "broadcast": True}
+
+
+def private_queue(broadcast: str, hostname: str) -> str:
+    """The queue of one worker behind a broadcast queue, by their names: no two have the same."""
+    return f"{broadcast}{_PRIVATE}{hostname}"
 
 
 class Place(NamedTuple):
@@ -238,6 +285,11 @@ def parse_queues(value: object) -> tuple[Queue, ...]:
     return tuple(found)
 
 
+def broadcast_names(queues: Iterable[Queue]) -> frozenset[str]:
+    """The names of those whose messages go to every worker."""
+    return frozenset(queue.name for queue in queues if isinstance(queue, Broadcast))
+
+
 def tell_queues(queues: Iterable[Queue]) -> list[dict[str, Any]]:
     """What `parse_queues` makes these of; JSON."""
     return [queue.as_dict() for queue in queues]
@@ -255,7 +307,8 @@ def _queue_of(value: object, name: object = None) -> Queue:
             options = {**({} if name is None else {"name": name}), **value}
             if not isinstance(options.get("name"), str):
                 raise ValueError(f"has {value!r}, which names no queue")  # noqa: TRY004  # as all parsers
-            found = Queue.from_dict(options.pop("name"), **options)
+            kind = Broadcast if options.pop("broadcast", False) is True else Queue
+            found = kind.from_dict(options.pop("name"), **options)
         case _:
             raise ValueError(f"has {value!r}, which is neither a Queue nor a name nor a dict")
     if name is not None and found.name != name:

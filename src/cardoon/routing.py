@@ -16,7 +16,7 @@ from cardoon.bounds import said_by
 from cardoon.calling import NO_OPTIONS, OPTION_NAMES, CallDefaults, CallOptions, choose_codec
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError, QueueNotFound
-from cardoon.queues import Exchange, Place, Queue, binding, parse_queue_name
+from cardoon.queues import Broadcast, Exchange, Place, Queue, binding, parse_queue_name
 from cardoon.routes import Entry, Named, Route, RouteTable, parse_route
 from cardoon.symbols import load_symbol
 
@@ -99,7 +99,7 @@ class Queues(Mapping[str, Queue]):
         long as its exchange would not send the key elsewhere.
         """
         if isinstance(place.queue, Queue):
-            return place.queue.name
+            return self._given_name(place.queue)
         if place.queue is not None:
             if place.exchange is None and place.routing_key is None:
                 return self._own_name(place.queue)
@@ -109,6 +109,15 @@ class Queues(Mapping[str, Queue]):
         if place.exchange is None and place.routing_key is None:
             return self._own_name(self.default_name)
         return self._led_to(place)
+
+    def _given_name(self, queue: Queue) -> str:
+        """The name of a `Queue` object; whether it is a broadcast queue is known by the declared ones."""
+        if isinstance(queue, Broadcast) and not isinstance(self._queues.get(queue.name), Broadcast):
+            raise InvalidTaskError(
+                f"queue {queue.name!r} is a Broadcast that is not in task_queues; add it there, for the "
+                "workers as well"
+            )
+        return queue.name
 
     def _own_name(self, name: str) -> str:
         """The name of the queue that a name or an alias stands for."""
@@ -175,10 +184,15 @@ class Queues(Mapping[str, Queue]):
                 binding(one.exchange or self.default_exchange, one.routing_key)
                 for one in queue.bindings
             ]
-            return Queue(queue.name, bindings=ways, alias=queue.alias)
+            return type(queue)(queue.name, bindings=ways, alias=queue.alias)
         key = queue.routing_key or self.default_routing_key or queue.name
         exchange = queue.exchange if queue.exchange and queue.exchange.name else None
-        return Queue(queue.name, exchange or self.default_exchange, key, alias=queue.alias)
+        return type(queue)(
+            queue.name,
+            exchange=exchange or self.default_exchange,
+            routing_key=key,
+            alias=queue.alias,
+        )
 
 
 class Router:

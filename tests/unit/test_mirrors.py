@@ -53,6 +53,7 @@ NAMES = {
     "kombu.utils.uuid": "uuid",
     "celery.utils.nodenames": "worker_direct nodename nodesplit",
     "kombu": "Queue Exchange binding",
+    "kombu.common": "Broadcast",
     "kombu.entity": "Queue Exchange binding",
     "celery.contrib.django.task": "DjangoTask",
     "celery.contrib.pytest": "pytest_configure",  # which brings celery_app and the others

@@ -9,7 +9,16 @@ import pytest
 
 from cardoon.config import Conf
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.queues import Exchange, Queue, binding, parse_queues, tell_queues
+from cardoon.queues import (
+    Broadcast,
+    Exchange,
+    Queue,
+    binding,
+    broadcast_names,
+    parse_queues,
+    private_queue,
+    tell_queues,
+)
 
 MEDIA = Exchange("media", type="topic")
 
@@ -143,3 +152,64 @@ def test_what_changes_nothing_is_noted_and_what_is_so_anyway_is_not(caplog):
         "Queue 'q': auto_delete=True",
         "Queue 'q': x-max-priority=10",
     ]
+
+
+def test_a_broadcast_queue_is_bound_to_a_fanout_of_its_name():
+    news = Broadcast("news", alias="all")
+
+    assert (news.name, news.exchange, news.alias) == ("news", Exchange("news", "fanout"), "all")
+    assert news == Broadcast("news", "news", unique=True, auto_delete=True, alias="all")
+    assert news != Queue("news", Exchange("news", "fanout"), alias="all")
+    assert Broadcast("news", exchange="press").exchange == Exchange("press", "fanout")
+    assert Broadcast("news", exchange=MEDIA, routing_key="a.#").routing_key == "a.#"
+    assert Broadcast("news", bindings=[binding(MEDIA, "a.#")]).exchange is None
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        Broadcast("news"),
+        Broadcast("news", exchange="press", alias="all"),
+        Broadcast("news", exchange=MEDIA, routing_key="a.#"),
+        Broadcast("news", bindings=[binding(MEDIA, "a.#"), binding(None, "b")]),
+    ],
+)
+def test_a_broadcast_queue_is_the_same_after_json(news):
+    queues = (Queue("celery"), news)
+
+    told = json.loads(json.dumps(tell_queues(queues)))
+
+    assert parse_queues(told) == queues
+    assert broadcast_names(parse_queues(told)) == {"news"}
+
+
+def test_a_dict_may_say_that_a_queue_is_a_broadcast():
+    [news, plain] = parse_queues({"news": {"broadcast": True}, "plain": {"broadcast": False}})
+
+    assert (news, plain) == (Broadcast("news"), Queue("plain"))
+    [press] = parse_queues({"press": {"broadcast": True, "exchange": "all"}})
+    assert press.exchange == Exchange("all", "fanout")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "give it a name without '>'"),
+        ({"name": ""}, "give it a name"),
+        ({"name": "a>b"}, "Broadcast 'a>b': give it a name without '>'"),
+        ({"name": "a", "queue": "shared"}, "queue='shared': each worker has a queue of its own"),
+        ({"name": "a", "message_ttl": 5}, "messages expire by themselves"),
+    ],
+)
+def test_a_broadcast_queue_that_would_be_none_is_refused(arguments, told):
+    with pytest.raises(ImproperlyConfigured, match=told):
+        Broadcast(**arguments)
+
+
+def test_no_two_workers_and_broadcast_queues_share_a_queue():
+    names = ["a", "a.b", "b"]
+    hosts = ["w@h", ">w@h", "b>w@h", "a@h"]
+
+    found = {private_queue(name, host) for name in names for host in hosts}
+
+    assert len(found) == len(names) * len(hosts)

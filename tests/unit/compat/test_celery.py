@@ -99,9 +99,10 @@ def test_kombu_is_stood_in_for_as_well():
     told = python(
         """
         from kombu.exceptions import OperationalError
+        from kombu.common import Broadcast
         from kombu.utils.uuid import uuid
         import cardoon.exceptions, kombu
-        print(OperationalError is cardoon.exceptions.OperationalError, len(uuid()))
+        print(OperationalError is cardoon.exceptions.OperationalError, len(uuid()), Broadcast("a"))
         try:
             from kombu import Connection
         except ImportError as error:
@@ -110,7 +111,7 @@ def test_kombu_is_stood_in_for_as_well():
         begin="from cardoon.compat import celery\ncelery.install()\n",
     )
 
-    assert told[0] == "True 36"
+    assert told[0] == "True 36 a"
     assert "no AMQP connections here" in told[1]
 
 

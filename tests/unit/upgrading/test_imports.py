@@ -26,6 +26,11 @@ import pytest
             "from cardoon.exceptions import OperationalError",
         ),
         ("from kombu.utils.uuid import uuid", "from cardoon.utils import uuid"),
+        ("from kombu.common import Broadcast", "from cardoon.queues import Broadcast"),
+        (
+            "import kombu.common\nx = kombu.common.Broadcast('news')",
+            "import cardoon.queues\nx = cardoon.queues.Broadcast('news')",
+        ),
         (
             "from celery._state import get_current_app, current_app",
             "from cardoon.app import current_application as get_current_app, current_app",
@@ -98,7 +103,7 @@ def test_what_is_the_projects_own_is_left(upgraded, text):
         ("from celery.app.amqp import AMQP", "celery.app.amqp.AMQP: the parts of Celery's App"),
         ("from celery.exceptions import WorkerShutdown", "celery.exceptions.WorkerShutdown: "),
         ("from kombu import Connection", "kombu.Connection: there are no AMQP connections"),
-        ("from kombu.common import Broadcast", "kombu.common.Broadcast: there are no AMQP"),
+        ("from kombu.common import maybe_declare", "kombu.common.maybe_declare: there are no AMQP"),
         ("import celery.result\ncelery = 1", "celery is also a name of this file's own"),
     ],
 )
