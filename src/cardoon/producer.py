@@ -14,16 +14,9 @@ from typing import Any
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS
 from cardoon.backend import ResultBackend, SealedResult
-from cardoon.broker import (
-    Broadcaster,
-    Broker,
-    Inspectable,
-    Limiting,
-    Outgoing,
-    Predecessor,
-    Trigger,
-)
+from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing
 from cardoon.deployment import Deployment
+from cardoon.drafting import call_draft, outgoing_of
 from cardoon.exceptions import (
     CardoonError,
     ImproperlyConfigured,
@@ -33,11 +26,12 @@ from cardoon.exceptions import (
     RefusedError,
 )
 from cardoon.lookup import Findable
-from cardoon.message.protocol import Kind, Take
+from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.pending import Pending
+from cardoon.queues import broadcast_names
 from cardoon.security.gate import Gate, VerifiedMessage
-from cardoon.security.signing import Draft, Signed
+from cardoon.security.signing import Draft
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
 
 logger = logging.getLogger(__name__)
@@ -77,6 +71,7 @@ class Producer:
         else:
             self._broker, self._backend = stores
         self._signer = deployment.make_signer(deployment.settings.task_serializer)
+        self._broadcasts = broadcast_names(deployment.settings.task_queues)
         self._commits = GroupCommit(self._publish)
         self._gate: Gate | None = None
         self._doubted: dict[str, float] = {}
@@ -94,7 +89,9 @@ class Producer:
         """Sign without publishing; see `Postponing`."""
         signed = self._signer.sign([call_draft(call) for call in calls])
         requests = [one.request for one in signed]
-        return list(zip(outgoing_of(calls, signed, self._broker), requests, strict=True))
+        return list(
+            zip(outgoing_of(calls, signed, self._broker, self._broadcasts), requests, strict=True)
+        )
 
     def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> None:
         """Publish what was signed before; see `Postponing`."""
@@ -209,7 +206,7 @@ class Producer:
 
     def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[Receipt]:
         signed = self._signer.sign([call_draft(call) for call in calls])
-        outgoing = outgoing_of(calls, signed, self._broker)
+        outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         stand_ins = self._broker.publish(outgoing, timeout=timeout)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
 
@@ -405,50 +402,6 @@ def group_handle(group_id: str) -> Handle:
     """
     digest = hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
     return Handle(group_id, digest)
-
-
-def call_draft(call: Call) -> Draft:
-    """What is signed of a call."""
-    return Draft(
-        kind=Kind.TASK,
-        task=call.task,
-        id=call.id,
-        audience=("q:" + call.queue,),
-        codec=call.codec,
-        body=call.body,
-        root=call.root,
-        parent=call.parent,
-        eta=None if call.eta is None else int(call.eta * 1000),
-        expires=None if call.expires is None else int(call.expires * 1000),
-        retries=call.retries,
-        max_retries=call.max_retries,
-        headers=call.headers,
-        request=call.request,
-        group=call.group,
-        after=call.after,
-        take=call.take,
-    )
-
-
-def outgoing_of(calls: Sequence[Call], signed: Sequence[Signed], broker: Broker) -> list[Outgoing]:
-    """What this broker is told of calls that were signed together."""
-    outgoing = []
-    for call, one in zip(calls, signed, strict=True):
-        message = Outgoing(call.queue, call.id, one.frame, call.priority, call.eta)
-        if call.after:
-            trigger = Trigger.FAILURE if call.take is Take.FAILURE else Trigger.SUCCESS
-            after = tuple(Predecessor(calls[at].id, signed[at].request) for at in call.after)
-            message = message._replace(after=after, trigger=trigger, delay=call.delay)
-        if call.unique is not None or call.limit is not None:
-            if not isinstance(broker, Limiting):
-                raise ImproperlyConfigured(
-                    f"{call.task}: this broker can keep no task unique, and no limit over all "
-                    "workers; use sqlite:///, or leave unique, concurrency_limit and "
-                    "cluster_rate_limit out"
-                )
-            message = message._replace(unique=call.unique, limit=call.limit)
-        outgoing.append(message)
-    return outgoing
 
 
 def revocation_draft(revocation: Revocation) -> Draft:

@@ -9,13 +9,15 @@ import sys
 import pytest
 
 from cardoon import chain, chord, group
+from cardoon.broker import Subscription
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError, QueueNotFound
-from cardoon.queues import Exchange, Queue, binding
+from cardoon.queues import Broadcast, Exchange, Queue, binding
 from cardoon.utils.nodenames import worker_direct
 from tests.unit.stage import RULES, succeeded
 
 CATALOGUE = {"shop.pay": RULES, "shop.mail": RULES}
 MEDIA = Exchange("media", "topic")
+NEWS_OF_ONE = Subscription("news", "news>one")
 QUEUES = (
     Queue("celery"),
     Queue("videos", MEDIA, "media.video.#"),
@@ -665,3 +667,51 @@ def test_a_task_that_runs_here_is_not_routed(shop):
     stage.app.task(name="shop.add")(lambda x: x + 1)
 
     assert stage.app.tasks["shop.add"].delay(1).get() == 2
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"queue": "news"},
+        {"queue": "all"},
+        {"queue": Broadcast("news")},
+        {"queue": "news", "exchange": "news"},
+        {"exchange": "news"},
+        {"exchange": "news", "routing_key": "whatever"},
+    ],
+)
+def test_every_way_to_a_broadcast_queue_is_a_broadcast(shop, place):
+    stage = shop(task_queues=[Queue("celery"), Broadcast("news", alias="all")])
+    stage.broker.subscribe([NEWS_OF_ONE], seconds=60)
+
+    stage.pay.apply_async(**place)
+
+    [copy] = stage.broker.receive([NEWS_OF_ONE.queue], limit=9, lease=30.0, timeout=0)
+    assert copy.frame
+    assert queues(stage) == []
+
+
+def test_a_route_as_in_celerys_documentation_leads_to_a_broadcast_queue(shop):
+    stage = shop(
+        task_queues=(Broadcast("news"),),
+        task_routes={"shop.pay": {"queue": "news", "exchange": "news"}},
+    )
+    stage.broker.subscribe([NEWS_OF_ONE], seconds=60)
+
+    stage.pay.delay()
+
+    [copy] = stage.broker.receive([NEWS_OF_ONE.queue], limit=9, lease=30.0, timeout=0)
+    assert copy.frame
+    assert queues(stage) == []
+
+
+def test_a_broadcast_queue_must_be_declared(shop):
+    stage = shop(task_queues=[Queue("celery"), Queue("news")])
+
+    for queue in (Broadcast("news"), Broadcast("other")):
+        with pytest.raises(
+            InvalidTaskError, match="is a Broadcast that is not in task_queues; add"
+        ):
+            stage.pay.apply_async(queue=queue)
+
+    assert queues(stage) == []

@@ -240,7 +240,7 @@ def _again(held: Held, when: float | None) -> Call:
     call = Call(
         task=claims.task,
         id=claims.id,
-        queue=held.delivery.queue,
+        queue=held.queue,
         codec=claims.codec,
         body=held.message.body,
         headers=claims.headers,

@@ -18,6 +18,7 @@ class Held:
 
     __slots__ = (
         "answer_codec",
+        "broadcast",
         "delivery",
         "headers",
         "inputs",
@@ -40,6 +41,7 @@ class Held:
         taken_at: float,
         inputs: Inputs | None = None,
         answer_codec: str | None = None,
+        broadcast: str | None = None,
     ) -> None:
         self.key = key
         self.delivery = delivery
@@ -51,6 +53,8 @@ class Held:
         self.inputs = inputs
         self.answer_codec = answer_codec or message.claims.codec
         """How its result and its states are written by the process that runs it."""
+        self.broadcast = broadcast
+        """The broadcast queue that it was sent to, of a worker's own copy."""
         self.settled = False
         """Acknowledged before it ran (`acks_late=False`); only its result is still to be stored."""
         self.revoked: str | None = None
@@ -65,6 +69,11 @@ class Held:
     def task(self) -> str:
         """The task's name, as signed."""
         return self.message.claims.task
+
+    @property
+    def queue(self) -> str:
+        """The queue that it was sent to."""
+        return self.broadcast or self.delivery.queue
 
     @property
     def retries(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -18,8 +18,8 @@ from cardoon.broker import (
     Transactional,
 )
 from cardoon.clock import Clock
-from cardoon.exceptions import Refusal
-from cardoon.producer import call_draft, outgoing_of
+from cardoon.drafting import call_draft, outgoing_of
+from cardoon.exceptions import InvalidTaskError, Refusal
 from cardoon.security.replay import ReplayGuard
 from cardoon.security.signing import Signer
 from cardoon.sender import Call, Receipt, receipts_of
@@ -47,6 +47,7 @@ class Ledger:
         clock: Clock,
         worker: str,
         result_expires: float | None,
+        broadcasts: Collection[str] = (),
     ) -> None:
         self._broker = broker
         self._backend = backend
@@ -57,11 +58,12 @@ class Ledger:
         self._clock = clock
         self._worker = worker
         self._result_expires = result_expires
+        self._broadcasts = broadcasts
 
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
         signed = self._task_signer.sign([call_draft(call) for call in calls])
-        outgoing = outgoing_of(calls, signed, self._broker)
+        outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         stand_ins = self._broker.publish(outgoing, timeout=timeout)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
 
@@ -90,7 +92,8 @@ class Ledger:
         outgoing: tuple[Outgoing, ...] = ()
         if calls := conclusion.calls:
             signed = self._task_signer.sign([call_draft(call) for call in calls])
-            outgoing = tuple(outgoing_of(calls, signed, self._broker))
+            sent = outgoing_of(calls, signed, self._broker, self._broadcasts)
+            outgoing = tuple(_in_its_place(one, held) for one in sent)
         outcome = None
         if sealed is not None and sealed.final and held.is_awaited:
             succeeded = conclusion.result is not None and conclusion.result.state == states.SUCCESS
@@ -159,3 +162,19 @@ class Ledger:
         if nonces and isinstance(self._broker, ReplayGuard):
             self._broker.finish(nonces)
         return self._broker.settle([one.settlement for one in completions])
+
+
+def _in_its_place(sent: Outgoing, held: Held) -> Outgoing:
+    """A message that takes the place of a worker's own copy is that worker's, too, and no other's."""
+    if held.broadcast is None:
+        return sent
+    if any(one.id == held.id for one in sent.after):
+        raise InvalidTaskError(
+            f"{held.task}: it was broadcast and ends once in every worker, so nothing can wait for what "
+            "takes its place; replace it without callbacks"
+        )
+    if sent.id != held.id:
+        return sent
+    if sent.queue == held.broadcast:
+        sent = sent._replace(queue=held.delivery.queue, fanout=False)
+    return sent._replace(id=held.delivery.id)

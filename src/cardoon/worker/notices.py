@@ -78,7 +78,7 @@ def tell_ended(notices: Notices, held: Held, conclusion: Conclusion) -> None:
         _tell_of(notices, "task_failure", held, {"error": error})
     elif isinstance(conclusion.settlement, Quarantine):
         settlement = conclusion.settlement
-        told = {"queue": held.delivery.queue, "id": held.id}
+        told = {"queue": held.queue, "id": held.id}
         notices.tell("task_rejected", {**told, **_reason(settlement.reason, settlement.detail)})
 
 
@@ -100,7 +100,7 @@ def _call(held: Held) -> dict[str, Any]:
         "root": claims.root,
         "parent": claims.parent,
         "headers": held.headers,
-        "queue": held.delivery.queue,
+        "queue": held.queue,
         "attempt": held.delivery.attempt,
         "origin": None if signer is None else signer.name,
         "group": claims.group,

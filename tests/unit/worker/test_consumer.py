@@ -9,9 +9,9 @@ import pytest
 
 from cardoon.broker import Kept
 from cardoon.brokers.memory import MemoryBroker
+from cardoon.drafting import call_draft
 from cardoon.exceptions import OperationalError, Refusal
 from cardoon.message.serializers import JSON, decode_body
-from cardoon.producer import call_draft
 from cardoon.sender import Call, Handle
 from cardoon.testing import FakeClock
 from cardoon.worker.consumer import (

@@ -14,6 +14,7 @@ from cardoon.exceptions import MessageError
 from cardoon.message import cbor
 
 VERSION = 1
+_FANOUT = "fanout"
 
 
 def pack(outgoing: Sequence[Outgoing]) -> bytes:
@@ -41,6 +42,7 @@ def _told(message: Outgoing) -> list[cbor.Value]:
         message.trigger.value,
         repr(message.delay),
         message.limit and [message.limit.key, message.limit.most, repr(message.limit.gap)],
+        *([_FANOUT] if message.fanout else []),
     ]
 
 
@@ -56,7 +58,8 @@ def _read(told: Any) -> Outgoing:
             str(trigger),
             str(delay),
             limit,
-        ]:
+            *more,
+        ] if more in ([], [_FANOUT]):
             try:
                 return Outgoing(
                     queue,
@@ -68,6 +71,7 @@ def _read(told: Any) -> Outgoing:
                     Trigger(trigger),
                     float(delay),
                     limit=_read_limit(limit),
+                    fanout=bool(more),
                 )
             except ValueError as error:
                 raise MessageError(f"outbox: {error}") from error

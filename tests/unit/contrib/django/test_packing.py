@@ -24,6 +24,7 @@ outgoing = st.builds(
     delay=st.floats(0, 1e6),
     unique=st.none(),  # refused within the block
     limit=st.none() | st.builds(Limit, texts, st.integers(0, 100), st.floats(0, 1e6)),
+    fanout=st.booleans(),
 )
 
 
@@ -50,6 +51,7 @@ GOOD = ["celery", "t1", b"frame", 0, None, [], "success", "0.0", None]
         [1, [5]],
         [1, [GOOD[:-1]]],
         [1, [[*GOOD, 1]]],
+        [1, [[*GOOD, "fanout", "fanout"]]],
         [1, [["celery", "t1", "frame", *GOOD[3:]]]],
         [1, [[*GOOD[:4], "soon", *GOOD[5:]]]],
         [1, [[*GOOD[:5], [["t0"]], *GOOD[6:]]]],

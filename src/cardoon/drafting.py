@@ -1,0 +1,88 @@
+"""From calls to what is signed of them, and to what a broker is told besides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+from cardoon.broker import Broker, Limiting, Outgoing, Predecessor, Subscribing, Trigger
+from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
+from cardoon.message.protocol import Kind, Take
+from cardoon.security.signing import Draft, Signed
+from cardoon.sender import Call
+
+
+def call_draft(call: Call) -> Draft:
+    """What is signed of a call."""
+    return Draft(
+        kind=Kind.TASK,
+        task=call.task,
+        id=call.id,
+        audience=("q:" + call.queue,),
+        codec=call.codec,
+        body=call.body,
+        root=call.root,
+        parent=call.parent,
+        eta=None if call.eta is None else int(call.eta * 1000),
+        expires=None if call.expires is None else int(call.expires * 1000),
+        retries=call.retries,
+        max_retries=call.max_retries,
+        headers=call.headers,
+        request=call.request,
+        group=call.group,
+        after=call.after,
+        take=call.take,
+    )
+
+
+def outgoing_of(
+    calls: Sequence[Call],
+    signed: Sequence[Signed],
+    broker: Broker,
+    broadcasts: Collection[str] = (),
+) -> list[Outgoing]:
+    """What this broker is told of calls that were signed together.
+
+    `broadcasts` are the queues of which each worker gets a copy. Raises `ImproperlyConfigured` for
+    what the broker cannot do, and `InvalidTaskError` for what cannot be broadcast.
+    """
+    outgoing = []
+    for call, one in zip(calls, signed, strict=True):
+        message = Outgoing(call.queue, call.id, one.frame, call.priority, call.eta)
+        if call.after:
+            trigger = Trigger.FAILURE if call.take is Take.FAILURE else Trigger.SUCCESS
+            after = tuple(Predecessor(calls[at].id, signed[at].request) for at in call.after)
+            message = message._replace(after=after, trigger=trigger, delay=call.delay)
+        if call.unique is not None or call.limit is not None:
+            if not isinstance(broker, Limiting):
+                raise ImproperlyConfigured(
+                    f"{call.task}: this broker can keep no task unique, and no limit over all "
+                    "workers; use sqlite:///, or leave unique, concurrency_limit and "
+                    "cluster_rate_limit out"
+                )
+            message = message._replace(unique=call.unique, limit=call.limit)
+        if call.queue in broadcasts:
+            _check_broadcast(call, broker)
+            message = message._replace(fanout=True)
+        outgoing.append(message)
+    return outgoing
+
+
+def _check_broadcast(call: Call, broker: Broker) -> None:
+    """Many copies are no step of anything, and nothing that is counted."""
+    if not isinstance(broker, Subscribing):
+        raise ImproperlyConfigured(
+            f"{call.task}: queue {call.queue!r} is a Broadcast, and this broker keeps no copies for "
+            "each worker; use sqlite:///, or another queue"
+        )
+    if call.unique is not None or call.limit is not None:
+        raise InvalidTaskError(
+            f"{call.task}: a task of the broadcast queue {call.queue!r} runs in every worker, so it "
+            "has no unique, concurrency_limit or cluster_rate_limit; leave them out, or use another "
+            "queue"
+        )
+    if call.after or (call.headers and json.loads(call.headers).get("links")):
+        raise InvalidTaskError(
+            f"{call.task}: a task of the broadcast queue {call.queue!r} ends once in every worker, so "
+            "it can neither wait for another nor be waited for; send it alone, or use another queue"
+        )
