@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -48,6 +51,16 @@ class Site:
         if wait:
             self.call("add", 1, 1)
         return worker
+
+    @contextlib.contextmanager
+    def client(self, name: str) -> Iterator[ModuleType]:
+        """The module of another app in the project, whose workers run in this folder."""
+        spec = importlib.util.spec_from_file_location(name, PROJECT / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.app.conf.state_directory = str(self.folder / ".cardoon")
+        yield module
+        module.app.close()
 
     def send(self, name: str, *args, **options):
         return self.app.send_task(f"work.{name}", args, **options)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 from cardoon.utils.nodenames import worker_direct
-from tests.e2e.conftest import DEADLINE, PROJECT
+from tests.e2e.conftest import DEADLINE
 
 
 @pytest.fixture
 def routed(site, monkeypatch):
     """The client's side of the app, in the folder where its workers run."""
     monkeypatch.chdir(site.folder)
-    spec = importlib.util.spec_from_file_location("routed", PROJECT / "routed.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.app.conf.state_directory = str(site.folder / ".cardoon")
-    yield module
-    module.app.close()
+    with site.client("routed") as module:
+        yield module
 
 
 @pytest.mark.slow

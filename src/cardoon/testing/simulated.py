@@ -51,12 +51,17 @@ class SimulatedWorker(Worker):
 
     def claim(self, broker: SimulatedBroker, *, limit: int, only: frozenset[str] | None) -> bool:
         """Claim what is due, in the queues of `only` or in all; whether there was anything."""
-        queues = broker.due_queues() if only is None else broker.due_queues() & only
+        copies = self.consumer.broadcasts
+        queues = {
+            queue
+            for queue in broker.due_queues()
+            if only is None or copies.get(queue, queue) in only
+        }
         if not queues:
             return False
-        if not queues <= set(self.queues):
-            self.queues = tuple(sorted(queues.union(self.queues)))
-            self.consumer.consume_from(self.queues)
+        if unknown := queues.difference(self.consumer.sources):
+            self.queues = tuple(sorted(unknown.union(self.queues)))
+            self.consumer.consume_from(sorted(set(self.queues).difference(copies.values())))
         deliveries = broker.receive(sorted(queues), limit=limit, lease=LEASE, timeout=0)
         if deliveries:
             self.consumer.admit(deliveries)

@@ -7,6 +7,7 @@ is missing, and the store is memory.
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 import tempfile
@@ -209,6 +210,7 @@ class Simulation:
             clock=self.clock,
             stores=(self._broker, backend),
         )
+        self.worker.subscriptions.begin(seconds=math.inf)
         exits.callback(lambda: self.worker.close())  # noqa: PLW0108  # as it will be by then
         client = Producer(deployments[0], stores=(self._broker, backend))
         exits.callback(client.close)

@@ -46,7 +46,7 @@ from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.inputs import Inputs, describe_inputs, read_inputs
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
-from cardoon.worker.opening import Opened, Opener
+from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
@@ -78,6 +78,8 @@ class Options(NamedTuple):
     unknown_grace: float = UNKNOWN_GRACE
     patience: float = 1.0
     """Seconds that one claim waits for messages, and a stop for that claim."""
+    broadcasts: Mapping[str, str] = NO_BROADCASTS
+    """The broadcast queues, by the worker's own queues behind them."""
 
 
 class Consumer:
@@ -102,7 +104,10 @@ class Consumer:
         self._options = options
         self._broker = broker
         self._guard = guard
-        self._opener = Opener(gate, options.queues)
+        self.broadcasts = options.broadcasts
+        self.sources = (*options.queues, *options.broadcasts)
+        """What messages are received from."""
+        self._opener = Opener(gate, options.queues, options.broadcasts)
         self._pool = pool
         self._settler = settler
         self._held = held
@@ -123,6 +128,7 @@ class Consumer:
     def consume_from(self, queues: Sequence[str]) -> None:
         """Take these queues from now on. Not while another thread consumes."""
         self._options = self._options._replace(queues=tuple(queues))
+        self.sources = (*queues, *self.broadcasts)
         self._opener.accept_queues(queues)
 
     def request_stop(self) -> None:
@@ -158,7 +164,7 @@ class Consumer:
         if room <= 0 or self._stop.is_set():
             return
         deliveries = self._broker.receive(
-            self._options.queues,
+            self.sources,
             limit=min(room, MAX_CLAIM),
             lease=self._options.lease,
             timeout=self._options.patience,
@@ -231,6 +237,7 @@ class Consumer:
             taken_at=taken_at,
             inputs=inputs,
             answer_codec=answer,
+            broadcast=self.broadcasts.get(delivery.queue),
         )
 
     def _claim(self, due: Sequence[Held], now: float) -> list[Held]:
@@ -270,7 +277,7 @@ class Consumer:
         if rules is _RULES_OF_UNKNOWN:
             if self._notices is not None:
                 tell_unknown(self._notices, held)
-            error = NotRegistered(f"no worker on queue {delivery.queue!r} knows {claims.task!r}")
+            error = NotRegistered(f"no worker on queue {held.queue!r} knows {claims.task!r}")
             return dead(held, error, f"unknown task {claims.task!r}")
         if delivery.crashes >= rules.max_crashes:
             return lost(held, delivery.crashes, "the worker that held it was lost")
@@ -313,7 +320,7 @@ class Consumer:
             "root": claims.root,
             "parent": claims.parent,
             "headers": held.headers,
-            "queue": delivery.queue,
+            "queue": held.queue,
             "attempt": delivery.attempt,
             "hostname": self._options.hostname,
             "origin": None if signer is None else signer.name,

@@ -22,6 +22,7 @@ from cardoon.security.gate import Gate
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.subscribing import Subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Keeper:
         max_bytes: int,
         on_lost: Callable[[Held], None],
         on_terminate: Callable[[Held, str], None],
+        subscriptions: Subscriptions | None = None,
     ) -> None:
         self._broker = broker
         self._gate = gate
@@ -86,21 +88,26 @@ class Keeper:
         self._max_bytes = max_bytes
         self._on_lost = on_lost
         self._on_terminate = on_terminate
+        self._subscriptions = subscriptions
         self._heard = 0
         self._renewed = clock.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
-        """Hear what was broadcast before, then begin."""
+        """Subscribe, hear which revocations there were before, then begin."""
+        if self._subscriptions is not None:
+            self._subscriptions.begin()
         self.listen()
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End; safe twice."""
+        """End, and the subscriptions as well; safe twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        if self._subscriptions is not None:
+            self._subscriptions.end()
 
     def _run(self) -> None:
         while not self._stop.wait(min(TICK, self._lease / 6)):
@@ -115,6 +122,8 @@ class Keeper:
         """One round."""
         if self._clock.monotonic() - self._renewed >= self._lease / 3:
             self.renew()
+        if self._subscriptions is not None:
+            self._subscriptions.renew()
         if isinstance(self._broker, Maintained):
             taken = self._broker.maintain()
             if taken:

@@ -8,8 +8,9 @@ signature; what is left to do for them is Python, which threads would only make 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cardoon.broker import Delivery
@@ -25,17 +26,26 @@ class Opened(NamedTuple):
     inputs: tuple[VerifiedMessage | None, ...]
 
 
+NO_BROADCASTS: Mapping[str, str] = MappingProxyType({})
+
 _MAX_THREADS = 4
 _WORTH_THREADS = 8
 """Signatures in the claim before this one, from which on threads are faster."""
 
 
 class Opener:
-    """Opens task messages that are meant for one of some queues. For one thread at a time."""
+    """Opens task messages that are meant for the queue that they lie in. For one thread at a time.
 
-    def __init__(self, gate: Gate, queues: Sequence[str]) -> None:
+    A message for one of `queues` may lie in any of them. What lies in a queue behind a broadcast queue
+    must have been sent to just that one: `broadcasts` names it by the other.
+    """
+
+    def __init__(
+        self, gate: Gate, queues: Sequence[str], broadcasts: Mapping[str, str] = NO_BROADCASTS
+    ) -> None:
         self._gate = gate
         self.accept_queues(queues)
+        self._broadcasts = broadcasts
         self._signatures = 0
         self._threads = min(_MAX_THREADS, os.cpu_count() or 1)
         self._executor: ThreadPoolExecutor | None = None
@@ -68,9 +78,14 @@ class Opener:
         return [self._open(delivery) for delivery in deliveries]
 
     def _open(self, delivery: Delivery) -> Opened | RefusedError:
+        broadcast = self._broadcasts.get(delivery.queue)
         try:
             message = self._gate.open(
-                delivery.frame, kind=Kind.TASK, audience=self._audience, queue=delivery.queue
+                delivery.frame,
+                kind=Kind.TASK,
+                audience=self._audience if broadcast is None else frozenset({f"q:{broadcast}"}),
+                queue=broadcast or delivery.queue,
+                reader="" if broadcast is None else delivery.queue,
             )
             return Opened(message, self._gate.open_inputs(message, delivery.inputs))
         except RefusedError as error:

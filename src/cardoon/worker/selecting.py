@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.queues import broadcast_names, private_queue
 from cardoon.routing import Queues
 from cardoon.utils.nodenames import worker_direct
 
@@ -38,3 +39,12 @@ def select_queues(
             queues.default_name,
         )
     return tuple(left)
+
+
+def split_queues(
+    settings: Settings, names: Sequence[str], *, hostname: str
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Of what a worker consumes, the ordinary queues; and the broadcast queues, by its own behind them."""
+    broadcast = broadcast_names(settings.task_queues)
+    ordinary = tuple(name for name in names if name not in broadcast)
+    return ordinary, {private_queue(name, hostname): name for name in names if name in broadcast}

@@ -16,7 +16,7 @@ from typing import Any
 
 from cardoon.app import Cardoon
 from cardoon.backend import ResultBackend
-from cardoon.broker import Broker, Inspectable
+from cardoon.broker import Broker
 from cardoon.builtins import PREFIX
 from cardoon.calling import result_codec
 from cardoon.clock import Clock, SystemClock
@@ -25,6 +25,7 @@ from cardoon.contents import add_content
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
 from cardoon.producer import Producer
+from cardoon.queues import broadcast_names
 from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
@@ -41,6 +42,7 @@ from cardoon.worker.notices import NOTICES, OF_ENDINGS, OF_MESSAGES, Notices
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.pool import HandedBack, Pool
 from cardoon.worker.pools.solo import SoloPool
+from cardoon.worker.purging import purge
 from cardoon.worker.receivers import (
     CLOSING_SECONDS,
     LocalHerald,
@@ -50,8 +52,9 @@ from cardoon.worker.receivers import (
     limited,
     told_options,
 )
-from cardoon.worker.selecting import select_queues
+from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
+from cardoon.worker.subscribing import Subscriptions
 from cardoon.worker.supervisor import Plan, ProcessPool
 from cardoon.worker.weakened import find_unsafe, unpickles
 
@@ -164,7 +167,7 @@ class Worker:
         self._note_unsafe()
         try:
             if self.options.purge:
-                self._purge()
+                purge(self.broker, self.consumer.sources, self.audit)
             self.settler.start()
             self.keeper.start()
             self._start_telling()
@@ -297,12 +300,12 @@ class Worker:
         settings, deployment = self.settings, self.deployment
         deployment.check_identity()
         self.audit = deployment.audit()
-        if self._stores is None:
-            self.broker = deployment.open_broker()
-            self.backend = deployment.open_backend(self.broker)
-        else:
-            self.broker, self.backend = self._stores
+        self.broker, self.backend = self._stores or self._open_stores()
         self.broker.declare(self.queues)
+        ordinary, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
+        self.subscriptions = Subscriptions(
+            broadcasts, broker=self.broker, audit=self.audit, clock=self.clock
+        )
         guard = self._guard(self.broker)
         self.settler = Settler(
             self._make_ledger(),
@@ -326,10 +329,12 @@ class Worker:
             max_bytes=settings.message_max_bytes,
             on_lost=self._drop,
             on_terminate=self._terminate,
+            subscriptions=self.subscriptions,
         )
         self.consumer = Consumer(
             ConsumerOptions(
-                queues=self.queues,
+                queues=ordinary,
+                broadcasts=broadcasts,
                 lease=lease,
                 hostname=self.hostname,
                 max_bytes=settings.message_max_bytes,
@@ -349,6 +354,10 @@ class Worker:
             notices=self._telling_of(OF_MESSAGES),
         )
 
+    def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
+        broker = self.deployment.open_broker()
+        return broker, self.deployment.open_backend(broker)
+
     def _make_ledger(self) -> Ledger:
         settings, deployment = self.settings, self.deployment
         return Ledger(
@@ -361,6 +370,7 @@ class Worker:
             clock=self.clock,
             worker=self.hostname,
             result_expires=settings.result_expires,
+            broadcasts=broadcast_names(settings.task_queues),
         )
 
     def _guard(self, broker: Broker) -> ReplayGuard:
@@ -413,14 +423,6 @@ class Worker:
         return self._reader
 
     # Running
-
-    def _purge(self) -> None:
-        """`--purge`: begin with empty queues."""
-        if not isinstance(self.broker, Inspectable):
-            raise ImproperlyConfigured("--purge: this broker cannot be looked into")
-        count = sum(self.broker.purge(queue) for queue in self.queues)
-        logger.warning("deleted %d waiting messages", count)
-        self.audit.record("operator.purge", queues=",".join(self.queues), count=count)
 
     def _drop(self, held: Held) -> None:
         """A message is no longer ours: its task is stopped, and its outcome would change nothing."""

@@ -20,6 +20,7 @@ from cardoon.exceptions import (
     TimeLimitExceeded,
     TimeoutError,  # noqa: A004  # Celery's name
 )
+from cardoon.queues import Broadcast, Queue
 from cardoon.result import allow_join_result
 from cardoon.schedules import crontab, schedule
 from cardoon.testing import Simulation, SimulationError, capture
@@ -139,6 +140,23 @@ def test_what_falls_due_runs_at_its_time_and_in_order(simulation, add):
     assert minutes(simulation) == [0, 1, 2, 3]
     assert simulation.next_due() is None
     assert simulation.advance(3600) == 0
+
+
+def test_a_broadcast_reaches_the_worker_whatever_time_has_passed(app, add):
+    app.conf.task_queues = [Queue("celery"), Broadcast("news")]
+    with Simulation(app) as everything:
+        everything.advance(timedelta(days=3))
+        result = add.apply_async((1, 2), queue="news", countdown=60)
+        assert everything.advance(60) == 1
+        assert result.get() == 3
+    with Simulation(app, queues=["celery"]) as some:
+        add.apply_async((1, 2), queue="news")
+        add.delay(3)
+        assert some.run_due() == 1
+    with Simulation(app, queues=["news"]) as others:
+        add.apply_async((1, 2), queue="news")
+        add.delay(3)
+        assert others.run_due() == 1
 
 
 def test_urgent_tasks_run_first(simulation, app):

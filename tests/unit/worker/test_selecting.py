@@ -8,8 +8,8 @@ import pytest
 
 from cardoon.config import Conf
 from cardoon.exceptions import ImproperlyConfigured, QueueNotFound
-from cardoon.queues import Exchange, Queue
-from cardoon.worker.selecting import select_queues
+from cardoon.queues import Broadcast, Exchange, Queue
+from cardoon.worker.selecting import select_queues, split_queues
 
 
 def select(*wanted, excluded=(), **settings):
@@ -67,10 +67,23 @@ def test_what_looks_like_a_mistake_is_told(caplog):
     assert second.startswith("task_queues does not have 'celery', the task_default_queue")
 
 
+def test_broadcast_queues_are_told_apart_by_the_settings():
+    conf = Conf({})
+    conf.update(task_queues=["celery", Broadcast("news", alias="all"), Broadcast("weather")])
+    settings = conf.settings()
+    names = select_queues(settings, wanted=("all", "other"), excluded=(), hostname="w1@host")
+
+    assert names == ("news", "other")
+    assert split_queues(settings, names, hostname="w1@host") == (
+        ("other",),
+        {"news>w1@host": "news"},
+    )
+
+
 def test_the_worker_is_told_of_queues_in_json_and_of_no_code():
     told = Conf({})
     told.update(
-        task_queues=[Queue("a", Exchange("x", "topic"), "a.#")],
+        task_queues=[Queue("a", Exchange("x", "topic"), "a.#"), Broadcast("news")],
         task_routes=[lambda *args, **kw: None],
         task_annotations=[{"*": {"on_failure": print}}],
         worker_direct=True,
