@@ -16,6 +16,7 @@ def measure(
     declared: set[str],
     limits: Limits,
     shown: Shown,
+    paused: set[str],
     *,
     now: float,
 ) -> list[QueueDepth]:
@@ -45,7 +46,8 @@ def measure(
             leased=leased[queue],
             oldest=max(ready.get(queue, []), default=None),
             limited=limited[queue],
+            paused=queue in paused,
             subscribers=subscribed[queue],
         )
-        for queue in sorted(declared.union(subscribed, (name(m) for m in messages)))
+        for queue in sorted(declared.union(paused, subscribed, (name(m) for m in messages)))
     ]

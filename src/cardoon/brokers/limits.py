@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from cardoon.broker import RATE_SLACK_SECONDS, Limit, LimitUse
 from cardoon.brokers.stored import Message
@@ -37,6 +37,12 @@ class Limits:
         if 0 < limit.most <= running:
             return math.inf
         return self._next.get(key, 0.0) if limit.gap else 0.0
+
+    def due(self, message: Message, running: Mapping[str, int]) -> float:
+        """When a message may be leased, by its own time and by its key's."""
+        if message.limit is None:
+            return message.due
+        return max(message.due, self.opens_at(message.limit, running[message.limit]))
 
     def enter(self, key: str, now: float) -> None:
         """One more is leased."""

@@ -35,7 +35,7 @@ from cardoon.brokers.depths import measure
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.limits import Limits, count_running, describe
 from cardoon.brokers.marks import Marks
-from cardoon.brokers.stored import Dormancy, Message, Put
+from cardoon.brokers.stored import Dormancy, Message, Put, take_back
 from cardoon.brokers.subscribers import Subscribers
 from cardoon.brokers.unique import Holders
 from cardoon.brokers.whereabouts import find_places
@@ -43,10 +43,6 @@ from cardoon.clock import Clock, SystemClock
 from cardoon.lookup import Place
 from cardoon.memory import MemoryResults
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
-
-FIRST_PAUSE_SECONDS = 1.0
-LATER_PAUSE_SECONDS = 10.0
-"""How long a message rests after the first crash of its process, and after later ones."""
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Scheduled messages fall due without anyone's doing."""
@@ -69,6 +65,7 @@ class MemoryBroker:
         self._marks = Marks(self._is_on_loan)
         self._inputs = Inputs()
         self._subscribers = Subscribers()
+        self._paused: set[str] = set()
         self._dropped: list[Message] = []
         self._kept: dict[int, Put] = {}
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
@@ -99,11 +96,11 @@ class MemoryBroker:
         """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
         deadline = _REAL_TIME.monotonic() + timeout
         with self._changed:
-            while not (deliveries := self._claim(queues, limit, lease)):
+            while not (deliveries := self._claim(awake := self._awake(queues), limit, lease)):
                 remaining = deadline - _REAL_TIME.monotonic()
                 if remaining <= 0:
                     break
-                self._changed.wait(min(remaining, self._until_next(queues)))
+                self._changed.wait(min(remaining, self._until_next(awake)))
             return deliveries
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
@@ -168,14 +165,7 @@ class MemoryBroker:
         """Take back what silent workers held, wake strays, and delete what has expired."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._changed:
-            taken_back = 0
-            for message in self._messages.values():
-                if message.lease_until is not None and message.lease_until <= monotonic:
-                    pause = LATER_PAUSE_SECONDS if message.crashes else FIRST_PAUSE_SECONDS
-                    message.lease_until = None
-                    message.crashes += 1
-                    message.due = now + pause
-                    taken_back += 1
+            taken_back = take_back(self._messages.values(), now=now, monotonic=monotonic)
             self._wake_strays()
             self._results.purge()
             self._marks.purge(now)
@@ -211,6 +201,17 @@ class MemoryBroker:
                 if number > after and expires_at > now
             ]
 
+    def pause(self, queues: Sequence[str]) -> None:
+        """Let queues rest."""
+        with self._changed:
+            self._paused.update(queues)
+
+    def resume(self, queues: Sequence[str]) -> None:
+        """Let queues go on."""
+        with self._changed:
+            self._paused.difference_update(queues)
+            self._changed.notify_all()
+
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
         with self._changed:
@@ -221,7 +222,9 @@ class MemoryBroker:
         now = self._clock.now()
         with self._changed:
             shown = self._subscribers.shown(self._clock.monotonic())
-            return measure(self._messages.values(), self._queues, self._limits, shown, now=now)
+            return measure(
+                self._messages.values(), self._queues, self._limits, shown, self._paused, now=now
+            )
 
     def limits(self, *, limit: int) -> Sequence[LimitUse]:
         """The keys that hold messages back, those with the most waiting first."""
@@ -370,6 +373,10 @@ class MemoryBroker:
             if not dormant.missing <= there:
                 self._wake(message, due=now)
 
+    def _awake(self, queues: Sequence[str]) -> list[str]:
+        names = self._subscribers.shown(self._clock.monotonic()).names if self._paused else {}
+        return [one for one in queues if self._paused.isdisjoint((one, names.get(one, one)))]
+
     def _claim(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
         now = self._clock.now()
         self._turn += 1
@@ -390,21 +397,14 @@ class MemoryBroker:
                         continue
                     self._limits.enter(message.limit, now)
                     running[message.limit] += 1
-                message.attempt += 1
-                message.lease_until = self._clock.monotonic() + lease
-                deliveries.append(message.delivered(self._inputs.of(message.number)))
+                until = self._clock.monotonic() + lease
+                deliveries.append(message.lend(self._inputs.of(message.number), until=until))
         return deliveries
 
     def _until_next(self, queues: Sequence[str]) -> float:
         running = count_running(self._messages.values())
-        due = (
-            m.due
-            if m.limit is None
-            else max(m.due, self._limits.opens_at(m.limit, running[m.limit]))
-            for m in self._waiting()
-            if m.queue in queues
-        )
-        first = min(due, default=math.inf)
+        waiting = (message for message in self._waiting() if message.queue in queues)
+        first = min((self._limits.due(one, running) for one in waiting), default=math.inf)
         return min(_LOOK_AGAIN_SECONDS, max(0.0, first - self._clock.now()))
 
     def _settle(self, message: Message, settlement: Settlement, nonce: Nonce | None) -> None:

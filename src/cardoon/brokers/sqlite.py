@@ -191,6 +191,17 @@ class SqliteBroker:
         now = self._database.clock.now()
         return self._database.rows("broadcasts.after", number=after, now=now)
 
+    def pause(self, queues: Sequence[str]) -> None:
+        """Let queues rest."""
+        with self._database.write(durable=True) as transaction:
+            transaction.run("pausing.pause", queues=document(list(queues)))
+
+    def resume(self, queues: Sequence[str]) -> None:
+        """Let queues go on."""
+        with self._database.write(durable=True) as transaction:
+            transaction.run("pausing.resume", queues=document(list(queues)))
+            transaction.bells.add(Bell.MESSAGES)
+
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
         return lookup.find(self._database, ids, now=self._database.clock.now())

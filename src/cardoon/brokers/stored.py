@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Trigger
 from cardoon.security.replay import Nonce
+
+FIRST_PAUSE_SECONDS = 1.0
+LATER_PAUSE_SECONDS = 10.0
+"""How long a message rests after the first crash of its process, and after later ones."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -29,8 +34,10 @@ class Message:
     limit: str | None = None
     """Keys."""
 
-    def delivered(self, inputs: tuple[Input, ...]) -> Delivery:
-        """It as it is lent."""
+    def lend(self, inputs: tuple[Input, ...], *, until: float) -> Delivery:
+        """Lease it once more, until a time of the monotonic clock."""
+        self.attempt += 1
+        self.lease_until = until
         return Delivery(
             self.queue,
             self.id,
@@ -83,3 +90,16 @@ class Put:
     unique: str | None
     limit: Limit | None
     """What counted for its key at that time."""
+
+
+def take_back(messages: Iterable[Message], *, now: float, monotonic: float) -> int:
+    """Give up the leases that are over, each with one crash; return how many."""
+    taken_back = 0
+    for message in messages:
+        if message.lease_until is not None and message.lease_until <= monotonic:
+            pause = LATER_PAUSE_SECONDS if message.crashes else FIRST_PAUSE_SECONDS
+            message.lease_until = None
+            message.crashes += 1
+            message.due = now + pause
+            taken_back += 1
+    return taken_back

@@ -1,13 +1,17 @@
-"""`cardoon queues` and `cardoon purge`."""
+"""`cardoon queues`, `cardoon purge`, `cardoon pause` and `cardoon resume`."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
+from cardoon.broker import Pausable
 from cardoon.cli.access import json_option, open_broker, print_json, print_table
 from cardoon.cli.main import Invocation
+from cardoon.exceptions import ImproperlyConfigured
 
 
 @click.command()
@@ -24,7 +28,7 @@ def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
         ("queue", "ready", "limited", "scheduled", "dormant", "running", "oldest", "subscribers"),
         [
             (
-                depth.queue,
+                f"{depth.queue} (paused)" if depth.paused else depth.queue,
                 depth.ready,
                 depth.limited,
                 depth.scheduled,
@@ -52,3 +56,31 @@ def purge(invocation: Invocation, force: bool, names: str | None) -> None:  # no
             )
         count = sum(broker.purge(name) for name in wanted)
     click.echo(f"deleted {count} messages")
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.pass_obj
+def pause(invocation: Invocation, queues: Sequence[str]) -> None:
+    """Let QUEUES rest: workers take nothing more from them until `resume`; what runs goes on."""
+    with _pausable(invocation) as broker:
+        broker.pause(queues)
+    click.echo(f"paused {', '.join(queues)}; `cardoon resume` lets workers go on")
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.pass_obj
+def resume(invocation: Invocation, queues: Sequence[str]) -> None:
+    """Let workers go on with QUEUES."""
+    with _pausable(invocation) as broker:
+        broker.resume(queues)
+    click.echo(f"resumed {', '.join(queues)}")
+
+
+@contextmanager
+def _pausable(invocation: Invocation) -> Iterator[Pausable]:
+    with open_broker(invocation) as broker:
+        if not isinstance(broker, Pausable):
+            raise ImproperlyConfigured("the queues of this broker cannot be paused")
+        yield broker

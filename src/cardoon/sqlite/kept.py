@@ -36,6 +36,7 @@ def measure(database: Database, *, now: float, monotonic: float) -> list[QueueDe
     dormant = Counter(dict(database.rows("kept.dormant")))
     limited = limits.measure(database, ready, due, now=now)
     declared = {name for (name,) in database.rows("kept.queues")}
+    paused = {name for (name,) in database.rows("pausing.all")}
     return [
         QueueDepth(
             queue=queue,
@@ -45,9 +46,12 @@ def measure(database: Database, *, now: float, monotonic: float) -> list[QueueDe
             leased=leased[queue],
             oldest=max(0.0, now - due[queue]) if ready[queue] else None,
             limited=limited[queue],
+            paused=queue in paused,
             subscribers=subscribed.get(queue, 0),
         )
-        for queue in sorted(declared.union(ready, scheduled, dormant, leased, limited, subscribed))
+        for queue in sorted(
+            declared.union(paused, ready, scheduled, dormant, leased, limited, subscribed)
+        )
     ]
 
 

@@ -28,6 +28,7 @@ from cardoon.testing.clock import FakeClock
 from cardoon.testing.finding import ErrbackSuite, FindableSuite
 from cardoon.testing.inspecting import InspectableSuite
 from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
+from cardoon.testing.pausing import PausingSuite
 from cardoon.testing.powers import (
     BroadcasterSuite,
     MaintainedSuite,
@@ -48,6 +49,7 @@ class BrokerSuite(
     TransactionalSuite,
     ReplaySuite,
     BroadcasterSuite,
+    PausingSuite,
     InspectableSuite,
     WorkflowSuite,
     KeptWorkflowSuite,

@@ -1,4 +1,4 @@
-"""`cardoon queues` and `cardoon purge`."""
+"""`cardoon queues`, `cardoon purge`, `cardoon pause` and `cardoon resume`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def test_queues_are_shown_for_programs(full):
         "dormant": 0,
         "leased": 1,
         "oldest": 0,
+        "paused": False,
         "subscribers": 0,
     }
     assert (mail["queue"], mail["ready"]) == ("mail", 1)
@@ -89,3 +90,23 @@ def test_only_the_queues_that_are_named_are_purged(full):
 def test_an_unknown_queue_holds_nothing_to_delete(full):
     assert full.answer("purge", "-f", "-Q", "mial") == "deleted 0 messages\n"
     assert [one["ready"] for one in full.json("queues", "--json")] == [2, 1]
+
+
+def test_a_queue_that_rests_lends_nothing_until_it_is_resumed(full):
+    told = full.answer("pause", "celery", "later")
+
+    assert told == "paused celery, later; `cardoon resume` lets workers go on\n"
+    assert full.hands.take() == []
+    assert full.answer("queues").splitlines()[1].startswith("celery (paused)")
+    assert [one["queue"] for one in full.json("queues", "--json") if one["paused"]] == [
+        "celery",
+        "later",
+    ]
+
+    assert full.answer("resume", "celery", "later") == "resumed celery, later\n"
+    assert len(full.hands.take()) == 1
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_a_queue_must_be_named(project, command):
+    assert project.run(command).exit_code == 2

@@ -34,18 +34,24 @@ FROM json_each(:rows)
 WHERE EXISTS (SELECT 1 FROM message WHERE number = :first + key);
 
 -- name: outlook
--- Whether anything is ready in these queues, when the next scheduled message is due, and when a
--- limit lets the next one go, in whatever queue.
+-- Whether anything is ready in those of these queues that do not rest, when the next scheduled message
+-- is due there, and when a limit lets the next one go, in whatever queue.
+WITH awake (queue) AS MATERIALIZED (
+    SELECT value FROM json_each(:queues) WHERE NOT EXISTS (
+        SELECT 1 FROM paused
+        WHERE queue = value OR queue = (SELECT broadcast FROM subscription WHERE queue = value)
+    )
+)
 SELECT
     EXISTS (
-        SELECT 1 FROM json_each(:queues) AS asked
-        CROSS JOIN message ON message.queue = asked.value AND message.state = 1
+        SELECT 1 FROM awake
+        CROSS JOIN message ON message.queue = awake.queue AND message.state = 1
     ),
     (
         SELECT min((
-            SELECT min(due) FROM message WHERE state = 0 AND queue = asked.value
+            SELECT min(due) FROM message WHERE state = 0 AND queue = awake.queue
         ))
-        FROM json_each(:queues) AS asked
+        FROM awake
     ),
     (SELECT min(opens_at) FROM bound WHERE opens_at IS NOT NULL);
 
@@ -53,6 +59,11 @@ SELECT
 UPDATE message SET state = 1
 WHERE number IN (
     SELECT number FROM message WHERE state = 0 AND queue = :queue AND due <= :now
+        AND NOT EXISTS (
+            SELECT 1 FROM paused
+            WHERE queue = :queue
+                OR queue = (SELECT broadcast FROM subscription WHERE queue = :queue)
+        )
     ORDER BY due LIMIT :limit
 );
 
@@ -67,6 +78,11 @@ FROM (
         WHERE input.message = message.number
     ) END AS total
     FROM message WHERE state = 1 AND queue = :queue
+        AND NOT EXISTS (
+            SELECT 1 FROM paused
+            WHERE queue = :queue
+                OR queue = (SELECT broadcast FROM subscription WHERE queue = :queue)
+        )
     ORDER BY priority DESC, number LIMIT :limit
 );
 
