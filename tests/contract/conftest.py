@@ -5,8 +5,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import pytest
+
+from tests.servers.ground import Authority, running
+from tests.servers.redis import RedisServer
+
 _DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns)::")
 _OUTCOMES = ("passed", "failed", "error", "skipped")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A Redis server without TLS."""
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_tls_server(tmp_path_factory):
+    """A Redis server that asks clients for a certificate."""
+    folder = tmp_path_factory.mktemp("redis-tls")
+    with running(RedisServer(folder, tls=Authority(folder / "authority"))) as server:
+        yield server
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -20,3 +20,20 @@ class TestSqliteBackend(BackendSuite):
 
     def make(self, clock):
         return backends.connect(self.url, clock=clock)
+
+
+class TestRedisBackend(BackendSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, redis_server):
+        redis_server.ask("FLUSHALL")
+        self.url = redis_server.url
+
+    def make(self, clock):
+        return backends.connect(self.url, clock=clock)
+
+
+class TestRedisTlsBackend(TestRedisBackend):
+    @pytest.fixture(autouse=True)
+    def place(self, redis_tls_server):
+        redis_tls_server.ask("FLUSHALL")
+        self.url = redis_tls_server.url

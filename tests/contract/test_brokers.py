@@ -26,3 +26,23 @@ class TestSqliteBroker(BrokerSuite):
 
     def make_backend(self, broker, clock):
         return backends.connect(self.url, clock=clock, beside=broker)
+
+
+class TestRedisBroker(BrokerSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, redis_server):
+        redis_server.ask("FLUSHALL")
+        self.url = redis_server.url
+
+    def make(self, clock):
+        return brokers.connect(self.url, clock=clock)
+
+    def make_backend(self, broker, clock):
+        return backends.connect(self.url, clock=clock, beside=broker)
+
+
+class TestRedisTlsBroker(TestRedisBroker):
+    @pytest.fixture(autouse=True)
+    def place(self, redis_tls_server):
+        redis_tls_server.ask("FLUSHALL")
+        self.url = redis_tls_server.url

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
 from hypothesis import settings
 
 from cardoon import backends, brokers
@@ -15,6 +17,7 @@ from cardoon.sqlite.database import Database
 from cardoon.testing.copying import CopyingMachine
 from cardoon.testing.model import BrokerMachine
 from cardoon.testing.turns import TurnsMachine
+from tests.servers.redis import RedisServer
 
 SETTINGS = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
 
@@ -63,6 +66,29 @@ class SqliteCopying(InAFile, CopyingMachine):
         return SqliteBroker(self.database(clock))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def place(redis_server):
+    """Machines are made by Hypothesis, which knows no fixtures."""
+    RedisMachine.server = RedisTurns.server = redis_server
+
+
+class RedisMachine(BrokerMachine):
+    server: ClassVar[RedisServer]
+
+    def make(self, clock):
+        self.server.ask("FLUSHALL")
+        broker = brokers.connect(self.server.url, clock=clock)
+        return broker, backends.connect(self.server.url, clock=clock, beside=broker)
+
+
+class RedisTurns(TurnsMachine):
+    server: ClassVar[RedisServer]
+
+    def make(self, clock):
+        self.server.ask("FLUSHALL")
+        return brokers.connect(self.server.url, clock=clock)
+
+
 TestMemoryMachine = MemoryMachine.TestCase
 TestMemoryMachine.settings = SETTINGS
 TestSqliteMachine = SqliteMachine.TestCase
@@ -75,3 +101,7 @@ TestMemoryCopying = MemoryCopying.TestCase
 TestMemoryCopying.settings = SETTINGS
 TestSqliteCopying = SqliteCopying.TestCase
 TestSqliteCopying.settings = SETTINGS
+TestRedisMachine = RedisMachine.TestCase
+TestRedisMachine.settings = SETTINGS
+TestRedisTurns = RedisTurns.TestCase
+TestRedisTurns.settings = SETTINGS

@@ -21,8 +21,8 @@ def connect(
     clock: Clock,
     beside: Broker | None = None,
     timeout: float = 10.0,
-    access: Access = PLAIN_ACCESS,  # noqa: ARG001  # for drivers of servers
-    transport: Mapping[str, Any] = _NO_OPTIONS,  # noqa: ARG001
+    access: Access = PLAIN_ACCESS,
+    transport: Mapping[str, Any] = _NO_OPTIONS,
 ) -> ResultBackend:
     """The result backend that a URL names; nothing is opened before it is needed.
 
@@ -40,9 +40,21 @@ def connect(
             from cardoon.backends import sqlite  # noqa: PLC0415 - load what is chosen
 
             return sqlite.connect(url, clock=clock, beside=beside, timeout=timeout)
-        case "redis" | "rediss" | "postgresql" | "db+postgresql" | "rpc" as known:
+        case "redis" | "rediss" | "redis+socket" | "sentinel" | "sentinels" | "valkey" | "valkeys":
+            from cardoon.backends import redis  # noqa: PLC0415 - load what is chosen
+
+            return redis.connect(
+                url,
+                clock=clock,
+                beside=beside,
+                timeout=timeout,
+                access=access,
+                transport=transport,
+            )
+        case "postgresql" | "db+postgresql" | "rpc" as known:
             raise ImproperlyConfigured(
-                f"result_backend: this version has drivers for sqlite and memory only, not {known};"
+                "result_backend: this version has drivers for sqlite, redis and memory only, not"
+                f" {known};"
                 " use sqlite:///results.db"
             )
         case "":

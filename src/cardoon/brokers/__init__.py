@@ -19,8 +19,8 @@ def connect(
     *,
     clock: Clock,
     timeout: float = 10.0,
-    access: Access = PLAIN_ACCESS,  # noqa: ARG001  # for drivers of servers
-    transport: Mapping[str, Any] = _NO_OPTIONS,  # noqa: ARG001
+    access: Access = PLAIN_ACCESS,
+    transport: Mapping[str, Any] = _NO_OPTIONS,
 ) -> Broker:
     """The broker that a URL names; nothing is opened before it is needed.
 
@@ -39,9 +39,15 @@ def connect(
             from cardoon.brokers import sqlite  # noqa: PLC0415 - load what is chosen
 
             return sqlite.connect(url, clock=clock, timeout=timeout)
-        case "redis" | "rediss" | "amqp" | "amqps" | "pyamqp" | "postgresql" as known:
+        case "redis" | "rediss" | "redis+socket" | "sentinel" | "sentinels" | "valkey" | "valkeys":
+            from cardoon.brokers import redis  # noqa: PLC0415 - load what is chosen
+
+            return redis.connect(
+                url, clock=clock, timeout=timeout, access=access, transport=transport
+            )
+        case "amqp" | "amqps" | "pyamqp" | "postgresql" as known:
             raise ImproperlyConfigured(
-                f"broker_url: this version has drivers for sqlite and memory only, not {known};"
+                f"broker_url: this version has drivers for sqlite, redis and memory only, not {known};"
                 " use sqlite:///cardoon.db"
             )
         case "":

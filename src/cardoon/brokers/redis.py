@@ -1,0 +1,235 @@
+"""The Redis driver of the Broker contract, with all optional powers; Valkey is one to it.
+
+Messages, results, replay marks and what is kept lie in one database of one server, under one hash tag.
+Time is the server's: leases, schedules and expiry do not depend on any worker's clock. See
+docs/redis.md for what stored means there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cardoon.broker import (
+    Completion,
+    Delivery,
+    Kept,
+    KeptMessage,
+    LimitUse,
+    Outgoing,
+    QueueDepth,
+    Settlement,
+)
+from cardoon.clock import Clock, SystemClock
+from cardoon.endpoints import PLAIN_ACCESS, Access
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.lookup import Place
+from cardoon.security.replay import Nonce, NonceClaim, NonceState
+
+try:
+    from cardoon.redis import inspecting, messages, packing
+    from cardoon.redis.store import Store, open_store
+except ModuleNotFoundError as error:
+    if error.name != "hiredis":
+        raise
+    raise ImproperlyConfigured(
+        "broker_url: redis needs the redis library; pip install 'cardoon[redis]'"
+    ) from error
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""Hints may be lost, so whoever waits looks at the store this often."""
+
+_SHORTEST_WAIT_SECONDS = 0.001
+
+_MOST_AT_ONCE = 1000
+"""Ids that one script looks for."""
+
+_STATES = {b"C": NonceState.CLAIMED, b"H": NonceState.HELD, b"D": NonceState.DONE}
+_PLACES = {
+    b"R": Place.READY,
+    b"S": Place.SCHEDULED,
+    b"d": Place.DORMANT,
+    b"l": Place.LEASED,
+    b"D": Place.DEAD_LETTER,
+    b"Q": Place.QUARANTINE,
+}
+_REAL_TIME = SystemClock()
+
+
+def connect(
+    url: str,
+    *,
+    clock: Clock,
+    timeout: float,
+    access: Access = PLAIN_ACCESS,
+    transport: Mapping[str, Any] | None = None,
+) -> RedisBroker:
+    """The broker on the servers that a URL means; nothing is opened before it is needed.
+
+    `transport` is `broker_transport_options`: `global_keyprefix`, `master_name`, `sentinel_kwargs`
+    and `durability` count here. Raises `ImproperlyConfigured`.
+    """
+    store = open_store(
+        url,
+        setting="broker_url",
+        clock=clock,
+        timeout=timeout,
+        access=access,
+        transport=transport or {},
+    )
+    return RedisBroker(store)
+
+
+class RedisBroker:
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = 0
+
+    @property
+    def store(self) -> Store:
+        """The store, for a result backend that shares it."""
+        return self._store
+
+    def declare(self, queues: Sequence[str]) -> None:
+        """Make the queues; doing it again changes nothing."""
+        if queues:
+            self._store.ask_many([("SADD", self._store.key("queues"), *queues)])
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:
+        """Store all or none before returning; say who stands in for whom."""
+        if not outgoing:
+            return {}
+        arguments = (len(outgoing), *packing.pack_messages(outgoing))
+        told = self._store.run("publish", arguments, timeout=timeout, durably=True)
+        names = [name.decode() for name in told]
+        return dict(zip(names[::2], names[1::2], strict=True))
+
+    def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
+    ) -> Sequence[Delivery]:
+        """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
+        if not queues or limit < 1:
+            return []
+        deadline = _REAL_TIME.monotonic() + timeout
+        bells = [self._store.key("bell", queue) for queue in queues]
+        while True:
+            self._turn += 1
+            start = self._turn % len(queues)
+            ordered = [*queues[start:], *queues[:start]]
+            claimed = messages.claim(self._store, ordered, limit=limit, lease=lease)
+            if claimed.deliveries:
+                return claimed.deliveries
+            remaining = deadline - _REAL_TIME.monotonic()
+            if claimed.has_more and remaining > 0:
+                continue
+            pause = min(claimed.pause, _LOOK_AGAIN_SECONDS, remaining)
+            if pause <= 0:
+                return []
+            self._store.wait_for(bells, max(pause, _SHORTEST_WAIT_SECONDS))
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew the leases, and return those that are still held."""
+        if not deliveries:
+            return []
+        arguments = (repr(float(lease)), *packing.pack_deliveries(deliveries))
+        held = self._store.run("extend", arguments)
+        return [each for each, is_held in zip(deliveries, held, strict=True) if is_held]
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """End each loan; False where the lease was lost before."""
+        return self.complete([Completion(settlement) for settlement in settlements])
+
+    def close(self) -> None:
+        """Let go of every connection; safe twice."""
+        self._store.close()
+
+    def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """Settle, store results, mark nonces, publish and wake successors, in one script."""
+        if not completions:
+            return []
+        packed = packing.pack_completions(completions)
+        with self._store.slot() as (name, serial):
+            arguments = (name, str(serial), "0", *packed)
+            taken = self._store.run("complete", arguments, again=2, durably=True)
+        return [letter == ord("1") for letter in taken]
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        if not claims:
+            return []
+        return [_STATES[state] for state in self._store.run("nonces", packing.pack_claims(claims))]
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done."""
+        if nonces:
+            self._store.run("finish", packing.pack_nonces(nonces))
+
+    def maintain(self) -> int:
+        """Take back what silent workers held, wake strays, and forget what is over; in small steps."""
+        taken_back = 0
+        while True:
+            count, has_more = self._store.run("maintain", ())
+            taken_back += count
+            if not has_more:
+                return taken_back
+
+    def broadcast(self, frame: bytes, *, expires_at: float) -> None:
+        """Keep a frame for every worker until it expires."""
+        self._store.run("broadcast", (frame, repr(float(expires_at))))
+
+    def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
+        """Frames numbered higher than `after`, in order, each with its number."""
+        return [(int(number), frame) for number, frame in self._store.run("heard", (after,))]
+
+    def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
+        """Where each of these messages lies."""
+        found: dict[str, Place] = {}
+        for start in range(0, len(ids), _MOST_AT_ONCE):
+            some = ids[start : start + _MOST_AT_ONCE]
+            letters = self._store.run("find", some)
+            found.update(
+                (name, _PLACES[letter])
+                for name, letter in zip(some, letters, strict=True)
+                if letter
+            )
+        return found
+
+    def depths(self) -> Sequence[QueueDepth]:
+        """What lies in each queue, by name."""
+        return inspecting.measure(self._store)
+
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
+        return inspecting.show_limits(self._store, limit=limit)
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
+        return inspecting.in_steps(self._store, "purge", (queue,))
+
+    def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
+        """Kept messages by number, from the one behind `after`."""
+        return inspecting.show(self._store, where, limit=limit, after=after)
+
+    def restore(self, where: Kept, numbers: Sequence[int]) -> int:
+        """Put kept messages back in their queues; return how many."""
+        if not numbers:
+            return 0
+        restored: int = self._store.run("restore", (inspecting.PLACES[where], *numbers))
+        return restored
+
+    def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
+        """Delete kept messages, all of them for None; return how many."""
+        place = inspecting.PLACES[where]
+        if numbers is None:
+            return inspecting.in_steps(self._store, "discard", (place,))
+        discarded: int = self._store.run("discard", (place, 0, *numbers))
+        return discarded
+
+    def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
+        """Keep a frame that came by another way than a queue."""
+        texts = (packing.printable(text) for text in (reason, detail))
+        self._store.run(
+            "quarantine", (packing.printable(queue), packing.printable(id), frame, *texts)
+        )

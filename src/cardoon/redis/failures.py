@@ -1,0 +1,55 @@
+"""What can go wrong on the way to a server, and what its refusals mean."""
+
+from __future__ import annotations
+
+import hiredis
+
+from cardoon.exceptions import OperationalError
+
+_PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+"""Refusals that end by themselves, or on another server: asked again until the deadline."""
+
+_REMEDIES = {
+    "LOADING": "it reads its data set from disk; wait until it has",
+    "READONLY": "it is a replica; name the master, or the sentinels that know it",
+    "MASTERDOWN": "it is a replica that has lost its master; see to the master",
+    "BUSY": "it runs a script for too long; see who runs scripts that are not Cardoon's",
+    "OOM": "it has reached maxmemory; let workers catch up, or give it more",
+    "MISCONF": "it cannot write to its disk; see its log and make room",
+    "NOPERM": "its user may not do that; see `cardoon.redis.access` for what each role needs",
+    "NOAUTH": "it asks for a password; put it in the URL",
+    "WRONGPASS": "user name or password are wrong",
+    "NOREPLICAS": "it has too few replicas to write; see min-replicas-to-write",
+}
+
+
+class Fault(Exception):
+    """The connection is of no use any more; whoever had it throws it away."""
+
+
+class Refused(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, answer: hiredis.ReplyError) -> None:
+        self.text = str(answer)
+        self.code = self.text.partition(" ")[0]
+        if self.code == "ERR" and "NOPERM" in self.text:
+            self.code = "NOPERM"  # as a script repeats it
+        for code in ("OOM", "MISCONF", "READONLY", "NOREPLICAS"):
+            if self.code == "ERR" and f" {code} " in f" {self.text} ":
+                self.code = code
+        super().__init__(self.text)
+
+    @property
+    def passes(self) -> bool:
+        """Whether asking again may help."""
+        return self.code in _PASSING
+
+
+def explain(error: Fault | Refused, place: str, seconds: float) -> OperationalError:
+    """The same failure in our words, with a remedy where there is one."""
+    if isinstance(error, Refused):
+        remedy = _REMEDIES.get(error.code)
+        hint = f"; {remedy}" if remedy else ""
+        return OperationalError(f"redis at {place} refused: {error.text}{hint}")
+    return OperationalError(f"redis at {place}: no answer within {seconds:g} s: {error}")

@@ -1,0 +1,116 @@
+"""Which server is the one to talk to: the first of several that answers, or whom sentinels name."""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cardoon.endpoints import Access, Endpoint
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.redis.connection import Connection, connect
+from cardoon.redis.failures import Fault, Refused
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sentinel:
+    """What only sentinels need to know."""
+
+    master_name: str
+    username: str = ""
+    password: str = dataclasses.field(default="", repr=False)
+
+
+class Finder:
+    """Makes connections. Not to be shared by threads that connect at the same moment."""
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], *, sentinel: Sentinel | None, access: Access
+    ) -> None:
+        self._endpoints = list(endpoints)
+        self._sentinel = sentinel
+        self._access = access
+        self._contexts: dict[Any, ssl.SSLContext | None] = {}
+
+    @property
+    def place(self) -> str:
+        """The servers, for people."""
+        return ", ".join(map(str, self._endpoints))
+
+    def turn(self) -> None:
+        """Begin with the next one: the first is of no use at this moment."""
+        self._endpoints.append(self._endpoints.pop(0))
+
+    def connect(self, deadline: float) -> Connection:
+        """A connection to the first that answers; raises `Fault`, or `Refused` by the last."""
+        faults: list[str] = []
+        for _ in range(len(self._endpoints)):
+            endpoint = self._endpoints[0]
+            try:
+                if self._sentinel is None:
+                    return self._reach(endpoint, deadline)
+                return self._ask_sentinel(endpoint, self._sentinel, deadline)
+            except Refused as refused:
+                if len(self._endpoints) == 1:
+                    raise
+                faults.append(f"{endpoint}: {refused}")
+            except Fault as fault:
+                faults.append(str(fault))
+            self.turn()
+        raise Fault("; ".join(faults))
+
+    def _reach(self, endpoint: Endpoint, deadline: float) -> Connection:
+        if endpoint.tls not in self._contexts:
+            tls = endpoint.tls
+            self._contexts[tls] = None if tls is None else tls.context()
+        return connect(endpoint, self._contexts[endpoint.tls], deadline=deadline)
+
+    def _ask_sentinel(self, endpoint: Endpoint, sentinel: Sentinel, deadline: float) -> Connection:
+        """A connection to the master that a sentinel names, if it takes itself for one."""
+        asked = dataclasses.replace(
+            endpoint, username=sentinel.username, password=sentinel.password, path=""
+        )
+        connection = self._reach(asked, deadline)
+        try:
+            told = connection.ask(
+                "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinel.master_name, deadline=deadline
+            )
+        finally:
+            connection.close()
+        if told is None:
+            raise Fault(f"{endpoint}: the sentinel knows no master {sentinel.master_name!r}")
+        host, port = told
+        master = dataclasses.replace(endpoint, host=host.decode(), port=int(port))
+        if master.tls is None and not master.is_local and not self._access.allow_plaintext:
+            raise ImproperlyConfigured(
+                f"broker_url: the sentinel names {master}, and plain text to it would show passwords"
+                " and tasks to everybody on the way; use sentinels://, or set"
+                " unsafe_allow_plaintext_broker=True where the network itself is encrypted"
+            )
+        connection = self._reach(master, deadline)
+        try:
+            role, *_ = connection.ask("ROLE", deadline=deadline)
+        except BaseException:
+            connection.close()
+            raise
+        if role != b"master":
+            connection.close()
+            raise Fault(f"{master}: the sentinel takes it for the master, and it does not")
+        return connection
+
+
+def parse_sentinel(options: Mapping[str, Any]) -> Sentinel:
+    """What the transport options say of sentinels; raises `ImproperlyConfigured`."""
+    name = options.get("master_name")
+    if not isinstance(name, str) or not name:
+        raise ImproperlyConfigured(
+            "broker_transport_options: sentinel:// needs master_name, the name by which the"
+            " sentinels know the master"
+        )
+    given = options.get("sentinel_kwargs", {})
+    return Sentinel(
+        master_name=name,
+        username=str(given.get("username") or ""),
+        password=str(given.get("password") or ""),
+    )

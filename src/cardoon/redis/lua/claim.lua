@@ -1,0 +1,163 @@
+-- needs: turns
+-- flags: allow-oom
+-- Leases what is due, the most urgent of each queue first. Returns when to look again, whether there may be more
+-- to take although nothing was taken, and what was taken. A claim whose answer was lost says so when it
+-- is made again, and gets what it had taken.
+local slot, serial, is_again = take(), take(), take() == '1'
+local limit = tonumber(take())
+local until_ = exact(monotonic + tonumber(take()))
+local max_bytes = tonumber(take())
+local queues = {}
+for index = taken + 1, #ARGV do queues[#queues + 1] = ARGV[index] end
+
+local MOST_PROMOTED, MOST_PASSED, LOOK_AHEAD = 500, 2000, 100
+
+local deliveries, claimed = {}, {serial}
+local room, is_full, passed, has_more = max_bytes, false, 0, false
+local leased, turns = {}, {}
+
+local function hand_over(number, message, attempt)
+  local frame = call('GET', P .. 'f:' .. number)
+  local size = #frame + tonumber(message[8] or 0)
+  if size > room and #deliveries > 0 then return false end
+  room = room - size
+  local after = false
+  if message[7] then after = cmsgpack.unpack(call('GET', P .. 'after:' .. number)) end
+  deliveries[#deliveries + 1] = {
+    message[1], message[2], number, frame, attempt, message[4] or 0, message[5] or 0, message[3], after,
+  }
+  claimed[#claimed + 1] = number
+  claimed[#claimed + 1] = attempt
+  return true
+end
+
+local FIELDS = {'queue', 'id', 'priority', 'crashes', 'retries', 'limit', 'waits', 'carried', 'attempt', 'state'}
+
+local function lend(number, message)
+  local attempt = tonumber(message[9] or 0) + 1
+  if not hand_over(number, message, attempt) then
+    is_full = true
+    return false
+  end
+  call('HSET', P .. 'm:' .. number, 'attempt', attempt, 'state', 'l')
+  append(leased, message[1], until_, number)
+  return true
+end
+
+local function promote(queue)
+  local sched = P .. 'sched:' .. queue
+  local due = call('ZRANGEBYSCORE', sched, '-inf', exact(now), 'WITHSCORES', 'LIMIT', 0, MOST_PROMOTED)
+  for index = 1, #due, 2 do
+    local number = due[index]
+    local priority = call('HGET', P .. 'm:' .. number, 'priority')
+    call('ZADD', P .. 'ready:' .. queue, place(tonumber(priority), number), number)
+    call('ZADD', P .. 'since:' .. queue, due[index + 1], number)
+    call('ZREM', sched, number)
+  end
+  local later = P .. 'later:' .. queue
+  due = call('ZRANGEBYSCORE', later, '-inf', exact(now), 'LIMIT', 0, MOST_PROMOTED)
+  for _, number in ipairs(due) do
+    local message = call('HMGET', P .. 'm:' .. number, 'priority', 'limit')
+    call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]), number), number)
+    call('ZREM', later, number)
+    touched[message[2]] = true
+  end
+end
+
+-- One of a key: takes it if its key is open. True if the line behind it has another head now.
+local function take_turn(number, queue, message)
+  local key = message[6]
+  local turn = turns[key]
+  if not turn then
+    turn = look_up(key)
+    turns[key] = turn
+  end
+  if opens_at(turn) > now then
+    passed = passed + 1
+    return false
+  end
+  if not lend(number, message) then return false end
+  call('SADD', P .. 'running:' .. key, number)
+  turn.running = turn.running + 1
+  if turn.gap > 0 then
+    turn.next_at = math.max(turn.next_at, now - 0.05) + turn.gap
+    call('HSET', P .. 'limit:' .. key, 'next', exact(turn.next_at))
+    touched[key] = true
+  end
+  step_out(number, queue, key)
+  return opens_at(turn) <= now and show_head(queue, key)
+end
+
+local function take_from(queue)
+  local ready, since = P .. 'ready:' .. queue, P .. 'since:' .. queue
+  local look = limit - #deliveries
+  while #deliveries < limit and not is_full and passed < MOST_PASSED do
+    local found = call('ZRANGE', ready, 0, math.min(look, limit - #deliveries) - 1)
+    if #found == 0 then return end
+    local gone, unkeyed = {}, {}
+    for _, number in ipairs(found) do
+      local message = call('HMGET', P .. 'm:' .. number, unpack(FIELDS))
+      local has_new_head = false
+      if message[6] then
+        has_new_head = take_turn(number, queue, message)
+      elseif lend(number, message) then
+        unkeyed[#unkeyed + 1] = number
+      end
+      if is_full then break end
+      gone[#gone + 1] = number
+      if message[6] then look = LOOK_AHEAD end
+      if has_new_head then break end
+    end
+    run_many('ZREM', ready, gone)
+    run_many('ZREM', since, unkeyed)
+  end
+  if call('ZCARD', ready) > 0 then
+    has_more = true
+    ring(queue)
+  end
+end
+
+local function take_again()
+  local kept = call('GET', P .. 'claimed:' .. slot)
+  local was = kept and cmsgpack.unpack(kept) or {}
+  if was[1] ~= serial then return end
+  room = math.huge
+  for index = 2, #was, 2 do
+    local message = call('HMGET', P .. 'm:' .. was[index], unpack(FIELDS))
+    if message[10] == 'l' and tonumber(message[9]) == was[index + 1] then
+      hand_over(was[index], message, was[index + 1])
+    end
+  end
+end
+
+if is_again then take_again() end
+if #deliveries > 0 then return {'0', 0, deliveries} end
+
+for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'timers', '-inf', exact(now), 'LIMIT', 0, 100)) do
+  call('ZREM', P .. 'timers', key)
+  show_heads_of(key)
+end
+for _, queue in ipairs(queues) do promote(queue) end
+show_heads()
+touched = {}
+for _, queue in ipairs(queues) do
+  if #deliveries >= limit or is_full then break end
+  take_from(queue)
+end
+for queue, pairs_ in pairs(leased) do run_many('ZADD', P .. 'leased:' .. queue, pairs_) end
+show_heads()
+
+if #deliveries > 0 then
+  call('SET', P .. 'claimed:' .. slot, cmsgpack.pack(claimed), 'PX', SLACK_MS)
+  return {'0', 0, deliveries}
+end
+local at = math.huge
+for _, queue in ipairs(queues) do
+  for _, kind in ipairs({'sched:', 'later:'}) do
+    local first = call('ZRANGE', P .. kind .. queue, 0, 0, 'WITHSCORES')
+    if first[2] then at = math.min(at, tonumber(first[2])) end
+  end
+end
+local timer = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+if timer[2] then at = math.min(at, tonumber(timer[2])) end
+return {exact(at - now), has_more and 1 or 0, deliveries}

@@ -1,0 +1,83 @@
+-- needs: turns waits
+-- flags: allow-oom
+-- Takes back what silent workers held, wakes strays, forgets broadcasts and queues that are over: some of
+-- each at a time. Returns how many were taken back, and whether there is more to do.
+local MOST_TAKEN_BACK, MOST_LOOKS = 200, 2000
+local FIRST_PAUSE, LATER_PAUSE, LOOK_AGAIN = 1, 10, 50
+local taken_back, looks = 0, 0
+
+local function take_back(queue)
+  local leased = P .. 'leased:' .. queue
+  local late = call('ZRANGEBYSCORE', leased, '-inf', exact(monotonic), 'LIMIT', 0, MOST_TAKEN_BACK - taken_back)
+  for _, number in ipairs(late) do
+    local m = P .. 'm:' .. number
+    local message = call('HMGET', m, 'crashes', 'priority', 'limit')
+    local due = now + (tonumber(message[1] or 0) > 0 and LATER_PAUSE or FIRST_PAUSE)
+    call('ZREM', leased, number)
+    call('HSET', m, 'state', 'w', 'crashes', tonumber(message[1] or 0) + 1, 'due', exact(due))
+    if message[3] then
+      call('SREM', P .. 'running:' .. message[3], number)
+      touched[message[3]] = true
+    end
+    line_up(number, queue, tonumber(message[2]), due, message[3])
+  end
+  taken_back = taken_back + #late
+end
+
+local function is_nowhere(id)
+  return call('EXISTS', P .. 'outcome:' .. id) == 0
+    and call('HEXISTS', P .. 'ids', id) == 0
+    and call('EXISTS', P .. 'kept_of:' .. id) == 0
+end
+
+-- Whether the look at a message came to its end; else it goes on there the next time.
+local function look_at(number, queue)
+  local m = P .. 'm:' .. number
+  local ids = predecessors_of(number)
+  local first = tonumber(call('HGET', m, 'looked') or 0) + 1
+  for index = first, #ids do
+    looks = looks + 1
+    if is_nowhere(ids[index]) then
+      local message = call('HMGET', m, 'queue', 'priority', 'limit')
+      call('HDEL', m, 'looked')
+      wake(number, message, now)
+      return true
+    end
+    if looks >= MOST_LOOKS then
+      call('HSET', m, 'looked', index)
+      return false
+    end
+  end
+  call('HDEL', m, 'looked')
+  call('ZADD', P .. 'dormant:' .. queue, exact(now + LOOK_AGAIN), number)
+  return true
+end
+
+local function wake_strays(queue)
+  local dormant = P .. 'dormant:' .. queue
+  while looks < MOST_LOOKS do
+    local number = call('ZRANGEBYSCORE', dormant, '-inf', exact(now), 'LIMIT', 0, 1)[1]
+    if not number then return end
+    looks = looks + 1
+    if not look_at(number, queue) then return end
+  end
+end
+
+local function is_unused(queue)
+  for _, kind in ipairs({'since:', 'sched:', 'keys_in:', 'leased:', 'dormant:'}) do
+    if call('EXISTS', P .. kind .. queue) == 1 then return false end
+  end
+  return true
+end
+
+for _, queue in ipairs(call('SMEMBERS', P .. 'used')) do
+  if taken_back < MOST_TAKEN_BACK then take_back(queue) end
+  if looks < MOST_LOOKS then wake_strays(queue) end
+  if is_unused(queue) then call('SREM', P .. 'used', queue) end
+end
+for _, number in ipairs(call('ZRANGE', P .. 'broadcasts', 0, 99)) do
+  if call('EXISTS', P .. 'broadcast:' .. number) == 1 then break end
+  call('ZREM', P .. 'broadcasts', number)
+end
+show_heads()
+return {taken_back, (taken_back >= MOST_TAKEN_BACK or looks >= MOST_LOOKS) and 1 or 0}

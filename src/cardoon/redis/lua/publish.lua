@@ -1,0 +1,22 @@
+-- needs: turns waits storing
+-- flags:
+-- Stores messages, but not those whose id is stored, nor those whose unique key is taken; returns who stands in
+-- for whom.
+local count = tonumber(take())
+local number = call('INCRBY', KEYS[1], count) - count
+local stand_ins, waiting = {}, {}
+for _ = 1, count do
+  number = number + 1
+  local message = take_message()
+  local holder = message.unique and holder_of(message)
+  if holder then
+    stand_ins[#stand_ins + 1] = message.id
+    stand_ins[#stand_ins + 1] = holder
+  elseif message.unique or call('HEXISTS', P .. 'ids', message.id) == 0 then
+    store(message, number, message.period)
+    if message.after then waiting[#waiting + 1] = number end
+  end
+end
+tell_known(waiting)
+show_heads()
+return stand_ins

@@ -1,0 +1,283 @@
+"""The store of one deployment on a server: runs scripts by a deadline, and heals.
+
+Every call may be made again: what it names is idempotent by its ids, or it says that it comes again. So
+an answer that was lost on the way is asked for until the deadline, on another connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import hiredis
+
+from cardoon.clock import Clock, SystemClock
+from cardoon.endpoints import Access, Endpoint, parse_endpoints
+from cardoon.exceptions import ImproperlyConfigured, OperationalError
+from cardoon.redis.connection import ANSWER_SECONDS, Connection
+from cardoon.redis.durability import Durability, parse_durability
+from cardoon.redis.failures import Fault, Refused, explain
+from cardoon.redis.finding import Finder, parse_sentinel
+from cardoon.redis.pool import Pool
+from cardoon.redis.scripts import Script, load
+from cardoon.redis.server import check_server
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+Argument = str | bytes | int
+
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+_REAL_TIME = SystemClock()
+"""Callers wait in real time, whatever clock they inject for the life of messages."""
+
+
+class Store:
+    """Where messages, results and replay marks of one deployment lie. Safe from threads and forks."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        clock: Clock,
+        timeout: float,
+        access: Access,
+        transport: Mapping[str, Any],
+    ) -> None:
+        is_sentinel = endpoints[0].kind == "sentinel"
+        sentinel = parse_sentinel(transport) if is_sentinel else None
+        self.endpoints = tuple(endpoints)
+        self.transport = transport
+        self.clock = clock
+        self.timeout = timeout
+        self.prefix = parse_prefix(transport)
+        self._durability = parse_durability(transport)
+        self._keeps_time = not isinstance(clock, SystemClock)
+        self._finder = Finder(endpoints, sentinel=sentinel, access=access)
+        self._pool = Pool(self._connect)
+        self._is_checked = False
+        self._slots = Slots()
+
+    def means_the_same_as(self, other: Store) -> bool:
+        """Whether both have the same keys of the same servers."""
+        mine, theirs = (
+            ([(one.kind, str(one), one.path or "0") for one in store.endpoints], store.prefix)
+            for store in (self, other)
+        )
+        return mine == theirs
+
+    def key(self, kind: str, name: str = "") -> str:
+        """The name of a key."""
+        return f"{self.prefix}{kind}:{name}" if name else f"{self.prefix}{kind}"
+
+    @property
+    def injected_now(self) -> float | None:
+        """What the injected clock says; None where the server's counts."""
+        return self.clock.now() if self._keeps_time else None
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[tuple[str, int]]:
+        """A name for one caller at a time, and the number of its call; see `claim.lua`."""
+        with self._slots.take() as taken:
+            yield taken
+
+    def run(
+        self,
+        name: str,
+        arguments: Sequence[Argument],
+        *,
+        timeout: float | None = None,
+        again: int | None = None,
+        durably: bool = False,
+    ) -> Any:
+        """Run a script, again and again until it answers; raises `OperationalError` at the deadline.
+
+        `again` is the index of the argument that is made 1 when an answer may have been lost.
+        `durably` waits for what the transport options ask for.
+        """
+        script = load(name)
+        head = self._head()
+        given = list(arguments)
+        wait = self._durability if durably and self._durability.asks else None
+
+        def ask(connection: Connection, deadline: float) -> Any:
+            try:
+                answer = _evaluate(connection, script, (*head, *given), deadline)
+            except Fault:
+                if again is not None:
+                    given[again] = "1"
+                raise
+            if wait is not None:
+                wait.ensure(connection, deadline)
+            return answer
+
+        return self.call(ask, timeout=timeout)
+
+    def ask_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Send plain commands together; their answers, in order."""
+        packed = b"".join(map(hiredis.pack_command, commands))
+
+        def ask(connection: Connection, deadline: float) -> list[Any]:
+            connection.send(packed, deadline=deadline)
+            return [connection.read(deadline=deadline) for _ in commands]
+
+        return self.call(ask)
+
+    def call(self, ask: Callable[[Connection, float], _T], *, timeout: float | None = None) -> _T:
+        """Ask a server until it answers; raises `OperationalError` at the deadline."""
+        seconds = self.timeout if timeout is None else timeout
+        deadline = _REAL_TIME.monotonic() + seconds
+        pause = 0.0
+        while True:
+            try:
+                with self._pool.borrow(deadline) as connection:
+                    return ask(connection, deadline)
+            except UnicodeError as error:
+                raise OperationalError(f"redis: text that cannot be stored: {error}") from error
+            except Refused as refused:
+                if not refused.passes:
+                    raise explain(refused, self._finder.place, seconds) from None
+                self._finder.turn()
+                failure: Fault | Refused = refused
+            except Fault as fault:
+                failure = fault
+            # Whatever became of the server, the other connections share it.
+            self._pool.clear()
+            if _REAL_TIME.monotonic() + pause >= deadline:
+                raise explain(failure, self._finder.place, seconds) from None
+            _pause(pause)
+            pause = min(max(2 * pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+
+    def wait_for(self, keys: Sequence[str], seconds: float) -> bool:
+        """Wait for a token in one of these lists; False when there was none, or no connection."""
+        deadline = _REAL_TIME.monotonic() + seconds + ANSWER_SECONDS
+        command = hiredis.pack_command(("BLPOP", *keys, f"{max(seconds, 0.001):.3f}"))
+        try:
+            with self._pool.borrow(deadline) as connection:
+                connection.send(command, deadline=deadline)
+                return connection.read(deadline=deadline, silence=seconds + 3) is not None
+        except (Fault, Refused):
+            self._pool.clear()
+            return False  # the call that follows says what there is to say
+
+    def open(self) -> Connection:
+        """A connection of one's own; raises `Fault`, `Refused` or `ImproperlyConfigured`."""
+        return self._pool.connect(_REAL_TIME.monotonic() + self.timeout)
+
+    def close(self) -> None:
+        """Let go of every connection; safe twice."""
+        self._pool.clear()
+
+    def _connect(self, deadline: float) -> Connection:
+        connection = self._finder.connect(deadline)
+        if not self._is_checked:
+            try:
+                check_server(connection, deadline)
+            except BaseException:
+                connection.close()
+                raise
+            self._is_checked = True
+        return connection
+
+    def _head(self) -> tuple[Argument, ...]:
+        if self._keeps_time:
+            times = (repr(self.clock.now()), repr(self.clock.monotonic()))
+        else:
+            times = ("", "")
+        return ("1", f"{self.prefix}last", *times)
+
+
+class Slots:
+    """Names under which a store keeps the answer to somebody's latest call. Safe from threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free: list[tuple[str, int]] = []
+        self._process = 0
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[tuple[str, int]]:
+        """One that nobody else has at this moment."""
+        process = os.getpid()
+        with self._lock:
+            if self._process != process:
+                self._free, self._process = [], process
+            name, serial = self._free.pop() if self._free else (os.urandom(8).hex(), 0)
+        try:
+            yield name, serial
+        finally:
+            with self._lock:
+                if self._process == process:
+                    self._free.append((name, serial + 1))
+
+
+@runtime_checkable
+class SharesStore(Protocol):
+    """A driver whose store another driver may use as well."""
+
+    @property
+    def store(self) -> Store:
+        """The store it works on."""
+        ...
+
+
+def open_store(
+    url: str,
+    *,
+    setting: str,
+    clock: Clock,
+    timeout: float,
+    access: Access,
+    transport: Mapping[str, Any],
+) -> Store:
+    """The store that a URL means; nothing is opened before it is needed."""
+    endpoints = parse_endpoints(url, setting=setting, access=access)
+    if endpoints[0].kind not in {"redis", "sentinel"}:
+        raise ImproperlyConfigured(f"{setting}: {endpoints[0].kind} is not redis")
+    for endpoint in endpoints:
+        if not re.fullmatch(r"\d*", endpoint.path):
+            raise ImproperlyConfigured(
+                f"{setting}: the database of a Redis server is a number, such as redis://host/0"
+            )
+    options = {**endpoints[0].options, **transport}
+    return Store(endpoints, clock=clock, timeout=timeout, access=access, transport=options)
+
+
+def parse_prefix(transport: Mapping[str, Any]) -> str:
+    """With what all keys begin: one hash tag, so that they lie in one slot of a cluster."""
+    name = transport.get("global_keyprefix", "cardoon")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.:-]{1,100}", name):
+        raise ImproperlyConfigured(
+            f"broker_transport_options: global_keyprefix={name!r} is not up to 100 letters, digits,"
+            " '_', '.', ':' or '-'"
+        )
+    return f"{{{name}}}:"
+
+
+def _evaluate(
+    connection: Connection, script: Script, arguments: Sequence[Argument], deadline: float
+) -> Any:
+    suffix = "_RO" if script.only_reads else ""
+    packed = hiredis.pack_command((f"EVALSHA{suffix}", script.digest, *arguments))
+    connection.send(packed, deadline=deadline)
+    try:
+        return connection.read(deadline=deadline)
+    except Refused as refused:
+        if refused.code != "NOSCRIPT":
+            raise
+    packed = hiredis.pack_command((f"EVAL{suffix}", script.body, *arguments))
+    connection.send(packed, deadline=deadline)
+    return connection.read(deadline=deadline)
+
+
+def _pause(seconds: float) -> None:
+    # All that lost a server come back to it, but not at the same moment.
+    threading.Event().wait(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

@@ -1,0 +1,131 @@
+"""Hints that a result has become final, by pub/sub: one connection for one caller that waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+import hiredis
+
+from cardoon.clock import SystemClock
+from cardoon.redis.connection import Connection
+from cardoon.redis.failures import Fault, Refused
+from cardoon.redis.store import Store
+
+_MOST_IDLE = 4
+
+_REAL_TIME = SystemClock()
+
+
+class Subscription:
+    """Listens to channels; a connection that fails is a hint that everything may have happened."""
+
+    def __init__(self, subscriptions: Subscriptions, channels: Sequence[str]) -> None:
+        self._subscriptions = subscriptions
+        self._channels = list(channels)
+        self._connection: Connection | None = None
+
+    def listen(self) -> bool:
+        """Make sure that from now on nothing is missed; False where that was already so."""
+        if self._connection is not None:
+            return False
+        try:
+            connection = self._subscriptions.lend()
+        except (Fault, Refused):
+            return True  # the look that follows says what there is to say
+        deadline = _REAL_TIME.monotonic() + self._subscriptions.store.timeout
+        try:
+            packed = hiredis.pack_command(("SUBSCRIBE", *self._channels))
+            connection.send(packed, deadline=deadline)
+            missing = {channel.encode() for channel in self._channels}
+            while missing:
+                kind, channel, _ = connection.read(deadline=deadline)
+                if kind == b"subscribe":
+                    missing.discard(channel)
+        except (Fault, Refused):
+            connection.close()
+            self._subscriptions.close()
+            return True
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return True
+
+    def wait(self, seconds: float) -> list[bytes] | None:
+        """What channels told within some seconds; None where that is not known."""
+        connection = self._connection
+        if connection is None:
+            threading.Event().wait(min(seconds, 0.1))
+            return None
+        try:
+            told = connection.read_many(seconds)
+        except (Fault, Refused):
+            self._drop()
+            self._subscriptions.close()  # the others had the same server
+            return None
+        return [message for kind, _, message in told if kind == b"message"]
+
+    def end(self) -> None:
+        """Listen no more; the connection may serve the next."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            connection.send(
+                hiredis.pack_command(("UNSUBSCRIBE",)), deadline=_REAL_TIME.monotonic() + 1
+            )
+        except Fault:
+            connection.close()
+        else:
+            self._subscriptions.take_back(connection)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Subscriptions:
+    """Connections that serve one subscription after the other. Safe from threads and forks."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._process = os.getpid()
+
+    def subscribe(self, channels: Sequence[str]) -> Subscription:
+        """A subscription to channels, which begins to `listen` when it is told to."""
+        return Subscription(self, channels)
+
+    def lend(self) -> Connection:
+        """A connection that listens to nothing, but may have old news; raises `Fault`."""
+        self._check_process()
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self.store.open()
+
+    def take_back(self, connection: Connection) -> None:
+        """Keep a connection for the next one."""
+        self._check_process()
+        with self._lock:
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close what is idle; safe twice."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            # A child lets go of its hold on what is its parent's.
+            self._lock, self._process = threading.Lock(), os.getpid()
+            self.close()
