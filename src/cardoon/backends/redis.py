@@ -92,38 +92,27 @@ class RedisBackend:
         deadline = None if timeout is None else _REAL_TIME.monotonic() + timeout
         pending = dict.fromkeys(task_ids)
         may_grow = not isinstance(task_ids, (list, tuple, set, frozenset))
-        if not pending:
-            return
         tells_all = may_grow or len(pending) > _FEW
         names = [""] if tells_all else list(pending)
         subscription = self._subscriptions.subscribe([self._store.key("done", n) for n in names])
-        arrived: Sequence[str] = list(pending)
+        looked_for: Sequence[str] = list(pending)
         try:
-            subscription.listen()
-            while True:
-                for result in self.load(arrived).values():
+            while pending:
+                if subscription.listen():
+                    looked_for = list(pending)
+                for result in self.load(looked_for).values():
                     if result.final and result.task_id in pending:
                         del pending[result.task_id]
                         yield result
-                if not pending:
-                    return
                 pause = _LOOK_AGAIN_SECONDS
                 if deadline is not None:
                     pause = min(pause, deadline - _REAL_TIME.monotonic())
-                if pause <= 0:
+                if not pending or pause <= 0:
                     return
                 told = subscription.wait(pause)
-                if may_grow and told != []:
+                if may_grow and told:
                     pending = dict.fromkeys(task_ids)
-                if subscription.listen() or told is None:
-                    arrived = list(pending)
-                elif not told:
-                    arrived = _rotate(pending)
-                elif tells_all:
-                    news = {name.decode() for message in told for name in message.split(b"\n")}
-                    arrived = [name for name in news if name in pending]
-                else:
-                    arrived = list(pending)
+                looked_for = _choose(pending, told, tells_all=tells_all)
         finally:
             subscription.end()
 
@@ -142,6 +131,18 @@ class RedisBackend:
         # The server forgets what has expired, by its own clock; only an injected one is asked here.
         now = self._store.injected_now
         return now is not None and result.expires_at is not None and result.expires_at <= now
+
+
+def _choose(
+    pending: dict[str, None], told: Sequence[bytes] | None, *, tells_all: bool
+) -> Sequence[str]:
+    """Which results to look for, after what a subscription told; None if that is not known."""
+    if told == []:
+        return _rotate(pending)
+    if told is None or not tells_all:
+        return list(pending)
+    news = {name.decode() for message in told for name in message.split(b"\n")}
+    return [name for name in news if name in pending]
 
 
 def _rotate(pending: dict[str, None]) -> list[str]:

@@ -169,11 +169,11 @@ class RedisBroker:
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and forget what is over; in small steps."""
         taken_back = 0
-        while True:
+        has_more = 1
+        while has_more:
             count, has_more = self._store.run("maintain", ())
-            taken_back += count
-            if not has_more:
-                return taken_back
+            taken_back += int(count)
+        return taken_back
 
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 
 from cardoon.clock import SystemClock
 from cardoon.endpoints import Endpoint
-from cardoon.redis.failures import Fault, Refused
+from cardoon.redis.failures import ConnectionLostError, ServerError
 
 CONNECT_SECONDS = 3.0
 """How long one attempt to reach a server takes at most."""
@@ -22,6 +23,15 @@ ANSWER_SECONDS = 5.0
 _BUFFER_BYTES = 65_536
 
 _REAL_TIME = SystemClock()
+
+
+Argument = str | bytes | int
+
+
+def pack(command: Sequence[Argument]) -> bytes:
+    """A command as it travels; raises `UnicodeError` for text that cannot be written."""
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub takes one
+    return packed
 
 
 class Connection:
@@ -37,26 +47,26 @@ class Connection:
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def send(self, packed: bytes, *, deadline: float) -> None:
-        """Send what `hiredis.pack_command` made; raises `Fault`."""
+        """Send what `pack` made; raises `ConnectionLostError`."""
         try:
             self._socket.settimeout(_until(deadline, ANSWER_SECONDS))
             self._socket.sendall(packed)
         except OSError as error:
-            raise Fault(_say(error)) from error
+            raise ConnectionLostError(_say(error)) from error
 
     def read(self, *, deadline: float, silence: float = ANSWER_SECONDS) -> Any:
-        """The next answer; raises `Refused` for an error, or `Fault` after `silence` seconds."""
+        """The next answer; raises `ServerError` for an error, or `ConnectionLostError` after `silence` seconds."""
         try:
             while (answer := self._reader.gets()) is False:
                 self._socket.settimeout(_until(deadline, silence))
                 count = self._socket.recv_into(self._buffer)
                 if not count:
-                    raise Fault("the server closed the connection")
-                self._reader.feed(self._buffer, 0, count)
+                    raise ConnectionLostError("the server closed the connection")
+                self._feed(count)
         except (OSError, hiredis.ProtocolError) as error:
-            raise Fault(_say(error)) from error
+            raise ConnectionLostError(_say(error)) from error
         if isinstance(answer, hiredis.ReplyError):
-            raise Refused(answer)
+            raise ServerError(answer)
         return answer
 
     def read_many(self, seconds: float) -> list[Any]:
@@ -72,17 +82,17 @@ class Connection:
         except TimeoutError:
             return found
         except (OSError, hiredis.ProtocolError) as error:
-            raise Fault(_say(error)) from error
+            raise ConnectionLostError(_say(error)) from error
         if not count:
-            raise Fault("the server closed the connection")
-        self._reader.feed(self._buffer, 0, count)
+            raise ConnectionLostError("the server closed the connection")
+        self._feed(count)
         while (answer := self._reader.gets()) is not False:
             found.append(answer)
         return found
 
-    def ask(self, *command: str | bytes | int, deadline: float) -> Any:
+    def ask(self, *command: Argument, deadline: float) -> Any:
         """Send one command, and read its answer."""
-        self.send(hiredis.pack_command(command), deadline=deadline)
+        self.send(pack(command), deadline=deadline)
         return self.read(deadline=deadline)
 
     def close(self) -> None:
@@ -90,13 +100,16 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.close()
 
+    def _feed(self, count: int) -> None:
+        self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # it takes any buffer
+
 
 def connect(endpoint: Endpoint, context: ssl.SSLContext | None, *, deadline: float) -> Connection:
-    """A connection to a server that answers; raises `Fault` or `Refused`."""
+    """A connection to a server that answers; raises `ConnectionLostError` or `ServerError`."""
     try:
         raw = _open(endpoint, min(CONNECT_SECONDS, _until(deadline, CONNECT_SECONDS)))
     except OSError as error:
-        raise Fault(f"{endpoint}: {_say(error)}") from error
+        raise ConnectionLostError(f"{endpoint}: {_say(error)}") from error
     connection = None
     try:
         connection = Connection(_secure(raw, endpoint, context), str(endpoint))
@@ -131,7 +144,7 @@ def _secure(
     try:
         return context.wrap_socket(raw, server_hostname=endpoint.tls.server_name or endpoint.host)
     except OSError as error:
-        raise Fault(f"{endpoint}: {_say(error)}") from error
+        raise ConnectionLostError(f"{endpoint}: {_say(error)}") from error
 
 
 def _introduce(connection: Connection, endpoint: Endpoint, deadline: float) -> None:
@@ -145,7 +158,7 @@ def _introduce(connection: Connection, endpoint: Endpoint, deadline: float) -> N
 def _until(deadline: float, most: float) -> float:
     remaining = deadline - _REAL_TIME.monotonic()
     if remaining <= 0:
-        raise Fault("the time is up")
+        raise ConnectionLostError("the time is up")
     return min(remaining, most)
 
 

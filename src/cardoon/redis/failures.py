@@ -23,11 +23,11 @@ _REMEDIES = {
 }
 
 
-class Fault(Exception):
+class ConnectionLostError(Exception):
     """The connection is of no use any more; whoever had it throws it away."""
 
 
-class Refused(Exception):
+class ServerError(Exception):
     """The server answered with an error."""
 
     def __init__(self, answer: hiredis.ReplyError) -> None:
@@ -46,9 +46,11 @@ class Refused(Exception):
         return self.code in _PASSING
 
 
-def explain(error: Fault | Refused, place: str, seconds: float) -> OperationalError:
+def explain(
+    error: ConnectionLostError | ServerError, place: str, seconds: float
+) -> OperationalError:
     """The same failure in our words, with a remedy where there is one."""
-    if isinstance(error, Refused):
+    if isinstance(error, ServerError):
         remedy = _REMEDIES.get(error.code)
         hint = f"; {remedy}" if remedy else ""
         return OperationalError(f"redis at {place} refused: {error.text}{hint}")

@@ -10,7 +10,7 @@ from typing import Any
 from cardoon.endpoints import Access, Endpoint
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.redis.connection import Connection, connect
-from cardoon.redis.failures import Fault, Refused
+from cardoon.redis.failures import ConnectionLostError, ServerError
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Finder:
         self._endpoints.append(self._endpoints.pop(0))
 
     def connect(self, deadline: float) -> Connection:
-        """A connection to the first that answers; raises `Fault`, or `Refused` by the last."""
+        """A connection to the first that answers; raises `ConnectionLostError`, or `ServerError` by the last."""
         faults: list[str] = []
         for _ in range(len(self._endpoints)):
             endpoint = self._endpoints[0]
@@ -51,14 +51,14 @@ class Finder:
                 if self._sentinel is None:
                     return self._reach(endpoint, deadline)
                 return self._ask_sentinel(endpoint, self._sentinel, deadline)
-            except Refused as refused:
+            except ServerError as refused:
                 if len(self._endpoints) == 1:
                     raise
                 faults.append(f"{endpoint}: {refused}")
-            except Fault as fault:
+            except ConnectionLostError as fault:
                 faults.append(str(fault))
             self.turn()
-        raise Fault("; ".join(faults))
+        raise ConnectionLostError("; ".join(faults))
 
     def _reach(self, endpoint: Endpoint, deadline: float) -> Connection:
         if endpoint.tls not in self._contexts:
@@ -79,7 +79,9 @@ class Finder:
         finally:
             connection.close()
         if told is None:
-            raise Fault(f"{endpoint}: the sentinel knows no master {sentinel.master_name!r}")
+            raise ConnectionLostError(
+                f"{endpoint}: the sentinel knows no master {sentinel.master_name!r}"
+            )
         host, port = told
         master = dataclasses.replace(endpoint, host=host.decode(), port=int(port))
         if master.tls is None and not master.is_local and not self._access.allow_plaintext:
@@ -96,7 +98,9 @@ class Finder:
             raise
         if role != b"master":
             connection.close()
-            raise Fault(f"{master}: the sentinel takes it for the master, and it does not")
+            raise ConnectionLostError(
+                f"{master}: the sentinel takes it for the master, and it does not"
+            )
         return connection
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input
+from cardoon.redis.connection import Argument
 from cardoon.redis.store import Store
 
 MAX_CLAIM_BYTES = 32 * 2**20
@@ -30,7 +31,8 @@ class Claimed(NamedTuple):
 def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
     """Lease what is due, queue by queue in this order."""
     with store.slot() as (name, serial):
-        arguments = (name, str(serial), "0", limit, repr(float(lease)), MAX_CLAIM_BYTES, *queues)
+        terms: list[Argument] = [limit, repr(float(lease)), MAX_CLAIM_BYTES]
+        arguments = [name, serial, "0", *terms, *queues]
         pause, has_more, rows = store.run("claim", arguments, again=2)
     afters = [row[8] or () for row in rows]
     frames = _fetch_outcomes(store, afters) if any(afters) else {}

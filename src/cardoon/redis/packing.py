@@ -81,8 +81,8 @@ def pack_results(results: Iterable[SealedResult]) -> Arguments:
     """Results, as `store.lua` reads them."""
     packed: Arguments = []
     for result in results:
-        flag, *rest = _pack_end(result)
-        packed += (rest[0], flag, *rest[1:])
+        flag, task_id, expires_at, value = _pack_end(result)
+        packed += (task_id, flag, expires_at, value)
     return packed
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from cardoon.clock import SystemClock
 from cardoon.redis.connection import Connection
-from cardoon.redis.failures import Fault
+from cardoon.redis.failures import ConnectionLostError
 
 _MOST_IDLE = 8
 """More than a process of Cardoon's uses at the same time, but for one with many threads."""
@@ -59,7 +59,7 @@ class Pool:
     def connect(self, deadline: float) -> Connection:
         """A connection that is not the pool's; one thread at a time makes one."""
         if not self._connecting.acquire(timeout=max(0.0, deadline - _REAL_TIME.monotonic())):
-            raise Fault("the time is up")
+            raise ConnectionLostError("the time is up")
         try:
             return self._connect(deadline)
         finally:

@@ -6,7 +6,7 @@ import logging
 
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.redis.connection import Connection
-from cardoon.redis.failures import Refused
+from cardoon.redis.failures import ServerError
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def check_server(connection: Connection, deadline: float) -> None:
     """Raise `ImproperlyConfigured` for a server that is too old; warn where it forgets messages."""
     try:
         told = connection.ask("INFO", deadline=deadline)
-    except Refused as refused:
+    except ServerError as refused:
         if refused.code == "NOPERM":
             logger.debug("%s does not tell what it is: %s", connection.place, refused)
             return

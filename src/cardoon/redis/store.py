@@ -15,14 +15,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import hiredis
-
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import Access, Endpoint, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
-from cardoon.redis.connection import ANSWER_SECONDS, Connection
-from cardoon.redis.durability import Durability, parse_durability
-from cardoon.redis.failures import Fault, Refused, explain
+from cardoon.redis.connection import ANSWER_SECONDS, Argument, Connection, pack
+from cardoon.redis.durability import parse_durability
+from cardoon.redis.failures import ConnectionLostError, ServerError, explain
 from cardoon.redis.finding import Finder, parse_sentinel
 from cardoon.redis.pool import Pool
 from cardoon.redis.scripts import Script, load
@@ -31,8 +29,6 @@ from cardoon.redis.server import check_server
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-Argument = str | bytes | int
-
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -111,7 +107,7 @@ class Store:
         def ask(connection: Connection, deadline: float) -> Any:
             try:
                 answer = _evaluate(connection, script, (*head, *given), deadline)
-            except Fault:
+            except ConnectionLostError:
                 if again is not None:
                     given[again] = "1"
                 raise
@@ -123,7 +119,7 @@ class Store:
 
     def ask_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """Send plain commands together; their answers, in order."""
-        packed = b"".join(map(hiredis.pack_command, commands))
+        packed = b"".join(map(pack, commands))
 
         def ask(connection: Connection, deadline: float) -> list[Any]:
             connection.send(packed, deadline=deadline)
@@ -142,12 +138,12 @@ class Store:
                     return ask(connection, deadline)
             except UnicodeError as error:
                 raise OperationalError(f"redis: text that cannot be stored: {error}") from error
-            except Refused as refused:
+            except ServerError as refused:
                 if not refused.passes:
                     raise explain(refused, self._finder.place, seconds) from None
                 self._finder.turn()
-                failure: Fault | Refused = refused
-            except Fault as fault:
+                failure: ConnectionLostError | ServerError = refused
+            except ConnectionLostError as fault:
                 failure = fault
             # Whatever became of the server, the other connections share it.
             self._pool.clear()
@@ -159,17 +155,17 @@ class Store:
     def wait_for(self, keys: Sequence[str], seconds: float) -> bool:
         """Wait for a token in one of these lists; False when there was none, or no connection."""
         deadline = _REAL_TIME.monotonic() + seconds + ANSWER_SECONDS
-        command = hiredis.pack_command(("BLPOP", *keys, f"{max(seconds, 0.001):.3f}"))
+        command = pack(("BLPOP", *keys, f"{max(seconds, 0.001):.3f}"))
         try:
             with self._pool.borrow(deadline) as connection:
                 connection.send(command, deadline=deadline)
                 return connection.read(deadline=deadline, silence=seconds + 3) is not None
-        except (Fault, Refused):
+        except (ConnectionLostError, ServerError):
             self._pool.clear()
             return False  # the call that follows says what there is to say
 
     def open(self) -> Connection:
-        """A connection of one's own; raises `Fault`, `Refused` or `ImproperlyConfigured`."""
+        """A connection of one's own; raises `ConnectionLostError`, `ServerError` or `ImproperlyConfigured`."""
         return self._pool.connect(_REAL_TIME.monotonic() + self.timeout)
 
     def close(self) -> None:
@@ -266,14 +262,14 @@ def _evaluate(
     connection: Connection, script: Script, arguments: Sequence[Argument], deadline: float
 ) -> Any:
     suffix = "_RO" if script.only_reads else ""
-    packed = hiredis.pack_command((f"EVALSHA{suffix}", script.digest, *arguments))
+    packed = pack((f"EVALSHA{suffix}", script.digest, *arguments))
     connection.send(packed, deadline=deadline)
     try:
         return connection.read(deadline=deadline)
-    except Refused as refused:
+    except ServerError as refused:
         if refused.code != "NOSCRIPT":
             raise
-    packed = hiredis.pack_command((f"EVAL{suffix}", script.body, *arguments))
+    packed = pack((f"EVAL{suffix}", script.body, *arguments))
     connection.send(packed, deadline=deadline)
     return connection.read(deadline=deadline)
 

@@ -6,11 +6,9 @@ import os
 import threading
 from collections.abc import Sequence
 
-import hiredis
-
 from cardoon.clock import SystemClock
-from cardoon.redis.connection import Connection
-from cardoon.redis.failures import Fault, Refused
+from cardoon.redis.connection import Connection, pack
+from cardoon.redis.failures import ConnectionLostError, ServerError
 from cardoon.redis.store import Store
 
 _MOST_IDLE = 4
@@ -32,18 +30,18 @@ class Subscription:
             return False
         try:
             connection = self._subscriptions.lend()
-        except (Fault, Refused):
+        except (ConnectionLostError, ServerError):
             return True  # the look that follows says what there is to say
         deadline = _REAL_TIME.monotonic() + self._subscriptions.store.timeout
         try:
-            packed = hiredis.pack_command(("SUBSCRIBE", *self._channels))
+            packed = pack(("SUBSCRIBE", *self._channels))
             connection.send(packed, deadline=deadline)
             missing = {channel.encode() for channel in self._channels}
             while missing:
                 kind, channel, _ = connection.read(deadline=deadline)
                 if kind == b"subscribe":
                     missing.discard(channel)
-        except (Fault, Refused):
+        except (ConnectionLostError, ServerError):
             connection.close()
             self._subscriptions.close()
             return True
@@ -61,7 +59,7 @@ class Subscription:
             return None
         try:
             told = connection.read_many(seconds)
-        except (Fault, Refused):
+        except (ConnectionLostError, ServerError):
             self._drop()
             self._subscriptions.close()  # the others had the same server
             return None
@@ -73,10 +71,8 @@ class Subscription:
         if connection is None:
             return
         try:
-            connection.send(
-                hiredis.pack_command(("UNSUBSCRIBE",)), deadline=_REAL_TIME.monotonic() + 1
-            )
-        except Fault:
+            connection.send(pack(("UNSUBSCRIBE",)), deadline=_REAL_TIME.monotonic() + 1)
+        except ConnectionLostError:
             connection.close()
         else:
             self._subscriptions.take_back(connection)
@@ -101,7 +97,7 @@ class Subscriptions:
         return Subscription(self, channels)
 
     def lend(self) -> Connection:
-        """A connection that listens to nothing, but may have old news; raises `Fault`."""
+        """A connection that listens to nothing, but may have old news; raises `ConnectionLostError`."""
         self._check_process()
         with self._lock:
             if self._idle:

@@ -94,22 +94,26 @@ local function take_from(queue)
   while #deliveries < limit and not is_full and passed < MOST_PASSED do
     local found = call('ZRANGE', ready, 0, math.min(look, limit - #deliveries) - 1)
     if #found == 0 then return end
-    local gone, unkeyed = {}, {}
+    local gone, keyed = {}, {}
     for _, number in ipairs(found) do
       local message = call('HMGET', P .. 'm:' .. number, unpack(FIELDS))
       local has_new_head = false
       if message[6] then
         has_new_head = take_turn(number, queue, message)
-      elseif lend(number, message) then
-        unkeyed[#unkeyed + 1] = number
+      else
+        lend(number, message)
       end
       if is_full then break end
       gone[#gone + 1] = number
-      if message[6] then look = LOOK_AHEAD end
+      if message[6] then
+        look = LOOK_AHEAD
+        keyed[#keyed + 1] = number
+      end
       if has_new_head then break end
     end
     run_many('ZREM', ready, gone)
-    run_many('ZREM', since, unkeyed)
+    run_many('ZREM', since, gone)
+    run_many('SREM', P .. 'shown:' .. queue, keyed)
   end
   if call('ZCARD', ready) > 0 then
     has_more = true

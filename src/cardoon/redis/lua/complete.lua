@@ -66,7 +66,7 @@ local function settle(number, id, message, kind, first, second, nonce)
 end
 
 local function is_stored(id)
-  return not ended_ids[id] and call('HEXISTS', P .. 'ids', id) == 1
+  return not ended_ids[id] and is_known(id)
 end
 
 local function take_completion()
@@ -115,7 +115,7 @@ if #sent > 0 then
   local number, waiting = call('INCRBY', KEYS[1], #sent) - #sent, {}
   for _, message in ipairs(sent) do
     number = number + 1
-    if call('HEXISTS', P .. 'ids', message.id) == 0 then
+    if not is_known(message.id) then
       store(message, number, 0)
       if message.after then waiting[#waiting + 1] = number end
     end
@@ -130,7 +130,7 @@ for _, outcome in ipairs(outcomes) do
   end
 end
 drop()
-expire_marks()
+write_marks()
 tell_finals()
 show_heads()
 local answer = table.concat(taken_)

@@ -7,7 +7,7 @@ for index = 1, #ARGV - taken do
   places[index] = ''
   if number then
     local message = call('HMGET', P .. 'm:' .. number, 'state', 'due')
-    if message[1] == 'w' then
+    if not message[1] or message[1] == 'w' then
       places[index] = tonumber(message[2]) <= now and 'R' or 'S'
     else
       places[index] = message[1]

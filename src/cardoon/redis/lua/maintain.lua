@@ -64,7 +64,7 @@ local function wake_strays(queue)
 end
 
 local function is_unused(queue)
-  for _, kind in ipairs({'since:', 'sched:', 'keys_in:', 'leased:', 'dormant:'}) do
+  for _, kind in ipairs({'ready:', 'sched:', 'keys_in:', 'leased:', 'dormant:'}) do
     if call('EXISTS', P .. kind .. queue) == 1 then return false end
   end
   return true

@@ -24,5 +24,5 @@ for index = 1, (#ARGV - taken) / 5 do
     end
   end
 end
-expire_marks()
+write_marks()
 return states

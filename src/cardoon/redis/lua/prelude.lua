@@ -31,10 +31,16 @@ local function milliseconds(seconds)
   return string.format('%.0f', math.ceil(math.max(0, seconds) * 1000) + SLACK_MS)
 end
 
--- Runs a command with many arguments, in pieces that fit on Lua's stack.
+-- Runs a command with many arguments, in pieces that fit on Lua's stack. One such command costs a
+-- fraction of many small ones, in the append-only file above all.
 local function run_many(command, key, arguments)
   for first = 1, #arguments, 4000 do
-    call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+    local last = math.min(first + 3999, #arguments)
+    if key then
+      call(command, key, unpack(arguments, first, last))
+    else
+      call(command, unpack(arguments, first, last))
+    end
   end
 end
 
@@ -46,6 +52,7 @@ local function append(lists, name, one, other)
   end
   list[#list + 1] = one
   if other then list[#list + 1] = other end
+  return list
 end
 
 -- The most urgent first, and of those the oldest. Exact in a double up to 2^48 messages.

@@ -12,7 +12,7 @@ for _ = 1, count do
   if holder then
     stand_ins[#stand_ins + 1] = message.id
     stand_ins[#stand_ins + 1] = holder
-  elseif message.unique or call('HEXISTS', P .. 'ids', message.id) == 0 then
+  elseif message.unique or not is_known(message.id) then
     store(message, number, message.period)
     if message.after then waiting[#waiting + 1] = number end
   end

@@ -13,7 +13,7 @@ local function purge(numbers)
   end
 end
 
-for _, kind in ipairs({'dormant:', 'sched:', 'since:'}) do
+for _, kind in ipairs({'dormant:', 'sched:', 'ready:'}) do
   if deleted < most then purge(call('ZRANGE', P .. kind .. queue, 0, most - deleted - 1)) end
 end
 while deleted < most do

@@ -4,6 +4,7 @@
 local STRAY_GRACE = 10
 
 local known_queues = {}
+local stored_here, frames, names, fresh = {}, {}, {}, {}
 
 local function take_message()
   local message = {
@@ -34,9 +35,13 @@ local function give_unique(message, number, period)
   end
 end
 
+local function is_known(id)
+  return stored_here[id] or call('HEXISTS', P .. 'ids', id) == 1
+end
+
 -- The id of the message in whose favour this one is not stored.
 local function holder_of(message)
-  if call('HEXISTS', P .. 'ids', message.id) == 1 then return message.id end
+  if is_known(message.id) then return message.id end
   local holder = call('HGET', P .. 'unique', message.unique)
   if holder then return holder end
   local recent = call('GET', P .. 'recent:' .. message.unique)
@@ -58,7 +63,7 @@ local function lay_down(message, number)
   call('SET', P .. 'after:' .. number, cmsgpack.pack(after))
   call('ZADD', P .. 'dormant:' .. message.queue, exact(now + STRAY_GRACE), number)
   call(
-    'HSET', P .. 'm:' .. number, 'waits', #after / 2, 'trigger', message.trigger, 'missing', missing,
+    'HSET', P .. 'm:' .. number, 'state', 'd', 'waits', #after / 2, 'trigger', message.trigger, 'missing', missing,
     'delay', message.delay, 'run_at', message.run_at == '' and '0' or message.run_at, 'carried', 0
   )
 end
@@ -72,11 +77,13 @@ local function store(message, number, period)
   end
   local m = P .. 'm:' .. number
   call(
-    'HSET', m, 'id', message.id, 'queue', queue, 'priority', message.priority, 'due', exact(due),
-    'state', message.after and 'd' or 'w'
+    'HSET', m, 'id', message.id, 'queue', queue, 'priority', message.priority, 'due', exact(due)
   )
-  call('SET', P .. 'f:' .. number, message.frame)
-  call('HSET', P .. 'ids', message.id, number)
+  frames[#frames + 1] = P .. 'f:' .. number
+  frames[#frames + 1] = message.frame
+  names[#names + 1] = message.id
+  names[#names + 1] = number
+  stored_here[message.id] = true
   if message.limit then
     call('HSET', m, 'limit', message.limit)
     use(message.limit, 1)
@@ -85,6 +92,8 @@ local function store(message, number, period)
   if message.unique then give_unique(message, number, period) end
   if message.after then
     lay_down(message, number)
+  elseif message.run_at == '' and not message.limit then
+    append(fresh, queue, place(message.priority, number), number)
   else
     line_up(number, queue, message.priority, due, message.limit)
   end
@@ -92,6 +101,12 @@ end
 
 -- All are stored before those that wait are told what is known.
 local function tell_known(sent)
+  run_many('MSET', nil, frames)
+  run_many('HSET', P .. 'ids', names)
+  for queue, places in pairs(fresh) do
+    run_many('ZADD', P .. 'ready:' .. queue, places)
+    ring(queue)
+  end
   for _, number in ipairs(sent) do
     for _, id in ipairs(predecessors_of(number)) do
       local outcome = P .. 'outcome:' .. id

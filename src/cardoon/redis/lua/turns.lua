@@ -31,6 +31,7 @@ local function show_head(queue, key)
   local head = call('ZRANGE', line_of('line', queue, key), 0, 0, 'WITHSCORES')
   if not head[1] then return false end
   call('ZADD', P .. 'ready:' .. queue, head[2], head[1])
+  call('SADD', P .. 'shown:' .. queue, head[1])
   ring(queue)
   return true
 end
@@ -72,14 +73,19 @@ local function is_used(key)
   return tonumber(call('HGET', P .. 'limit:' .. key, 'users') or 0) + (users[key] or 0) > 0
 end
 
+local latest = {}
 local function set_limit(key, most, gap)
+  local told = most .. ' ' .. gap
+  if latest[key] == told then return end
+  latest[key] = told
   local limit = P .. 'limit:' .. key
   call('HSET', limit, 'most', most, 'gap', gap)
   call('PERSIST', limit)
   touched[key] = true
 end
 
--- Puts a message into its line, where it waits until it is due and then until it is claimed.
+-- Puts a message into its line, where it waits until it is due and then until it is claimed. `since` has
+-- those whose place in the line does not tell how long they have been due.
 local function line_up(number, queue, priority, due, key)
   if key then
     call('ZADD', line_of('dues', queue, key), exact(due), number)
@@ -119,6 +125,7 @@ local function leave_line(number, queue, key)
   call('ZREM', P .. 'ready:' .. queue, number)
   if key then
     call('ZREM', P .. 'later:' .. queue, number)
+    call('SREM', P .. 'shown:' .. queue, number)
     step_out(number, queue, key)
     touched[key] = true
   else
