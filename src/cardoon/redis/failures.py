@@ -33,11 +33,8 @@ class ServerError(Exception):
     def __init__(self, answer: hiredis.ReplyError) -> None:
         self.text = str(answer)
         self.code = self.text.partition(" ")[0]
-        if self.code == "ERR" and "NOPERM" in self.text:
-            self.code = "NOPERM"  # as a script repeats it
-        for code in ("OOM", "MISCONF", "READONLY", "NOREPLICAS"):
-            if self.code == "ERR" and f" {code} " in f" {self.text} ":
-                self.code = code
+        if "The user executing the script" in self.text:
+            self.code = "NOPERM"  # in the words for scripts
         super().__init__(self.text)
 
     @property
@@ -53,5 +50,5 @@ def explain(
     if isinstance(error, ServerError):
         remedy = _REMEDIES.get(error.code)
         hint = f"; {remedy}" if remedy else ""
-        return OperationalError(f"redis at {place} refused: {error.text}{hint}")
+        return OperationalError(f"redis at {place} refused ({error.code}): {error.text}{hint}")
     return OperationalError(f"redis at {place}: no answer within {seconds:g} s: {error}")

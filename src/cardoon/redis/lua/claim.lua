@@ -1,4 +1,4 @@
--- needs: turns
+-- needs: work turns
 -- flags: allow-oom
 -- Leases what is due, the most urgent of each queue first. Returns when to look again, whether there may be more
 -- to take although nothing was taken, and what was taken. A claim whose answer was lost says so when it
@@ -80,7 +80,7 @@ local function take_turn(number, queue, message)
   call('SADD', P .. 'running:' .. key, number)
   turn.running = turn.running + 1
   if turn.gap > 0 then
-    turn.next_at = math.max(turn.next_at, now - 0.05) + turn.gap
+    turn.next_at = math.max(turn.next_at, now - RATE_SLACK) + turn.gap
     call('HSET', P .. 'limit:' .. key, 'next', exact(turn.next_at))
     touched[key] = true
   end

@@ -1,4 +1,4 @@
--- needs: turns waits storing marks answers keeping
+-- needs: work turns waits storing marks answers keeping
 -- flags: allow-oom
 -- Ends loans, each with its result, its nonce, what it sends and its outcome; returns a 1 or a 0 for each.
 -- Loans end one after the other, then all that was sent is stored, then the outcomes arrive. A call

@@ -1,4 +1,4 @@
--- needs: turns waits keeping
+-- needs: work turns waits keeping
 -- flags: allow-oom
 -- Deletes kept messages: those that are named, or so many of all; returns how many.
 local place_, most = take(), tonumber(take())

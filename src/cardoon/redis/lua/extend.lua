@@ -1,3 +1,4 @@
+-- needs: work
 -- flags: allow-oom
 -- Renews the leases that are still held; returns a 1 or a 0 for each.
 local until_ = exact(monotonic + tonumber(take()))

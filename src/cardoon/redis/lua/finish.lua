@@ -1,4 +1,4 @@
--- needs: marks
+-- needs: work marks
 -- flags: allow-oom
 -- Marks nonces as done, whether they were claimed or not.
 for _ = 1, (#ARGV - taken) / 3 do finish(take(), take(), take()) end

@@ -1,4 +1,4 @@
--- needs: turns waits
+-- needs: work turns waits
 -- flags: allow-oom
 -- Takes back what silent workers held, wakes strays, forgets broadcasts and queues that are over: some of
 -- each at a time. Returns how many were taken back, and whether there is more to do.

@@ -1,4 +1,4 @@
--- needs: marks
+-- needs: work marks
 -- flags:
 -- Claims nonces for deliveries, one after the other; returns C claimed, H held by another, or D done, for each.
 local states = {}

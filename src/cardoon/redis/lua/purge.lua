@@ -1,4 +1,4 @@
--- needs: turns waits
+-- needs: work turns waits
 -- flags: allow-oom
 -- Deletes some of what waits in a queue; returns how many.
 local queue, most = take(), tonumber(take())

@@ -1,4 +1,4 @@
--- needs: keeping
+-- needs: work keeping
 -- flags:
 -- Keeps a frame that came by another way than a queue.
 local queue, id, frame, reason, detail = take(), take(), take(), take(), take()

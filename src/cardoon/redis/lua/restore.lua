@@ -1,4 +1,4 @@
--- needs: turns waits storing keeping
+-- needs: work turns waits storing keeping
 -- flags:
 -- Puts kept messages back, but not those whose id or unique key is in a queue again; returns how many.
 local place_, restored = take(), 0

@@ -1,0 +1,219 @@
+"""Each role does its work, and the server denies it the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from cardoon import backends, brokers
+from cardoon.backend import SealedResult
+from cardoon.broker import (
+    Ack,
+    Completion,
+    DeadLetter,
+    Kept,
+    Limit,
+    Outcome,
+    Outgoing,
+    Predecessor,
+    Trigger,
+    Unique,
+)
+from cardoon.clock import SystemClock
+from cardoon.exceptions import OperationalError
+from cardoon.redis.access import commands
+from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from tests.servers.ground import running
+from tests.servers.redis import RedisServer
+
+ROLES = ("client", "worker", "beat", "monitor")
+FAR = 4e9
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    rules = [
+        f"user {role} >secret {' '.join(commands(role, username=role)[3:])}" for role in ROLES
+    ]
+    with running(RedisServer(tmp_path_factory.mktemp("acl"), acl=rules)) as server:
+        yield server
+
+
+@pytest.fixture
+def login(guarded):
+    """Log in as a role; returns the broker and the result backend of that user."""
+    guarded.ask("FLUSHALL")
+    opened = []
+
+    def log_in(role):
+        url = guarded.url_of(user=role, password="secret")
+        broker = brokers.connect(url, clock=SystemClock(), timeout=5)
+        backend = backends.connect(url, clock=SystemClock(), beside=broker, timeout=5)
+        opened.extend((broker, backend))
+        return broker, backend
+
+    yield log_in
+    for each in opened:
+        each.close()
+
+
+def message(name, **options):
+    return Outgoing("q", name, name.encode(), **options)
+
+
+def everything():
+    """A message of each kind."""
+    after = (Predecessor("plain", b"x" * 32),)
+    return [
+        message("plain"),
+        message("later", run_at=FAR),
+        message("only", unique=Unique("u", 60)),
+        message("slow", limit=Limit("k", 1, 0.01)),
+        message("waits", after=after),
+        message("errback", after=after, trigger=Trigger.FAILURE),
+    ]
+
+
+def test_a_client_sends_revokes_and_reads_results(login):
+    client, results = login("client")
+    worker, _ = login("worker")
+    client.declare(["q"])
+    client.publish(everything(), timeout=5)
+    client.broadcast(b"revoked", expires_at=FAR)
+    [plain, *_] = worker.receive(["q"], limit=1, lease=30, timeout=0)
+    result = SealedResult("plain", b"done", final=True, expires_at=FAR)
+    worker.complete([Completion(Ack(plain), result, outcome=Outcome(b"done", succeeded=True))])
+
+    assert dict(results.load(["plain"])) == {"plain": result}
+    assert list(results.wait(["plain"], timeout=5)) == [result]
+    assert set(client.find(["later", "only", "slow", "waits", "errback"])) == {
+        "later", "only", "slow", "waits",
+    }  # fmt: skip
+    assert [frame for _, frame in worker.heard(0)] == [b"revoked"]
+
+
+def test_a_client_that_sends_an_errback_too_late_may_drop_it(login):
+    client, _ = login("client")
+    worker, _ = login("worker")
+    client.publish([message("a"), message("b"), message("waits", after=(Predecessor("a", b""),))], timeout=5)  # fmt: skip
+    a, _ = worker.receive(["q"], limit=2, lease=30, timeout=0)
+    worker.complete([Completion(Ack(a), outcome=Outcome(b"done", succeeded=True))])
+
+    late = message("late", after=(Predecessor("a", b""),), trigger=Trigger.FAILURE)
+    client.publish([late], timeout=5)
+
+    assert client.find(["late"]) == {}
+
+
+def test_a_client_neither_works_nor_marks_nor_forges(login):
+    client, results = login("client")
+    worker, _ = login("worker")
+    client.publish([message("a"), message("b")], timeout=5)
+    [held] = worker.receive(["q"], limit=1, lease=30, timeout=0)
+    nonce = Nonce(bytes(16), 1, FAR)
+
+    for forbidden in (
+        lambda: client.receive(["q"], limit=1, lease=30, timeout=0),
+        lambda: client.extend([held], lease=99),
+        lambda: client.settle([DeadLetter(held, "mine")]),
+        lambda: client.finish([nonce]),
+        lambda: client.claim([NonceClaim(nonce, held.receipt, held.attempt)]),
+        lambda: client.discard(Kept.DEAD_LETTER, None),
+        lambda: client.quarantine(queue="q", id="x", frame=b"", reason="", detail=""),
+        lambda: results.store([SealedResult("a", b"forged", final=True, expires_at=None)]),
+        lambda: results.forget(["a"]),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            forbidden()
+
+
+def test_what_a_client_is_denied_with_plain_commands(guarded, login):
+    client, _ = login("client")
+
+    for words in (
+        ("SETBIT", "{cardoon}:seen:x", 1, 1),
+        ("DEL", "{cardoon}:seen:x"),
+        ("ZREM", "{cardoon}:leased:q", 1),
+        ("SET", "{cardoon}:result:x", "forged"),
+        ("SET", "elsewhere", "x"),
+        ("GET", "elsewhere"),
+        ("SUBSCRIBE", "elsewhere"),
+        ("FLUSHALL",),
+        ("KEYS", "*"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            client.store.ask_many([words])
+
+
+def test_a_worker_does_all_that_workers_do(login):
+    worker, results = login("worker")
+    worker.publish(everything(), timeout=5)
+    held = worker.receive(["q"], limit=10, lease=30, timeout=0)
+    nonces = [Nonce(bytes(16), number, FAR) for number in range(len(held))]
+    claims = [NonceClaim(n, d.receipt, d.attempt) for n, d in zip(nonces, held, strict=True)]
+
+    assert set(worker.claim(claims)) == {NonceState.CLAIMED}
+    assert list(worker.extend(held, lease=30)) == list(held)
+    worker.maintain()
+    completions = [Completion(DeadLetter(held[0], "odd"), nonce=nonces[0])]
+    completions += [
+        Completion(Ack(d), SealedResult(d.id, b"r", final=True, expires_at=FAR), nonce=n)
+        for d, n in zip(held[1:], nonces[1:], strict=True)
+    ]
+    assert all(worker.complete(completions))
+    [kept] = worker.kept(Kept.DEAD_LETTER, limit=5)
+    assert worker.restore(Kept.DEAD_LETTER, [kept.number]) == 1
+    assert worker.receive(["q"], limit=5, lease=30, timeout=0.05)
+    assert worker.receive(["q"], limit=5, lease=30, timeout=0.05) == []
+    assert worker.purge("q") == 3
+    worker.finish([Nonce(bytes(16), 99, FAR)])
+    worker.quarantine(queue="q", id="x", frame=b"", reason="odd", detail="")
+    assert worker.discard(Kept.QUARANTINE, None) == 1
+    results.store([SealedResult("state", b"half", final=False, expires_at=None)])
+    results.forget(["state"])
+
+
+def test_beat_only_sends(login):
+    beat, results = login("beat")
+    beat.publish(everything(), timeout=5)
+
+    for forbidden in (
+        lambda: beat.receive(["q"], limit=1, lease=30, timeout=0),
+        lambda: beat.broadcast(b"x", expires_at=FAR),
+        lambda: results.load(["plain"]),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            forbidden()
+
+
+def test_a_monitor_only_reads(login):
+    client, _ = login("client")
+    monitor, results = login("monitor")
+    client.publish(everything(), timeout=5)
+
+    [depth] = monitor.depths()
+    assert (depth.ready, depth.scheduled, depth.dormant) == (3, 1, 2)
+    assert list(monitor.limits(limit=5)) == []
+    assert monitor.kept(Kept.QUARANTINE, limit=5) == []
+    assert set(monitor.find(["plain"])) == {"plain"}
+    assert monitor.heard(0) == []
+    assert results.load(["plain"]) == {}
+    for forbidden in (
+        lambda: monitor.declare(["r"]),
+        lambda: monitor.publish([message("x")], timeout=5),
+        lambda: monitor.purge("q"),
+        lambda: monitor.receive(["q"], limit=1, lease=30, timeout=0),
+        lambda: monitor.maintain(),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            forbidden()
+
+
+def test_a_denial_says_what_to_look_at_and_no_secret(login):
+    _, results = login("beat")
+
+    with pytest.raises(OperationalError, match=r"cardoon\.redis\.access") as denied:
+        results.load(["a"])
+
+    assert "secret" not in str(denied.value)
