@@ -42,6 +42,7 @@ class RedisServer:
             'save ""',
             "maxmemory-policy noeviction",
             "repl-diskless-sync-delay 0",
+            "shutdown-timeout 0",
             *settings,
         ]
         if tls is None:
@@ -102,7 +103,8 @@ class RedisServer:
 
     def stop(self) -> None:
         """End it in order; safe twice."""
-        self._process.stop()
+        # One that has just become a replica may not hear the signal.
+        self._process.stop(timeout=3)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""
@@ -115,11 +117,11 @@ class RedisServer:
     @contextlib.contextmanager
     def frozen(self):
         """Stop it from answering for a while, with its connections open."""
-        self._process.signal(signal.SIGSTOP)
+        self._process.send(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.signal(signal.SIGCONT)
+            self._process.send(signal.SIGCONT)
 
     def ask(self, *words: str) -> bytes:
         """What it answers to one command, as it stands on the wire."""
@@ -156,8 +158,9 @@ class RedisSentinel:
             f"sentinel failover-timeout {name} 5000",
         ]
         (folder / "sentinel.conf").write_text("\n".join(lines) + "\n", "utf-8")
-        program = find_program("redis-sentinel", "valkey-sentinel")
-        self._process = Process(folder, [program, str(folder / "sentinel.conf")])
+        program = find_program("redis-server", "valkey-server")
+        command = [program, str(folder / "sentinel.conf"), "--sentinel"]
+        self._process = Process(folder, command)
 
     @property
     def url(self) -> str:

@@ -90,10 +90,12 @@ class Connection:
             found.append(answer)
         return found
 
-    def ask(self, *command: Argument, deadline: float) -> Any:
-        """Send one command, and read its answer."""
+    def ask(
+        self, *command: Argument, deadline: float, silence: float = ANSWER_SECONDS
+    ) -> Any:
+        """Send one command, and read its answer, which may take `silence` seconds to begin."""
         self.send(pack(command), deadline=deadline)
-        return self.read(deadline=deadline)
+        return self.read(deadline=deadline, silence=silence)
 
     def close(self) -> None:
         """Let go of the socket; safe twice."""

@@ -29,16 +29,16 @@ class Durability:
 
     def ensure(self, connection: Connection, deadline: float) -> None:
         """Wait for it on the connection that wrote; raises `OperationalError` where it does not come."""
-        left = max(1, int((deadline - _REAL_TIME.monotonic()) * 1000) - 50)
-        # In time for the answer to arrive.
+        seconds = deadline - _REAL_TIME.monotonic()
+        left = max(1, int(seconds * 1000) - 50)  # in time for the answer to arrive
         if self.fsync:
-            local, _ = connection.ask("WAITAOF", 1, 0, left, deadline=deadline)
+            local, _ = connection.ask("WAITAOF", 1, 0, left, deadline=deadline, silence=seconds)
             if local < 1:
                 raise OperationalError(
                     "redis has it in memory, but its disk has not confirmed it in time; send it again"
                 )
         if self.replicas:
-            reached = connection.ask("WAIT", self.replicas, left, deadline=deadline)
+            reached = connection.ask("WAIT", self.replicas, left, deadline=deadline, silence=seconds)
             if reached < self.replicas:
                 raise OperationalError(
                     f"redis has it, but {reached} of {self.replicas} replicas have confirmed it in "

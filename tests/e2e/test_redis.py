@@ -1,0 +1,75 @@
+"""Real workers whose messages and results lie on a real Redis server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cardoon import chord, states
+from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
+from tests.servers.ground import running
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(RedisServer(tmp_path_factory.mktemp("redis"))) as made:
+        yield made
+
+
+@pytest.fixture
+def redis_site(server, tmp_path):
+    """A project with identities, as `cardoon init` makes them: a networked broker needs them."""
+    server.ask("FLUSHALL")
+    subprocess.run(
+        [sys.executable, "-m", "cardoon", "init", str(tmp_path)], check=True, capture_output=True
+    )
+    site = Site(tmp_path)
+    site.app.conf.update(broker_url=server.url, result_backend=server.url)
+    site.environment = {
+        "CARDOON_BROKER_URL": server.url,
+        "CARDOON_RESULT_BACKEND": server.url,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.getenv("PYTHONPATH")])]),
+    }
+    yield site
+    site.stop()
+
+
+def test_tasks_and_a_chord_run(redis_site):
+    redis_site.start("-c", "2", env=redis_site.environment, app="flows")
+    app = redis_site.app
+
+    assert redis_site.call("add", 2, 3) == 5
+    with pytest.raises(ValueError, match="broken"):
+        redis_site.call("fail", "broken")
+    assert redis_site.call("flaky", 2) == 2
+    leaves = [app.signature("work.leaf", (number,)) for number in range(50)]
+    gathered = chord(leaves, app.signature("work.ident")).apply_async()
+    assert gathered.get(timeout=DEADLINE) == [list(range(50))]
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_worker_and_server_are_killed(redis_site, server):
+    worker = redis_site.start("-c", "2", "-n", "first", env=redis_site.environment)
+    done = redis_site.path("done")
+    touch = redis_site.app.task(name="work.touch")(lambda path, text="": None)
+    results = touch.send_many([(done, f"t{number}") for number in range(1000)])
+    for _ in range(2):
+        before = len(redis_site.lines("done"))
+        wait_until(lambda seen=before: len(redis_site.lines("done")) > seen + 50)
+        worker.kill()
+        worker.wait()
+        server.kill()
+        server.restart()
+        worker = redis_site.start("-c", "2", "-n", "first", env=redis_site.environment, wait=False)
+    wait_until(lambda: all(result.ready() for result in results), "results")
+
+    assert {result.state for result in results} == {states.SUCCESS}
+    ran = [line.split()[0] for line in redis_site.lines("done")]
+    assert set(ran) == {f"t{number}" for number in range(1000)}
+    # What ran twice was held by a worker that died.
+    assert len(ran) - len(set(ran)) <= 2 * 64
+    assert os.path.exists(done)
