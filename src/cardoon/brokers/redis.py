@@ -66,8 +66,8 @@ def connect(
 ) -> RedisBroker:
     """The broker on the servers that a URL means; nothing is opened before it is needed.
 
-    `transport` is `broker_transport_options`: `global_keyprefix`, `master_name`, `sentinel_kwargs`
-    and `durability` count here. Raises `ImproperlyConfigured`.
+    `transport` is `broker_transport_options`: `global_keyprefix`, `master_name` and
+    `durability` count here, as they do behind the URL's `?`. Raises `ImproperlyConfigured`.
     """
     store = open_store(
         url,

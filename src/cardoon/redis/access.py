@@ -12,28 +12,108 @@ from cardoon.redis.store import parse_prefix
 
 Role = Literal["client", "worker", "beat", "monitor"]
 
-_READ = (
-    "eval_ro evalsha_ro exists get getrange hexists hget hmget info mget role scard select sismember"
-    " smembers strlen sunion time zcard zcount zrange zrangebyscore zscore sscan"
-).split()
-_SEND = (
-    "del eval evalsha hdel hincrby hset hsetnx incr incrby lpush mset persist pexpire sadd set srem wait"
-    " zadd zrem"
-).split()
+_READ = [
+    "eval_ro",
+    "evalsha_ro",
+    "exists",
+    "get",
+    "getrange",
+    "hexists",
+    "hget",
+    "hmget",
+    "info",
+    "mget",
+    "role",
+    "scard",
+    "select",
+    "sismember",
+    "smembers",
+    "strlen",
+    "sunion",
+    "time",
+    "zcard",
+    "zcount",
+    "zrange",
+    "zrangebyscore",
+    "zscore",
+    "sscan",
+]
+_SEND = [
+    "del",
+    "eval",
+    "evalsha",
+    "hdel",
+    "hincrby",
+    "hset",
+    "hsetnx",
+    "incr",
+    "incrby",
+    "lpush",
+    "mset",
+    "persist",
+    "pexpire",
+    "sadd",
+    "set",
+    "srem",
+    "wait",
+    "zadd",
+    "zrem",
+]
 _HEAR = ["subscribe", "unsubscribe"]
-_WORK = "bitfield blpop getbit pttl publish rename setbit setnx srandmember".split()
+_WORK = [
+    "bitfield",
+    "blpop",
+    "getbit",
+    "pttl",
+    "publish",
+    "rename",
+    "setbit",
+    "setnx",
+    "srandmember",
+]
 
-_SENT = (
-    "last queues used ids m:* f:* ready:* since:* sched:* later:* line:* dues:* lines:* keys_in:* shown:*"
-    " timers limit:* unique recent:* next:* after:* outcome:* dormant:* bell:*"
-).split()
+_SENT = [
+    "last",
+    "queues",
+    "used",
+    "ids",
+    "m:*",
+    "f:*",
+    "ready:*",
+    "since:*",
+    "sched:*",
+    "later:*",
+    "line:*",
+    "dues:*",
+    "lines:*",
+    "keys_in:*",
+    "shown:*",
+    "timers",
+    "limit:*",
+    "unique",
+    "recent:*",
+    "next:*",
+    "after:*",
+    "outcome:*",
+    "dormant:*",
+    "bell:*",
+]
 """What a send writes."""
 
 _TOLD = ["broadcasts", "broadcast:*"]
 """What a revocation writes."""
 
-_SEEN = "running:* result:* kept_of:* kept:*".split()
+_SEEN = ["running:*", "result:*", "kept_of:*", "kept:*"]
 """What a client reads, and does not write."""
+
+
+_RIGHTS: dict[Role, tuple[list[str], list[str], list[str], list[str]]] = {
+    "client": ([*_READ, *_SEND, *_HEAR], [*_SENT, *_TOLD], _SEEN, ["done*"]),
+    "worker": ([*_READ, *_SEND, *_HEAR, *_WORK], ["*"], [], ["done*"]),
+    "beat": ([*_READ, *_SEND], _SENT, ["running:*"], []),
+    "monitor": (_READ, [], ["*"], []),
+}
+"""Commands, keys to write and read, keys to read, channels to hear."""
 
 
 def commands(role: Role, *, prefix: str = "cardoon", username: str) -> list[str]:
@@ -45,19 +125,11 @@ def commands(role: Role, *, prefix: str = "cardoon", username: str) -> list[str]
     `durability="fsync"` add `+waitaof`, which servers before 7.2 do not know.
     """
     start = parse_prefix({"global_keyprefix": prefix})
-    match role:
-        case "monitor":
-            allowed, keys, channels = _READ, [f"%R~{start}*"], []
-        case "worker":
-            allowed = [*_READ, *_SEND, *_HEAR, *_WORK]
-            keys, channels = [f"~{start}*"], [f"&{start}done*"]
-        case "client":
-            allowed = [*_READ, *_SEND, *_HEAR]
-            keys = [*(f"~{start}{key}" for key in (*_SENT, *_TOLD))]
-            keys += (f"%R~{start}{key}" for key in _SEEN)
-            channels = [f"&{start}done*"]
-        case "beat":
-            allowed, channels = [*_READ, *_SEND], []
-            keys = [f"~{start}{key}" for key in _SENT] + [f"%R~{start}running:*"]
-    rules = ["on", "resetkeys", "resetchannels", "-@all", *(f"+{name}" for name in allowed)]
-    return ["ACL", "SETUSER", username, *rules, *keys, *channels]
+    allowed, writes, reads, hears = _RIGHTS[role]
+    return [
+        "ACL", "SETUSER", username, "on", "resetkeys", "resetchannels", "-@all",
+        *(f"+{name}" for name in allowed),
+        *(f"~{start}{key}" for key in writes),
+        *(f"%R~{start}{key}" for key in reads),
+        *(f"&{start}{channel}" for channel in hears),
+    ]  # fmt: skip

@@ -90,9 +90,7 @@ class Connection:
             found.append(answer)
         return found
 
-    def ask(
-        self, *command: Argument, deadline: float, silence: float = ANSWER_SECONDS
-    ) -> Any:
+    def ask(self, *command: Argument, deadline: float, silence: float = ANSWER_SECONDS) -> Any:
         """Send one command, and read its answer, which may take `silence` seconds to begin."""
         self.send(pack(command), deadline=deadline)
         return self.read(deadline=deadline, silence=silence)

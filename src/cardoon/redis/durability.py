@@ -38,7 +38,9 @@ class Durability:
                     "redis has it in memory, but its disk has not confirmed it in time; send it again"
                 )
         if self.replicas:
-            reached = connection.ask("WAIT", self.replicas, left, deadline=deadline, silence=seconds)
+            reached = connection.ask(
+                "WAIT", self.replicas, left, deadline=deadline, silence=seconds
+            )
             if reached < self.replicas:
                 raise OperationalError(
                     f"redis has it, but {reached} of {self.replicas} replicas have confirmed it in "

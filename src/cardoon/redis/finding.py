@@ -105,16 +105,18 @@ class Finder:
 
 
 def parse_sentinel(options: Mapping[str, Any]) -> Sentinel:
-    """What the transport options say of sentinels; raises `ImproperlyConfigured`."""
+    """What is said of sentinels, in the transport options or behind the URL's `?`.
+
+    Raises `ImproperlyConfigured`.
+    """
     name = options.get("master_name")
     if not isinstance(name, str) or not name:
         raise ImproperlyConfigured(
             "broker_transport_options: sentinel:// needs master_name, the name by which the"
             " sentinels know the master"
         )
-    given = options.get("sentinel_kwargs", {})
     return Sentinel(
         master_name=name,
-        username=str(given.get("username") or ""),
-        password=str(given.get("password") or ""),
+        username=options.get("sentinel_username", ""),
+        password=options.get("sentinel_password", ""),
     )

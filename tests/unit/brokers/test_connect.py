@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cardoon import brokers
 from cardoon.brokers.memory import MemoryBroker
+from cardoon.brokers.redis import RedisBroker
 from cardoon.brokers.sqlite import SqliteBroker
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.testing import FakeClock
@@ -26,12 +30,47 @@ def test_a_memory_url_is_a_broker_within_the_process():
     assert isinstance(brokers.connect("memory://", clock=FakeClock()), MemoryBroker)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps", "pyamqp", "postgresql"])
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "pyamqp", "postgresql"])
 def test_a_broker_without_a_driver_yet_is_told(scheme):
-    with pytest.raises(ImproperlyConfigured, match="drivers for sqlite and memory only") as refused:
+    with pytest.raises(
+        ImproperlyConfigured, match="drivers for sqlite, redis and memory only"
+    ) as refused:
         brokers.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
 
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:7/3",
+        "rediss://me:secret@127.0.0.1:7/3?ssl_ca_certs=ca.pem",
+        "valkey://localhost:7/3",
+        "valkeys://localhost:7/3",
+        "redis+socket:///run/redis.sock?virtual_host=3",
+    ],
+)
+def test_a_redis_url_names_servers_which_are_not_asked_before_it_is_needed(url):
+    broker = brokers.connect(url, clock=FakeClock(), timeout=3)
+
+    assert isinstance(broker, RedisBroker)
+    assert [endpoint.path for endpoint in broker.store.endpoints] == ["3"]
+    assert broker.store.timeout == 3
+    broker.close()
+
+
+def test_redis_without_its_library_says_what_to_install():
+    code = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from cardoon import brokers, clock\n"
+        "brokers.connect('redis://localhost', clock=clock.SystemClock())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (
+        "ImproperlyConfigured: broker_url: redis needs the redis library;"
+        " pip install 'cardoon[redis]'" in done.stderr
+    )
 
 
 def test_an_unknown_scheme_is_told_with_those_that_are_known():

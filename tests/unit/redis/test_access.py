@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cardoon import backends, brokers
@@ -25,15 +27,14 @@ from cardoon.security.replay import Nonce, NonceClaim, NonceState
 from tests.servers.ground import running
 from tests.servers.redis import RedisServer
 
+ROOT = Path(__file__).parents[3]
 ROLES = ("client", "worker", "beat", "monitor")
 FAR = 4e9
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    rules = [
-        f"user {role} >secret {' '.join(commands(role, username=role)[3:])}" for role in ROLES
-    ]
+    rules = [f"user {role} >secret {' '.join(commands(role, username=role)[3:])}" for role in ROLES]
     with running(RedisServer(tmp_path_factory.mktemp("acl"), acl=rules)) as server:
         yield server
 
@@ -204,7 +205,7 @@ def test_a_monitor_only_reads(login):
         lambda: monitor.publish([message("x")], timeout=5),
         lambda: monitor.purge("q"),
         lambda: monitor.receive(["q"], limit=1, lease=30, timeout=0),
-        lambda: monitor.maintain(),
+        monitor.maintain,
     ):
         with pytest.raises(OperationalError, match="NOPERM"):
             forbidden()
@@ -217,3 +218,19 @@ def test_a_denial_says_what_to_look_at_and_no_secret(login):
         results.load(["a"])
 
     assert "secret" not in str(denied.value)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_rules_that_are_shipped_are_these(role):
+    shipped = (ROOT / "deploy" / "redis" / "users.acl").read_text("utf-8").splitlines()
+    [line] = [line for line in shipped if line.startswith(f"user {role} ")]
+
+    assert line.split()[3:] == commands(role, username=role)[3:]
+
+
+def test_rules_go_by_the_key_prefix():
+    rules = commands("worker", prefix="shop", username="w")
+
+    assert rules[:3] == ["ACL", "SETUSER", "w"]
+    assert "~{shop}:*" in rules
+    assert not any("cardoon" in rule for rule in rules)

@@ -291,7 +291,9 @@ def test_a_sentinel_that_knows_no_such_master_is_told(tmp_path, server):
 def test_plain_text_to_a_master_elsewhere_is_refused():
     answer = b"*2\r\n" + bulk(b"192.0.2.7") + bulk(b"6379")
     with pretending(answer) as url:
-        broker = connect(url.replace("redis:", "sentinel:"), timeout=5, transport={"master_name": "x"})
+        broker = connect(
+            url.replace("redis:", "sentinel:"), timeout=5, transport={"master_name": "x"}
+        )
         with pytest.raises(ImproperlyConfigured, match=r"192\.0\.2\.7:6379, and plain text"):
             broker.declare(["q"])
         broker.close()
