@@ -8,7 +8,7 @@ local function keep_result(id, flag, expires_at, value)
   if left and left <= 0 then
     call('DEL', key)
   elseif left and ARGV[1] == '' then
-    call('SET', key, value, 'PX', string.format('%.0f', math.ceil(left * 1000)))
+    call('SET', key, value, 'PXAT', math.ceil(tonumber(expires_at) * 1000))
   elseif left then
     call('SET', key, value, 'PX', milliseconds(left))
   else

@@ -18,7 +18,8 @@ local leased, turns = {}, {}
 
 local function hand_over(number, message, attempt)
   local frame = call('GET', P .. 'f:' .. number)
-  local size = #frame + tonumber(message[8] or 0)
+  local size = #frame
+  if message[7] then size = size + tonumber(call('HGET', P .. 'm:' .. number, 'carried')) end
   if size > room and #deliveries > 0 then return false end
   room = room - size
   local after = false
@@ -31,10 +32,10 @@ local function hand_over(number, message, attempt)
   return true
 end
 
-local FIELDS = {'queue', 'id', 'priority', 'crashes', 'retries', 'limit', 'waits', 'carried', 'attempt', 'state'}
+local FIELDS = {'queue', 'id', 'priority', 'crashes', 'retries', 'limit', 'waits', 'attempt', 'state'}
 
 local function lend(number, message)
-  local attempt = tonumber(message[9] or 0) + 1
+  local attempt = tonumber(message[8] or 0) + 1
   if not hand_over(number, message, attempt) then
     is_full = true
     return false
@@ -46,7 +47,7 @@ end
 
 local function promote(queue)
   local sched = P .. 'sched:' .. queue
-  local due = call('ZRANGEBYSCORE', sched, '-inf', exact(now), 'WITHSCORES', 'LIMIT', 0, MOST_PROMOTED)
+  local due = call('ZRANGEBYSCORE', sched, '-inf', now, 'WITHSCORES', 'LIMIT', 0, MOST_PROMOTED)
   for index = 1, #due, 2 do
     local number = due[index]
     local priority = call('HGET', P .. 'm:' .. number, 'priority')
@@ -55,7 +56,7 @@ local function promote(queue)
     call('ZREM', sched, number)
   end
   local later = P .. 'later:' .. queue
-  due = call('ZRANGEBYSCORE', later, '-inf', exact(now), 'LIMIT', 0, MOST_PROMOTED)
+  due = call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, MOST_PROMOTED)
   for _, number in ipairs(due) do
     local message = call('HMGET', P .. 'm:' .. number, 'priority', 'limit')
     call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]), number), number)
@@ -81,7 +82,7 @@ local function take_turn(number, queue, message)
   turn.running = turn.running + 1
   if turn.gap > 0 then
     turn.next_at = math.max(turn.next_at, now - RATE_SLACK) + turn.gap
-    call('HSET', P .. 'limit:' .. key, 'next', exact(turn.next_at))
+    call('HSET', P .. 'limit:' .. key, 'next', turn.next_at)
     touched[key] = true
   end
   step_out(number, queue, key)
@@ -128,7 +129,7 @@ local function take_again()
   room = math.huge
   for index = 2, #was, 2 do
     local message = call('HMGET', P .. 'm:' .. was[index], unpack(FIELDS))
-    if message[10] == 'l' and tonumber(message[9]) == was[index + 1] then
+    if message[9] == 'l' and tonumber(message[8]) == was[index + 1] then
       hand_over(was[index], message, was[index + 1])
     end
   end
@@ -137,7 +138,7 @@ end
 if is_again then take_again() end
 if #deliveries > 0 then return {'0', 0, deliveries} end
 
-for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'timers', '-inf', exact(now), 'LIMIT', 0, 100)) do
+for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 100)) do
   call('ZREM', P .. 'timers', key)
   show_heads_of(key)
 end

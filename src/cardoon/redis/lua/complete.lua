@@ -20,7 +20,7 @@ local function requeue(number, message, cause, delay)
   if cause ~= '' then call('HINCRBY', m, cause, 1) end
   if delay > 0 then
     due = now + delay
-    call('HSET', m, 'state', 'w', 'due', exact(due))
+    call('HSET', m, 'state', 'w', 'due', due)
   else
     call('HSET', m, 'state', 'w')
   end

@@ -7,7 +7,7 @@ local MOST_LOOKS = 1000
 local function first_by_place(queue)
   local earliest
   for priority = 0, 9 do
-    local start, stop, looks = place(priority, 0), '(' .. place(priority - 1, 0), 0
+    local start, stop, looks = place(priority, 0), '(' .. exact(place(priority - 1, 0)), 0
     while looks < MOST_LOOKS do
       local some = call('ZRANGEBYSCORE', P .. 'ready:' .. queue, start, stop, 'LIMIT', looks, 50)
       if #some == 0 then break end
@@ -30,7 +30,7 @@ local found = {}
 local names = call('SUNION', P .. 'queues', P .. 'used')
 for _, queue in ipairs(names) do
   local sched = P .. 'sched:' .. queue
-  local due = call('ZCOUNT', sched, '-inf', exact(now))
+  local due = call('ZCOUNT', sched, '-inf', now)
   local ready = call('ZCARD', P .. 'ready:' .. queue) - call('SCARD', P .. 'shown:' .. queue) + due
   local oldest = first_by_place(queue) or math.huge
   for _, kind in ipairs({'since:', 'sched:'}) do

@@ -12,7 +12,7 @@ local function keep(number, id, message, place_, reason, detail, nonce)
   call('RENAME', P .. 'm:' .. number, key)
   call('RENAME', P .. 'f:' .. number, P .. 'kept_frame:' .. kept)
   call(
-    'HSET', key, 'place', place_, 'reason', reason, 'detail', detail, 'kept_at', exact(now),
+    'HSET', key, 'place', place_, 'reason', reason, 'detail', detail, 'kept_at', now,
     'number', number
   )
   if nonce then call('HSET', key, 'session', nonce[1], 'sequence', nonce[2]) end

@@ -8,7 +8,7 @@ for _, key in ipairs(scanned[2]) do
   local turn = look_up(key)
   local is_open = opens_at(turn) <= now
   local dues = line_of('dues', queue, key)
-  local due = call('ZCOUNT', dues, '-inf', exact(now))
+  local due = call('ZCOUNT', dues, '-inf', now)
   local first = call('ZRANGE', dues, 0, 0, 'WITHSCORES')[2]
   found[#found + 1] = {
     key, due, call('ZCARD', dues) - due, is_open and 1 or 0, first or '',

@@ -8,13 +8,13 @@ local taken_back, looks = 0, 0
 
 local function take_back(queue)
   local leased = P .. 'leased:' .. queue
-  local late = call('ZRANGEBYSCORE', leased, '-inf', exact(monotonic), 'LIMIT', 0, MOST_TAKEN_BACK - taken_back)
+  local late = call('ZRANGEBYSCORE', leased, '-inf', monotonic, 'LIMIT', 0, MOST_TAKEN_BACK - taken_back)
   for _, number in ipairs(late) do
     local m = P .. 'm:' .. number
     local message = call('HMGET', m, 'crashes', 'priority', 'limit')
     local due = now + (tonumber(message[1] or 0) > 0 and LATER_PAUSE or FIRST_PAUSE)
     call('ZREM', leased, number)
-    call('HSET', m, 'state', 'w', 'crashes', tonumber(message[1] or 0) + 1, 'due', exact(due))
+    call('HSET', m, 'state', 'w', 'crashes', tonumber(message[1] or 0) + 1, 'due', due)
     if message[3] then
       call('SREM', P .. 'running:' .. message[3], number)
       touched[message[3]] = true
@@ -49,14 +49,14 @@ local function look_at(number, queue)
     end
   end
   call('HDEL', m, 'looked')
-  call('ZADD', P .. 'dormant:' .. queue, exact(now + LOOK_AGAIN), number)
+  call('ZADD', P .. 'dormant:' .. queue, now + LOOK_AGAIN, number)
   return true
 end
 
 local function wake_strays(queue)
   local dormant = P .. 'dormant:' .. queue
   while looks < MOST_LOOKS do
-    local number = call('ZRANGEBYSCORE', dormant, '-inf', exact(now), 'LIMIT', 0, 1)[1]
+    local number = call('ZRANGEBYSCORE', dormant, '-inf', now, 'LIMIT', 0, 1)[1]
     if not number then return end
     looks = looks + 1
     if not look_at(number, queue) then return end

@@ -2,7 +2,8 @@
 -- key has the same prefix, and so lies in the same slot. ARGV[1] and ARGV[2] are the time, as two
 -- clocks tell it, or empty for the server's. The rest is read one by one with `take`.
 --
--- Times are seconds in doubles. They are written with `exact`, since Lua itself would round them.
+-- Times are seconds in doubles. Commands are given them whole; in answers and within text they are written
+-- with `exact`, since Lua itself would round them.
 
 local P = string.sub(KEYS[1], 1, -5)
 local call = redis.call
@@ -57,7 +58,7 @@ end
 
 -- The most urgent first, and of those the oldest. Exact in a double up to 2^48 messages.
 local function place(priority, number)
-  return string.format('%.0f', (9 - priority) * 281474976710656 + number)
+  return (9 - priority) * 281474976710656 + number
 end
 
 -- One token in a queue's bell wakes one worker, who passes it on if there is more.

@@ -20,7 +20,7 @@ local function put_back(kept)
   call('RENAME', key, m)
   call('RENAME', P .. 'kept_frame:' .. kept, P .. 'f:' .. number)
   call('HDEL', m, 'place', 'reason', 'detail', 'kept_at', 'number', 'session', 'sequence', 'most', 'gap')
-  call('HSET', m, 'state', 'w', 'due', exact(now))
+  call('HSET', m, 'state', 'w', 'due', now)
   if not from_quarantine then call('HDEL', m, 'attempt', 'crashes', 'retries') end
   if told[12] then
     for _, predecessor in ipairs(predecessors_of(old)) do

@@ -61,7 +61,7 @@ local function lay_down(message, number)
     end
   end
   call('SET', P .. 'after:' .. number, cmsgpack.pack(after))
-  call('ZADD', P .. 'dormant:' .. message.queue, exact(now + STRAY_GRACE), number)
+  call('ZADD', P .. 'dormant:' .. message.queue, now + STRAY_GRACE, number)
   call(
     'HSET', P .. 'm:' .. number, 'state', 'd', 'waits', #after / 2, 'trigger', message.trigger, 'missing', missing,
     'delay', message.delay, 'run_at', message.run_at == '' and '0' or message.run_at, 'carried', 0
@@ -77,7 +77,7 @@ local function store(message, number, period)
   end
   local m = P .. 'm:' .. number
   call(
-    'HSET', m, 'id', message.id, 'queue', queue, 'priority', message.priority, 'due', exact(due)
+    'HSET', m, 'id', message.id, 'queue', queue, 'priority', message.priority, 'due', due
   )
   frames[#frames + 1] = P .. 'f:' .. number
   frames[#frames + 1] = message.frame

@@ -44,7 +44,7 @@ local function show_heads_of(key)
   if at <= now then
     for _, queue in ipairs(call('SMEMBERS', P .. 'lines:' .. key)) do show_head(queue, key) end
   elseif at < math.huge and call('EXISTS', P .. 'lines:' .. key) == 1 then
-    call('ZADD', P .. 'timers', exact(at), key)
+    call('ZADD', P .. 'timers', at, key)
   end
 end
 
@@ -91,21 +91,21 @@ end
 -- those whose place in the line does not tell how long they have been due.
 local function line_up(number, queue, priority, due, key)
   if key then
-    call('ZADD', line_of('dues', queue, key), exact(due), number)
+    call('ZADD', line_of('dues', queue, key), due, number)
     call('SADD', P .. 'lines:' .. key, queue)
     call('SADD', P .. 'keys_in:' .. queue, key)
     if due > now then
-      call('ZADD', P .. 'later:' .. queue, exact(due), number)
+      call('ZADD', P .. 'later:' .. queue, due, number)
     else
       call('ZADD', line_of('line', queue, key), place(priority, number), number)
       touched[key] = true
       return
     end
   elseif due > now then
-    call('ZADD', P .. 'sched:' .. queue, exact(due), number)
+    call('ZADD', P .. 'sched:' .. queue, due, number)
   else
     call('ZADD', P .. 'ready:' .. queue, place(priority, number), number)
-    call('ZADD', P .. 'since:' .. queue, exact(due), number)
+    call('ZADD', P .. 'since:' .. queue, due, number)
   end
   ring(queue)
 end

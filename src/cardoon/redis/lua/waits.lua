@@ -33,7 +33,7 @@ end
 
 local function wake(number, message, due)
   call('ZREM', P .. 'dormant:' .. message[1], number)
-  call('HSET', P .. 'm:' .. number, 'state', 'w', 'due', exact(due))
+  call('HSET', P .. 'm:' .. number, 'state', 'w', 'due', due)
   line_up(number, message[1], tonumber(message[2]), due, message[3])
 end
 

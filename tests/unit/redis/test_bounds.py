@@ -1,0 +1,266 @@
+"""What lies in the store is bounded, and so is what one step carries or holds up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cardoon import backends, brokers
+from cardoon.backend import SealedResult
+from cardoon.broker import (
+    Ack,
+    Cause,
+    Completion,
+    Kept,
+    Limit,
+    Outcome,
+    Outgoing,
+    Predecessor,
+    Quarantine,
+    Requeue,
+    Trigger,
+    Unique,
+)
+from cardoon.clock import SystemClock
+from cardoon.redis.messages import MAX_CLAIM_BYTES
+from cardoon.security.replay import MAX_SEQUENCE, Nonce, NonceClaim
+from cardoon.testing import FakeClock
+
+LONG = 30.0
+
+
+@pytest.fixture
+def broker(server):
+    made = brokers.connect(server.url, clock=SystemClock())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(server, broker):
+    made = backends.connect(server.url, clock=SystemClock(), beside=broker)
+    yield made
+    made.close()
+
+
+def message(name, **options):
+    return Outgoing("q", name, name.encode(), **options)
+
+
+def receive(broker, limit=1000):
+    return broker.receive(["q"], limit=limit, lease=30, timeout=0)
+
+
+def keys(broker):
+    """What lies in the store for ever, and what for a time."""
+    [names] = broker.store.ask_many([("KEYS", "*")])
+    lives = broker.store.ask_many([("PTTL", name) for name in names])
+    forever = {name.decode() for name, life in zip(names, lives, strict=True) if life == -1}
+    return forever, {name.decode() for name in names} - forever
+
+
+def test_nothing_is_left_of_what_has_ended(broker, backend):
+    soon = time.time() + 60
+    broker.declare(["q"])
+    first = Predecessor("first", b"")
+    broker.publish(
+        [
+            message("first"),
+            message("follows", after=(first,)),
+            message("errback", after=(first,), trigger=Trigger.FAILURE),
+            message("behind", after=(Predecessor("errback", b""),)),
+            message("only", unique=Unique("u", 5)),
+            *(message(f"slow{number}", limit=Limit("k", 2, 0.001)) for number in range(9)),
+            message("late", run_at=time.time() + 0.05),
+            message("odd"),
+            message("flaky"),
+        ],
+        timeout=5,
+    )
+    broker.broadcast(b"revoked", expires_at=time.time() + 0.05)
+    retried: set[str] = set()
+    sequence = 0
+    while any(depth.ready + depth.scheduled + depth.leased + depth.dormant + depth.limited
+              for depth in broker.depths()):  # fmt: skip
+        held = broker.receive(["q"], limit=3, lease=30, timeout=1)
+        completions = []
+        for each in held:
+            sequence += 1
+            nonce = Nonce(bytes(16), sequence, soon)
+            broker.claim([NonceClaim(nonce, each.receipt, each.attempt)])
+            if each.id == "flaky" and each.id not in retried:
+                retried.add(each.id)
+                completions.append(Completion(Requeue(each, Cause.RETRIED, 0.05), nonce=nonce))
+            elif each.id == "odd":
+                completions.append(Completion(Quarantine(each, "odd"), nonce=nonce))
+            else:
+                result = SealedResult(each.id, b"r", final=True, expires_at=soon)
+                ended = Outcome(b"r", succeeded=True)
+                completions.append(Completion(Ack(each), result, nonce=nonce, outcome=ended))
+        assert all(broker.complete(completions))
+    assert broker.discard(Kept.QUARANTINE, None) == 1
+    broker.maintain()
+
+    forever, for_a_time = keys(broker)
+
+    # A token may lie in the bell for whoever comes next.
+    assert forever - {"{cardoon}:bell:q", "{cardoon}:broadcasts"} == {
+        "{cardoon}:last",
+        "{cardoon}:queues",
+    }
+    kinds = {name.split(":")[1] for name in for_a_time}
+    assert kinds <= {
+        "result", "seen", "held", "claimed", "completed", "recent", "limit", "broadcast"
+    }  # fmt: skip
+
+
+def test_a_broadcast_that_is_over_is_swept(server):
+    clock = FakeClock()
+    broker = brokers.connect(server.url, clock=clock)
+    for number in range(5):
+        broker.broadcast(b"x", expires_at=clock.now() + 5 + number)
+    [names] = broker.store.ask_many([("KEYS", "*broadcast:*")])
+    broker.store.ask_many([("PEXPIRE", name, 0) for name in names[:3]])
+    broker.store.ask_many([("DEL", name) for name in names])
+    broker.maintain()
+
+    assert broker.store.ask_many([("EXISTS", "{cardoon}:broadcasts")]) == [0]
+    broker.close()
+
+
+def test_a_done_mark_is_a_bit_and_a_claim_goes_with_it(broker):
+    expires_at = time.time() + 3600
+    nonces = [Nonce(b"s" * 16, number, expires_at) for number in range(0, MAX_SEQUENCE, 8)]
+    broker.publish([message(str(number)) for number in range(len(nonces))], timeout=5)
+    held = receive(broker, limit=len(nonces))
+    broker.claim([NonceClaim(n, d.receipt, d.attempt) for n, d in zip(nonces, held, strict=True)])
+    broker.complete([Completion(Ack(d), nonce=n) for n, d in zip(nonces, held, strict=True)])
+
+    seen, held_key = ("{cardoon}:" + kind + ":" + "s" * 16 for kind in ("seen", "held"))
+    size, left, is_held = broker.store.ask_many(
+        [("STRLEN", seen), ("PTTL", seen), ("EXISTS", held_key)]
+    )
+    assert size <= MAX_SEQUENCE // 8
+    assert 3_600_000 - 5_000 < left < 3_600_000 + 120_000
+    assert is_held == 0
+
+
+def test_a_sequence_beyond_its_bound_reaches_no_bitmap(broker):
+    with pytest.raises(ValueError, match="is not below"):
+        broker.finish([Nonce(bytes(16), 2**32 - 1, 9e9)])
+
+
+def test_a_claim_carries_no_more_than_its_bound_but_one_message(broker):
+    large = bytes(MAX_CLAIM_BYTES // 2 - 100)
+    for name in "abc":
+        broker.publish([Outgoing("q", name, large)], timeout=20)
+    broker.publish([Outgoing("q", "huge", bytes(MAX_CLAIM_BYTES + 1))], timeout=20)
+
+    claims = [[each.id for each in receive(broker)] for _ in range(4)]
+
+    assert claims == [["a", "b"], ["c"], ["huge"], []]
+
+
+def test_inputs_count_in_what_a_claim_carries(broker):
+    names = [f"m{number}" for number in range(3)]
+    broker.publish(list(map(message, names)), timeout=5)
+    broker.publish([message(f"after{n}", after=(Predecessor(n, b""),)) for n in names], timeout=5)
+    large = bytes(MAX_CLAIM_BYTES // 2)
+    for each in receive(broker):
+        broker.complete([Completion(Ack(each), outcome=Outcome(large, succeeded=True))])
+
+    assert [len(receive(broker)) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_what_upkeep_takes_back_at_once_is_bounded_but_all_is_taken(server):
+    clock = FakeClock()
+    broker = brokers.connect(server.url, clock=clock)
+    broker.publish([message(str(number)) for number in range(1000)], timeout=5)
+    assert len(receive(broker)) == 1000
+    clock.advance(30)
+    [count, has_more] = broker.store.run("maintain", ())
+
+    assert (count, has_more) == (200, 1)
+    assert broker.maintain() == 800
+    broker.close()
+
+
+def test_a_look_for_strays_goes_on_where_it_was_stopped(server):
+    clock = FakeClock()
+    broker = brokers.connect(server.url, clock=clock)
+    there = [f"m{number}" for number in range(3000)]
+    broker.publish([message(name, run_at=9e9) for name in there], timeout=20)
+    after = tuple(Predecessor(name, b"") for name in (*there, "nowhere"))
+    broker.publish([message("body", after=after)], timeout=20)
+    clock.advance(11)
+    [_, has_more] = broker.store.run("maintain", ())
+
+    assert has_more == 1
+    assert receive(broker) == []
+    broker.maintain()
+    assert [each.id for each in receive(broker)] == ["body"]
+    broker.close()
+
+
+def test_a_purge_in_steps_deletes_everything_once(broker):
+    broker.publish([message(f"m{number}") for number in range(1300)], timeout=10)
+    broker.publish([message(f"k{n}", limit=Limit(f"k{n % 3}", 1)) for n in range(700)], timeout=10)
+
+    assert broker.purge("q") == 2000
+    assert keys(broker)[0] <= {"{cardoon}:last", "{cardoon}:used", "{cardoon}:bell:q"}
+
+
+def test_thousands_of_results_are_waited_for_with_few_looks(broker, backend):
+    names = [f"t{number}" for number in range(5000)]
+    results = [SealedResult(name, b"r" * 100, final=True, expires_at=None) for name in names]
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(lambda: list(backend.wait(names, timeout=LONG)))
+        while b"cmd=subscribe" not in broker.store.ask_many([("CLIENT", "LIST")])[0]:
+            pass
+        before = gets(broker)
+        for start in range(0, 5000, 100):
+            backend.store(results[start : start + 100])
+        arrived = waiting.result(LONG)
+
+    assert sorted(each.task_id for each in arrived) == sorted(names)
+    assert gets(broker) - before < 150
+
+
+def gets(broker):
+    """How often results were looked for."""
+    [told] = broker.store.ask_many([("INFO", "commandstats")])
+    for line in told.decode().splitlines():
+        if line.startswith("cmdstat_mget:"):
+            return int(line.split("calls=")[1].split(",")[0])
+    return 0
+
+
+def test_waiters_use_their_connections_again(broker, backend):
+    for number in range(20):
+        backend.store([SealedResult(f"t{number}", b"r", final=True, expires_at=None)])
+        assert len(list(backend.wait([f"t{number}"], timeout=5))) == 1
+
+    clients = broker.store.ask_many([("CLIENT", "LIST")])[0].count(b"cmd=")
+    assert clients <= 4
+
+
+def test_a_waiter_hears_at_once(backend):
+    delays = []
+    for number in range(5):
+        name = f"t{number}"
+        started = []
+
+        def store(name=name, started=started):
+            started.append(time.monotonic())
+            backend.store([SealedResult(name, b"r", final=True, expires_at=None)])
+
+        timer = threading.Timer(0.1, store)
+        timer.start()
+        assert len(list(backend.wait([name], timeout=LONG))) == 1
+        delays.append(time.monotonic() - started[0])
+        timer.join()
+
+    assert sorted(delays)[2] < 0.3, "the hint was not heard: only a look each second found it"
