@@ -12,6 +12,7 @@ from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.exceptions import ImproperlyConfigured
 
 try:
+    from cardoon.redis.failures import understood
     from cardoon.redis.packing import pack_results, unpack_result
     from cardoon.redis.store import SharesStore, Store, open_store
     from cardoon.redis.subscription import Subscriptions
@@ -82,7 +83,8 @@ class RedisBackend:
             (values,) = self._store.ask_many([("MGET", *keys)])
             for task_id, value in zip(some, values, strict=True):
                 if value is not None:
-                    result = unpack_result(task_id, value)
+                    with understood(self._store.place):
+                        result = unpack_result(task_id, value)
                     if not self._is_expired(result):
                         found[task_id] = result
         return found

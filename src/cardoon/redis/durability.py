@@ -30,7 +30,7 @@ class Durability:
     def ensure(self, connection: Connection, deadline: float) -> None:
         """Wait for it on the connection that wrote; raises `OperationalError` where it does not come."""
         seconds = deadline - _REAL_TIME.monotonic()
-        left = max(1, int(seconds * 1000) - 50)  # in time for the answer to arrive
+        left = max(1, int(seconds * 800))  # in time for the answer to arrive
         if self.fsync:
             local, _ = connection.ask("WAITAOF", 1, 0, left, deadline=deadline, silence=seconds)
             if local < 1:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import hiredis
 
 from cardoon.exceptions import OperationalError
@@ -52,3 +55,14 @@ def explain(
         hint = f"; {remedy}" if remedy else ""
         return OperationalError(f"redis at {place} refused ({error.code}): {error.text}{hint}")
     return OperationalError(f"redis at {place}: no answer within {seconds:g} s: {error}")
+
+
+@contextlib.contextmanager
+def understood(place: str) -> Iterator[None]:
+    """Let what others have written into the store be a failure of the store, and of nobody else."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        raise OperationalError(
+            f"redis at {place} holds what Cardoon has not written: {error}; see who else writes there"
+        ) from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cardoon.broker import Kept, KeptMessage, LimitUse, QueueDepth
+from cardoon.redis.failures import understood
 from cardoon.redis.store import Store
 
 PLACES = {Kept.DEAD_LETTER: "D", Kept.QUARANTINE: "Q"}
@@ -106,21 +107,8 @@ def show(store: Store, where: Kept, *, limit: int, after: int) -> list[KeptMessa
         rows = store.run("kept", (PLACES[where], after, most, _MOST_BYTES_AT_ONCE))
         if not rows:
             break
-        found += (
-            KeptMessage(
-                number=int(number),
-                queue=queue.decode(),
-                id=name.decode(),
-                reason=reason.decode(),
-                detail=detail.decode(),
-                kept_at=float(kept_at),
-                frame=frame,
-                attempt=int(attempt or 0),
-                crashes=int(crashes or 0),
-                retries=int(retries or 0),
-            )
-            for queue, name, reason, detail, kept_at, attempt, crashes, retries, number, frame in rows
-        )
+        with understood(store.place):
+            found += map(_kept, rows)
         after = found[-1].number
     return found
 
@@ -161,3 +149,19 @@ def _lines(store: Store, queue: str) -> Iterator[tuple[Line, float]]:
             yield line, float(now)
         if cursor == b"0":
             return
+
+
+def _kept(row: Sequence[Any]) -> KeptMessage:
+    queue, name, reason, detail, kept_at, attempt, crashes, retries, number, frame = row
+    return KeptMessage(
+        number=int(number),
+        queue=queue.decode(),
+        id=name.decode(),
+        reason=reason.decode(),
+        detail=detail.decode(),
+        kept_at=float(kept_at),
+        frame=frame,
+        attempt=int(attempt or 0),
+        crashes=int(crashes or 0),
+        retries=int(retries or 0),
+    )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input
 from cardoon.redis.connection import Argument
+from cardoon.redis.failures import understood
 from cardoon.redis.store import Store
 
 MAX_CLAIM_BYTES = 32 * 2**20
@@ -34,9 +35,14 @@ def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> C
         terms: list[Argument] = [limit, repr(float(lease)), MAX_CLAIM_BYTES]
         arguments = [name, serial, "0", *terms, *queues]
         pause, has_more, rows = store.run("claim", arguments, again=2)
+    with understood(store.place):
+        return Claimed(_unpack(store, rows), float(pause), bool(has_more))
+
+
+def _unpack(store: Store, rows: Sequence[Any]) -> list[Delivery]:
     afters = [row[8] or () for row in rows]
     frames = _fetch_outcomes(store, afters) if any(afters) else {}
-    deliveries = [
+    return [
         Delivery(
             queue.decode(),
             name.decode(),
@@ -50,7 +56,6 @@ def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> C
         )
         for queue, name, number, frame, attempt, crashes, retries, priority, after in rows
     ]
-    return Claimed(deliveries, float(pause), bool(has_more))
 
 
 def _inputs(after: Sequence[bytes] | None, frames: dict[bytes, bytes]) -> tuple[Input, ...]:

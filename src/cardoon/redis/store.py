@@ -75,6 +75,11 @@ class Store:
         return f"{self.prefix}{kind}:{name}" if name else f"{self.prefix}{kind}"
 
     @property
+    def place(self) -> str:
+        """The servers, for people."""
+        return self._finder.place
+
+    @property
     def injected_now(self) -> float | None:
         """What the injected clock says; None where the server's counts."""
         return self.clock.now() if self._keeps_time else None
@@ -119,10 +124,9 @@ class Store:
 
     def ask_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """Send plain commands together; their answers, in order."""
-        packed = b"".join(map(pack, commands))
 
         def ask(connection: Connection, deadline: float) -> list[Any]:
-            connection.send(packed, deadline=deadline)
+            connection.send(b"".join(map(pack, commands)), deadline=deadline)
             return [connection.read(deadline=deadline) for _ in commands]
 
         return self.call(ask)
@@ -197,15 +201,15 @@ class Slots:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._free: list[tuple[str, int]] = []
-        self._process = 0
+        self._process = os.getpid()
 
     @contextlib.contextmanager
     def take(self) -> Iterator[tuple[str, int]]:
         """One that nobody else has at this moment."""
         process = os.getpid()
+        if self._process != process:  # a child, whose parent may have held the lock
+            self._lock, self._free, self._process = threading.Lock(), [], process
         with self._lock:
-            if self._process != process:
-                self._free, self._process = [], process
             name, serial = self._free.pop() if self._free else (os.urandom(8).hex(), 0)
         try:
             yield name, serial

@@ -208,7 +208,7 @@ def test_a_send_may_wait_for_replicas(tmp_path):
     with running(RedisServer(tmp_path / "master")) as master:
         broker = connect(master.url, transport={"durability": 1})
         with pytest.raises(OperationalError, match="0 of 1 replicas"):
-            broker.publish([Outgoing("q", "a", b"")], timeout=0.3)
+            broker.publish([Outgoing("q", "a", b"")], timeout=2)
         with running(RedisServer(tmp_path / "replica", replica_of=master.port)) as replica:
             send(broker, "b")
             assert b"frame" in replica.ask("GET", "{cardoon}:f:2")
@@ -297,3 +297,39 @@ def test_plain_text_to_a_master_elsewhere_is_refused():
         with pytest.raises(ImproperlyConfigured, match=r"192\.0\.2\.7:6379, and plain text"):
             broker.declare(["q"])
         broker.close()
+
+
+def test_messages_that_the_server_has_evicted_hold_up_no_others(server):
+    broker = connect(server.url)
+    send(broker, "a", "b", "c", "d")
+    held = broker.receive(["q"], limit=1, lease=0.01, timeout=0)
+    broker.store.ask_many([("DEL", "{cardoon}:m:1", "{cardoon}:m:2", "{cardoon}:f:3")])
+    broker.extend(held, lease=0.0)
+
+    taken = broker.receive(["q"], limit=9, lease=30, timeout=0)
+
+    assert [(each.id, each.frame) for each in taken] == [("c", b""), ("d", b"frame")]
+    assert broker.maintain() == 0
+    broker.close()
+
+
+@pytest.mark.parametrize("field", ["id", "priority", "attempt"])
+def test_what_others_have_written_is_a_failure_of_the_store(server, field):
+    broker = connect(server.url)
+    send(broker, "a")
+    broker.store.ask_many([("HSET", "{cardoon}:m:1", field, b"\xff")])
+
+    with pytest.raises(OperationalError):
+        broker.receive(["q"], limit=1, lease=30, timeout=0)
+    broker.close()
+
+
+def test_a_result_that_others_have_written_is_a_failure_of_the_store(server):
+    backend = backends.connect(server.url, clock=SystemClock())
+    backend.store([SealedResult("a", b"r", final=True, expires_at=None)])
+    key = "{cardoon}:result:a"
+    server.ask("SET", key, "1soon\nframe")
+
+    with pytest.raises(OperationalError, match="has not written"):
+        backend.load(["a"])
+    backend.close()

@@ -17,7 +17,7 @@ local room, is_full, passed, has_more = max_bytes, false, 0, false
 local leased, turns = {}, {}
 
 local function hand_over(number, message, attempt)
-  local frame = call('GET', P .. 'f:' .. number)
+  local frame = call('GET', P .. 'f:' .. number) or ''
   local size = #frame
   if message[7] then size = size + tonumber(call('HGET', P .. 'm:' .. number, 'carried')) end
   if size > room and #deliveries > 0 then return false end
@@ -51,7 +51,7 @@ local function promote(queue)
   for index = 1, #due, 2 do
     local number = due[index]
     local priority = call('HGET', P .. 'm:' .. number, 'priority')
-    call('ZADD', P .. 'ready:' .. queue, place(tonumber(priority), number), number)
+    call('ZADD', P .. 'ready:' .. queue, place(tonumber(priority or 0), number), number)
     call('ZADD', P .. 'since:' .. queue, due[index + 1], number)
     call('ZREM', sched, number)
   end
@@ -59,9 +59,11 @@ local function promote(queue)
   due = call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, MOST_PROMOTED)
   for _, number in ipairs(due) do
     local message = call('HMGET', P .. 'm:' .. number, 'priority', 'limit')
-    call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]), number), number)
     call('ZREM', later, number)
-    touched[message[2]] = true
+    if message[2] then
+      call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]), number), number)
+      touched[message[2]] = true
+    end
   end
 end
 
@@ -99,7 +101,9 @@ local function take_from(queue)
     for _, number in ipairs(found) do
       local message = call('HMGET', P .. 'm:' .. number, unpack(FIELDS))
       local has_new_head = false
-      if message[6] then
+      if not message[2] then
+        passed = passed + 1 -- somebody has deleted it, or a server that evicts
+      elseif message[6] then
         has_new_head = take_turn(number, queue, message)
       else
         lend(number, message)

@@ -6,22 +6,27 @@ local MOST_TAKEN_BACK, MOST_LOOKS = 200, 2000
 local FIRST_PAUSE, LATER_PAUSE, LOOK_AGAIN = 1, 10, 50
 local taken_back, looks = 0, 0
 
+local function take_back_one(number, queue, message)
+  local due = now + (tonumber(message[1] or 0) > 0 and LATER_PAUSE or FIRST_PAUSE)
+  local crashes = tonumber(message[1] or 0) + 1
+  call('HSET', P .. 'm:' .. number, 'state', 'w', 'crashes', crashes, 'due', due)
+  if message[3] then
+    call('SREM', P .. 'running:' .. message[3], number)
+    touched[message[3]] = true
+  end
+  line_up(number, queue, tonumber(message[2]), due, message[3])
+  taken_back = taken_back + 1
+end
+
 local function take_back(queue)
   local leased = P .. 'leased:' .. queue
   local late = call('ZRANGEBYSCORE', leased, '-inf', monotonic, 'LIMIT', 0, MOST_TAKEN_BACK - taken_back)
   for _, number in ipairs(late) do
-    local m = P .. 'm:' .. number
-    local message = call('HMGET', m, 'crashes', 'priority', 'limit')
-    local due = now + (tonumber(message[1] or 0) > 0 and LATER_PAUSE or FIRST_PAUSE)
     call('ZREM', leased, number)
-    call('HSET', m, 'state', 'w', 'crashes', tonumber(message[1] or 0) + 1, 'due', due)
-    if message[3] then
-      call('SREM', P .. 'running:' .. message[3], number)
-      touched[message[3]] = true
-    end
-    line_up(number, queue, tonumber(message[2]), due, message[3])
+    local message = call('HMGET', P .. 'm:' .. number, 'crashes', 'priority', 'limit')
+    -- One that somebody has deleted is not made again.
+    if message[2] then take_back_one(number, queue, message) end
   end
-  taken_back = taken_back + #late
 end
 
 local function is_nowhere(id)
