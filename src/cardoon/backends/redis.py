@@ -95,7 +95,7 @@ class RedisBackend:
         pending = dict.fromkeys(task_ids)
         may_grow = not isinstance(task_ids, (list, tuple, set, frozenset))
         tells_all = may_grow or len(pending) > _FEW
-        names = [""] if tells_all else list(pending)
+        names: list[str | None] = [None] if tells_all else [*pending]
         subscription = self._subscriptions.subscribe([self._store.key("done", n) for n in names])
         looked_for: Sequence[str] = list(pending)
         try:

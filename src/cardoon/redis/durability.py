@@ -22,11 +22,6 @@ class Durability:
     replicas: int = 0
     """So many replicas have it in memory."""
 
-    @property
-    def asks(self) -> bool:
-        """Whether there is anything to wait for."""
-        return self.fsync or self.replicas > 0
-
     def ensure(self, connection: Connection, deadline: float) -> None:
         """Wait for it on the connection that wrote; raises `OperationalError` where it does not come."""
         seconds = deadline - _REAL_TIME.monotonic()

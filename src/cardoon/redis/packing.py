@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import chain
 from typing import assert_never
 
 from cardoon.backend import SealedResult
@@ -21,7 +22,8 @@ from cardoon.broker import (
 )
 from cardoon.security.replay import MAX_SEQUENCE, Nonce, NonceClaim
 
-Arguments = list[str | bytes | int]
+Field = str | bytes | int
+Arguments = list[Field]
 
 _COUNTERS = {Cause.RELEASED: "", Cause.RETRIED: "retries", Cause.CRASHED: "crashes"}
 
@@ -71,35 +73,26 @@ def pack_completions(completions: Iterable[Completion]) -> Arguments:
 
 def pack_deliveries(deliveries: Iterable[Delivery]) -> Arguments:
     """Tokens of loans."""
-    packed: Arguments = []
-    for delivery in deliveries:
-        packed += _pack_token(delivery)
-    return packed
+    return [*chain.from_iterable(map(_pack_token, deliveries))]
 
 
 def pack_results(results: Iterable[SealedResult]) -> Arguments:
     """Results, as `store.lua` reads them."""
-    packed: Arguments = []
-    for result in results:
-        flag, task_id, expires_at, value = _pack_end(result)
-        packed += (task_id, flag, expires_at, value)
-    return packed
+    return [*chain.from_iterable(map(_pack_end, results))]
 
 
 def pack_nonces(nonces: Iterable[Nonce]) -> Arguments:
     """Nonces, as `finish.lua` reads them."""
-    packed: Arguments = []
-    for nonce in nonces:
-        packed += _pack_nonce(nonce)
-    return packed
+    return [*chain.from_iterable(map(_pack_nonce, nonces))]
 
 
-def pack_claims(claims: Sequence[NonceClaim]) -> Arguments:
+def pack_claims(claims: Iterable[NonceClaim]) -> Arguments:
     """Claims of nonces, as `nonces.lua` reads them."""
-    packed: Arguments = []
-    for claim in claims:
-        packed += (*_pack_nonce(claim.nonce), claim.receipt, claim.attempt)
-    return packed
+    return [
+        *chain.from_iterable(
+            (*_pack_nonce(claim.nonce), claim.receipt, claim.attempt) for claim in claims
+        )
+    ]
 
 
 def printable(text: str) -> bytes:
@@ -114,11 +107,11 @@ def unpack_result(task_id: str, value: bytes) -> SealedResult:
     return SealedResult(task_id, frame, head[:1] == b"1", float(expires_at) if expires_at else None)
 
 
-def _pack_token(delivery: Delivery) -> tuple[int | str, int, str]:
+def _pack_token(delivery: Delivery) -> tuple[Field, ...]:
     return delivery.receipt, delivery.attempt, delivery.id
 
 
-def _pack_settlement(settlement: Settlement) -> tuple[str | bytes | int, ...]:
+def _pack_settlement(settlement: Settlement) -> tuple[Field, ...]:
     token = _pack_token(settlement.delivery)
     match settlement:
         case Ack():
@@ -133,20 +126,20 @@ def _pack_settlement(settlement: Settlement) -> tuple[str | bytes | int, ...]:
             assert_never(settlement)
 
 
-def _pack_nonce(nonce: Nonce) -> tuple[bytes, int, str]:
+def _pack_nonce(nonce: Nonce) -> tuple[Field, ...]:
     # The gate refuses what is beyond; here it would be a bitmap of any size.
     if not 0 <= nonce.sequence < MAX_SEQUENCE:
         raise ValueError(f"nonce: sequence {nonce.sequence} is not below {MAX_SEQUENCE}")
     return nonce.session, nonce.sequence, repr(float(nonce.expires_at))
 
 
-def _pack_end(result: SealedResult) -> tuple[str, str, str, bytes]:
+def _pack_end(result: SealedResult) -> tuple[Field, ...]:
     flag = "1" if result.final else "0"
     expires_at = "" if result.expires_at is None else repr(float(result.expires_at))
     return flag, result.task_id, expires_at, f"{flag}{expires_at}\n".encode() + result.frame
 
 
-def _pack_outcome(outcome: Outcome, result: SealedResult | None) -> tuple[str, bytes]:
+def _pack_outcome(outcome: Outcome, result: SealedResult | None) -> tuple[Field, ...]:
     how = "S" if outcome.succeeded else "K" if outcome.skipped else "F"
     if result is not None and result.frame == outcome.frame:
         return how.lower(), b""

@@ -7,7 +7,6 @@ an answer that was lost on the way is asked for until the deadline, on another c
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import re
@@ -26,9 +25,8 @@ from cardoon.redis.pool import Pool
 from cardoon.redis.scripts import Script, load
 from cardoon.redis.server import check_server
 
-logger = logging.getLogger(__name__)
-
 _T = TypeVar("_T")
+
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -70,9 +68,9 @@ class Store:
         )
         return mine == theirs
 
-    def key(self, kind: str, name: str = "") -> str:
+    def key(self, kind: str, name: str | None = None) -> str:
         """The name of a key."""
-        return f"{self.prefix}{kind}:{name}" if name else f"{self.prefix}{kind}"
+        return f"{self.prefix}{kind}" if name is None else f"{self.prefix}{kind}:{name}"
 
     @property
     def place(self) -> str:
@@ -107,17 +105,17 @@ class Store:
         script = load(name)
         head = self._head()
         given = list(arguments)
-        wait = self._durability if durably and self._durability.asks else None
+        wait = self._durability if durably else None
 
         def ask(connection: Connection, deadline: float) -> Any:
             try:
                 answer = _evaluate(connection, script, (*head, *given), deadline)
+                if wait is not None:
+                    wait.ensure(connection, deadline)
             except ConnectionLostError:
                 if again is not None:
                     given[again] = "1"
                 raise
-            if wait is not None:
-                wait.ensure(connection, deadline)
             return answer
 
         return self.call(ask, timeout=timeout)
