@@ -58,7 +58,9 @@ def test_a_memory_backend_without_a_memory_broker_has_its_own_results(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["postgresql", "db+postgresql", "rpc"])
 def test_a_backend_without_a_driver_yet_is_told(scheme):
-    with pytest.raises(ImproperlyConfigured, match="drivers for sqlite, redis and memory only") as refused:
+    with pytest.raises(
+        ImproperlyConfigured, match="drivers for sqlite, redis and memory only"
+    ) as refused:
         backends.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
 
     assert "secret" not in str(refused.value)
