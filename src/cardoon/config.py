@@ -25,6 +25,7 @@ from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
     Parser,
     boolean,
+    celery_bridge,
     choice,
     integer,
     names,
@@ -101,6 +102,9 @@ class Settings:
     unsafe_allow_unverified_tls: bool = _setting(False, boolean)
     broker_transport_options: Mapping[str, Any] = _setting({}, transport)
     result_backend_transport_options: Mapping[str, Any] = _setting({}, transport)
+    celery_broker_url: str = _setting("", urls, secret=True)
+    celery_result_backend: str = _setting("", urls, secret=True)
+    unsafe_celery_bridge: Mapping[str, Any] = _setting({}, celery_bridge)
     state_directory: str = _setting(".cardoon", text)
     include: tuple[str, ...] = _setting((), names)
     imports: tuple[str, ...] = _setting((), names)

@@ -226,6 +226,34 @@ def rate(value: object) -> Any:
     return value
 
 
+def celery_bridge(value: object) -> dict[str, Any]:
+    """What a bridge takes from Celery: `queues` and `tasks`, and perhaps whose signatures."""
+    found = dictionary(value)
+    parsers: dict[str, Parser] = {
+        "queues": _queue_names,
+        "tasks": names,
+        "certificates": names,
+        "digest": choice("sha256", "sha384", "sha512"),
+    }
+    for key in found:
+        if key not in parsers:
+            raise ValueError(f"has an unknown key {key!r}; use {', '.join(parsers)}")
+    checked = {}
+    for key, item in found.items():
+        try:
+            checked[key] = parsers[key](item)
+        except ValueError as error:
+            raise ValueError(f"has {key}, which {error}") from None
+    return checked
+
+
+def _queue_names(value: object) -> dict[str, str]:
+    """Celery's queues, each with the queue here; a list where they have the same names."""
+    if isinstance(value, Mapping):
+        return {text(theirs): text(ours) for theirs, ours in value.items()}
+    return {name: name for name in names(value)}
+
+
 publish_policy = mapping("max_retries", "interval_start", "interval_step", "interval_max")
 
 

@@ -45,6 +45,8 @@ NEVER_EXPIRES = 10 * 366 * 86400.0
 _GROUP = "cardoon.group"
 RESULTS = "results"
 """Where a refused result says it came from, in the quarantine."""
+BRIDGED = "celery:"
+"""Before the name of a queue of Celery's, where a bridge says what a refused message came from."""
 SECOND_LOOK = 2.0
 """Seconds after which a result of an unknown signer is refused for good."""
 _PAUSE_AFTER_REFUSAL = 0.25

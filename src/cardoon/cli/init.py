@@ -38,8 +38,15 @@ if __name__ == "__main__":
     show_default=True,
     help="Trust domain: the first part of every identity's name.",
 )
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="NAME",
+    help="A further identity, such as bridge; may be given several times.",
+)
 @click.pass_obj
-def init(invocation: Invocation, directory: str, domain: str) -> None:
+def init(invocation: Invocation, directory: str, domain: str, roles: tuple[str, ...]) -> None:
     """Make an authority, identities for a client and a worker, and a starter tasks.py.
 
     What exists is kept. The authority's key signs new identities; keep it off hosts that run tasks.
@@ -50,7 +57,7 @@ def init(invocation: Invocation, directory: str, domain: str) -> None:
     clock = SystemClock()
     authority = create_authority(state, domain, clock=clock)
     made = [("authority", authority.key, authority.certificate)]
-    for role in ROLES:
+    for role in dict.fromkeys((*ROLES, *roles)):
         issue(state, role, clock=clock)
         paths = ensure_identity(state, role, clock=clock)  # trusts it in this project
         made.append((role, paths.key, paths.certificate))

@@ -10,7 +10,7 @@ import click
 from cardoon.broker import Kept, KeptMessage
 from cardoon.cli.access import json_option, open_broker, open_stores, print_json, print_table, when
 from cardoon.cli.main import Invocation
-from cardoon.producer import RESULTS
+from cardoon.producer import BRIDGED, RESULTS
 
 
 def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> click.Group:
@@ -109,6 +109,11 @@ def _refuse_results(command: str, kept: Sequence[KeptMessage]) -> None:
             raise click.ClickException(
                 f"{command}: number {message.number} is a result, which no worker takes from a "
                 "queue; leave it where it is, or purge it"
+            )
+        if message.queue.startswith(BRIDGED):
+            raise click.ClickException(
+                f"{command}: number {message.number} is a message of Celery's, which no worker takes "
+                "from a queue; have its sender send it again, or purge it"
             )
 
 

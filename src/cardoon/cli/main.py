@@ -15,6 +15,7 @@ from cardoon import __version__
 from cardoon.exceptions import CardoonError
 
 COMMANDS: Mapping[str, str] = {
+    "bridge": "cardoon.cli.bridge:bridge",
     "call": "cardoon.cli.tasks:call",
     "dead": "cardoon.cli.kept:dead",
     "init": "cardoon.cli.init:init",
@@ -34,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
 """Where each command lives. Loading one must not cost the time of all."""
 
 SUMMARIES: Mapping[str, str] = {
+    "bridge": "Take messages from Celery's queues, and sign them.",
     "call": "Send a task by name, and wait for its result if asked to.",
     "dead": "Dead letters: verified tasks that could not be completed.",
     "init": "Make identities and a starter project in a folder.",

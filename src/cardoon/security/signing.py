@@ -66,6 +66,8 @@ class Draft(NamedTuple):
     take: Take = Take.RESULT
     after: tuple[int | bytes, ...] = ()
     """What it waits for, to take something of it: places of earlier drafts, or request digests."""
+    session: bytes | None = None
+    """Instead of a nonce of the signer's: what is signed with one of these is carried out once."""
 
 
 class Signed(NamedTuple):
@@ -220,7 +222,7 @@ class _ClaimsWriter:
         lifetime = self._max_age if draft.lifetime is None else draft.lifetime
         if draft.after:
             lifetime *= WAITING_AGES
-        session, sequence = self._draw_nonce()
+        session, sequence = self._draw_nonce() if draft.session is None else (draft.session, 0)
         retries = 0 if draft.retries is None and draft.kind == Kind.TASK else draft.retries
         return encode_claims(
             Claims(
