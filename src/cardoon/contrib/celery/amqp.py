@@ -53,7 +53,8 @@ class AmqpSource:
                     self._connection.drain_events(timeout=left)
                 except TimeoutError:
                     break
-        batch, self._arrived = self._arrived[:limit], self._arrived[limit:]
+        batch = self._arrived[:limit]
+        del self._arrived[:limit]  # the channel appends to this very list
         if batch:
             self._last_tag = batch[-1].delivery_tag
         return [self._received(one) for one in batch]
@@ -79,7 +80,7 @@ class AmqpSource:
     def close(self) -> None:
         """Let go of the connection; safe twice."""
         connection, self._connection, self._channel = self._connection, None, None
-        self._arrived, self._last_tag = [], None
+        self._arrived, self._last_tag = [], None  # a new list: the old channel knows the old one
         if connection is not None:
             with contextlib.suppress(Exception):  # one that is lost may raise anything as it goes
                 connection.collect(socket_timeout=1.0)

@@ -44,6 +44,8 @@ _OPTIONS = frozenset(
 """What may be said of a call; a canvas is written where it runs."""
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.5
 """Seconds between two looks at the result backend, which grow."""
+_STEPS = 4
+"""Answers that one send may wait for: to connect, to open a channel, to publish, to give it up."""
 _numbers = itertools.count(1)
 
 
@@ -81,7 +83,7 @@ class CeleryTasks:
             settings,
             broker_url=find_url(settings, broker_url, "celery_broker_url"),
             result_backend=backend,
-            timeout=settings.task_publish_timeout / 2,
+            timeout=settings.task_publish_timeout / _STEPS,
         )
         self._has_backend = bool(backend)
         self._auth: AuthReader | None = None
@@ -121,11 +123,13 @@ class CeleryTasks:
             options.setdefault("queue", self._queue)
         options.setdefault("task_id", import_real("kombu.utils.uuid").uuid())
         settings = self._settings
-        least = settings.task_publish_timeout / 2
+        timeout = settings.task_publish_timeout
 
         def send(left: float) -> None:
-            if left < 0.9 * least:  # one try may take so long
-                raise OperationalError(f"celery: send_task: no answer within {least:g} seconds")
+            if left < timeout * (1 - 1 / _STEPS):  # one try may take nearly all of it
+                raise OperationalError(
+                    f"celery: send_task: not confirmed within {timeout:g} seconds"
+                )
             with self._failing("send_task"):
                 self._celery.send_task(
                     name, list(args), dict(kwargs or {}), serializer=self._serializer, **options
@@ -134,7 +138,7 @@ class CeleryTasks:
         again = settings.task_publish_retry
         publish_until(
             send,
-            timeout=settings.task_publish_timeout,
+            timeout=timeout,
             delays=publish_delays(settings.task_publish_retry_policy) if again else iter(()),
             clock=self._clock,
         )
@@ -169,9 +173,7 @@ class CeleryTasks:
         if self._auth is not None:
             backend.decode = self._decode_signed
         with self._failing("result"):
-            found: Mapping[str, Any] = backend.get_task_meta(task_id, cache=False)
-        if found.get("status") not in states.READY_STATES:  # rpc:// keeps the last one to itself
-            backend._cache.pop(task_id, None)  # noqa: SLF001
+            found: Mapping[str, Any] = backend.get_task_meta(task_id)
         return found
 
     def close(self) -> None:

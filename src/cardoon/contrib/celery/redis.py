@@ -89,6 +89,7 @@ class RedisSource:
             self._connect()
             for queue in self._queues:
                 self._run_release(queue, self._name)
+            self._client.delete(f"{_ALIVE}{self._name}")
         self._held = None
 
     def close(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ssl
 from typing import Any
 
-from cardoon.config import Settings, reveal
+from cardoon.config import Conf, Settings, reveal
 from cardoon.contrib.celery.amqp import tls_options
 from cardoon.contrib.celery.source import import_real
 from cardoon.endpoints import Access, Endpoint, Tls, parse_endpoints
@@ -20,7 +19,9 @@ def find_url(settings: Settings, given: str, setting: str) -> str:
     """The URL that is given, or the setting's, references followed."""
     if not given:
         return reveal(settings, setting)
-    return reveal(dataclasses.replace(settings, **{setting: given}), setting)
+    conf = Conf(environ={})
+    conf.update({setting: given})
+    return reveal(conf.draft(), setting)
 
 
 def find_servers(settings: Settings, url: str, setting: str) -> tuple[Endpoint, ...]:
