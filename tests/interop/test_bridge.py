@@ -64,7 +64,7 @@ class TestPlainJson:
         client.send("shop.add", 1, 1)
         bridge = site.bridge("--json", quiet=True)
         site.until(lambda: any(one["event"] == "bridge.start" for one in site.audit()))
-        site.until(lambda: site.app.control.purge(), "a forwarded message")
+        site.until(site.app.control.purge, "a forwarded message")
 
         bridge.send_signal(signal.SIGTERM)
 

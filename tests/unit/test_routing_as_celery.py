@@ -9,7 +9,7 @@ import pytest
 
 from cardoon import queues as ours
 
-celery = pytest.importorskip("celery", reason="celery comes with the extra `bench`")
+celery = pytest.importorskip("celery", reason="celery comes with the extra `test`")
 theirs = pytest.importorskip("kombu")
 
 

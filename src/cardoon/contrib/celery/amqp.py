@@ -12,16 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cardoon.contrib.celery.source import Received, import_real
+from cardoon.contrib.celery.source import MAX_BATCH_BYTES, TIMEOUT, Received, import_real
 from cardoon.endpoints import Endpoint, Tls
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 
 PREFETCH = 256
 """Messages that the server sends ahead, and so the most that one batch has."""
-MAX_BATCH_BYTES = 32 << 20
-"""A batch ends behind the message that exceeds it."""
-TIMEOUT = 5.0
-"""Seconds for each answer of the server."""
 HEARTBEAT = 30
 _MORE = 0.005
 """Seconds that a batch waits for its next message."""
@@ -32,7 +28,7 @@ class AmqpSource:
 
     def __init__(self, endpoints: Sequence[Endpoint], queues: Sequence[str]) -> None:
         self._kombu = import_real("kombu")
-        self._endpoints = endpoints
+        self._servers = [(one, tls_options(one.tls, one.host)) for one in endpoints]
         self._queues = tuple(queues)
         self._turn = 0
         self._connection: Any = None
@@ -73,12 +69,8 @@ class AmqpSource:
             self._channel.basic_ack(self._last_tag, multiple=True)
         self._last_tag = None
 
-    def release(self) -> None:
-        """The server takes back what a channel leaves behind."""
-        self.close()
-
     def close(self) -> None:
-        """Let go of the connection; safe twice."""
+        """Let go of the connection, so that the server takes back what is held; safe twice."""
         connection, self._connection, self._channel = self._connection, None, None
         self._arrived, self._last_tag = [], None  # a new list: the old channel knows the old one
         if connection is not None:
@@ -86,7 +78,7 @@ class AmqpSource:
                 connection.collect(socket_timeout=1.0)
 
     def _connect(self) -> None:
-        endpoint = self._endpoints[self._turn % len(self._endpoints)]
+        endpoint, tls = self._servers[self._turn % len(self._servers)]
         self._turn += 1
         self._connection = self._kombu.Connection(
             hostname=endpoint.host,
@@ -95,7 +87,7 @@ class AmqpSource:
             password=endpoint.password or "guest",
             virtual_host=endpoint.path or "/",
             transport="pyamqp",
-            ssl=tls_options(endpoint.tls, endpoint.host),
+            ssl=tls,
             heartbeat=HEARTBEAT,
             connect_timeout=TIMEOUT,
             transport_options={

@@ -18,17 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from cardoon.contrib.celery.source import Received, import_real
+from cardoon.contrib.celery.source import MAX_BATCH_BYTES, TIMEOUT, Received, import_real
 from cardoon.endpoints import Endpoint
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 
 PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """What kombu adds to a queue's name for its priorities; the first is the most urgent."""
-MAX_BATCH_BYTES = 32 << 20
 LIFE = 15.0
 """Seconds of silence after which a bridge counts as dead; one that was only slow sends twice."""
-TIMEOUT = 5.0
-"""Seconds for each answer of the server."""
 _LOOK_AGAIN = 0.05
 _LOOK_FOR_DEAD = 5.0
 
@@ -40,7 +37,7 @@ class RedisSource:
         self, endpoints: Sequence[Endpoint], queues: Sequence[str], *, max_bytes: int
     ) -> None:
         self._redis = import_real("redis")
-        self._endpoints = endpoints
+        self._servers = [client_options(one) for one in endpoints]
         self._queues = list(queues)
         self._max_bytes = max_bytes
         self._name = f"{os.uname().nodename}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -83,29 +80,22 @@ class RedisSource:
             self._client.delete(f"{_held_prefix(self._held)}{self._name}")
         self._held = None
 
-    def release(self) -> None:
-        """Put the batch back."""
-        with self._failing():
-            self._connect()
-            for queue in self._queues:
-                self._run_release(queue, self._name)
-            self._client.delete(f"{_ALIVE}{self._name}")
-        self._held = None
-
     def close(self) -> None:
         """Put back what is held, and let go of the connection; safe twice."""
         if self._client is not None:
-            with contextlib.suppress(OperationalError):  # then another bridge puts it back
-                self.release()
+            with contextlib.suppress(OperationalError), self._failing():  # then another does it
+                for queue in self._queues:
+                    self._run_release(queue, self._name)
+                self._client.delete(f"{_ALIVE}{self._name}")
         self._forget_connection()
 
     def _connect(self) -> None:
         if self._client is not None:
             return
-        endpoint = self._endpoints[self._turn % len(self._endpoints)]
+        options = self._servers[self._turn % len(self._servers)]
         self._turn += 1
         self._client = self._redis.Redis(
-            **client_options(endpoint),
+            **options,
             # A second try of ours would move a second batch on top of one that nobody saw.
             retry=import_real("redis.retry").Retry(import_real("redis.backoff").NoBackoff(), 0),
         )
@@ -195,6 +185,8 @@ def client_options(endpoint: Endpoint) -> dict[str, Any]:
         raise ImproperlyConfigured(
             "celery_broker_url: the bridge does not ask sentinels; name the primary server"
         )
+    if endpoint.path and not endpoint.path.isdecimal():
+        raise ImproperlyConfigured("celery_broker_url: a database of Redis has a number")
     options: dict[str, Any] = {
         "db": int(endpoint.path or 0),
         "username": endpoint.username or None,

@@ -11,6 +11,12 @@ from typing import Any, Protocol
 from cardoon.exceptions import ImproperlyConfigured
 
 
+MAX_BATCH_BYTES = 32 << 20
+"""A batch ends behind the message that exceeds it."""
+TIMEOUT = 5.0
+"""Seconds for each answer of a server of Celery's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """One message as it came; nothing of it is decoded, and all of it may be anybody's."""
@@ -43,10 +49,6 @@ class Source(Protocol):
 
     def acknowledge(self) -> None:
         """All that was received is done."""
-        ...
-
-    def release(self) -> None:
-        """Give back what was received and not acknowledged."""
         ...
 
     def close(self) -> None:
