@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import shutil
@@ -14,13 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from cardoon import Cardoon
 from tests.servers.ground import Process, find_program, free_port, lacking, listens, running
+from tests.servers.rsa_pair import make_rsa_pair
 
 PROJECT = Path(__file__).parent / "project"
 DEADLINE = 60.0
@@ -302,39 +298,13 @@ class Site:
                     stream.close()
 
 
-def make_pair(folder: Path, name: str, *, days: float = 1.0) -> None:
-    """An RSA key and a self-signed certificate, as Celery's `auth` takes them."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    now = dt.datetime.now(dt.UTC)
-    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(called)
-        .issuer_name(called)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=2))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / f"{name}.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    (folder / f"{name}.key").chmod(0o600)
-    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
 @pytest.fixture
 def keys(tmp_path):
     """Keys of a shop, of a stranger and of Celery's worker; the worker trusts all, the bridge the shop."""
     folder = tmp_path / "keys"
     (folder / "trusted").mkdir(parents=True)
     for name in ("shop", "stranger", "worker"):
-        make_pair(folder, name)
+        make_rsa_pair(folder, name)
         shutil.copy(folder / f"{name}.pem", folder / "trusted")
     return folder
 

@@ -11,6 +11,8 @@ import pytest
 
 from cardoon.contrib.celery import Bridge, Fence
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 
 class TestPlainJson:
     def test_a_task_runs_here_and_its_result_comes_back(self, site):
@@ -78,7 +80,6 @@ class TestPlainJson:
 
 
 class TestWhatIsRefused:
-    @pytest.mark.slow
     def test_it_is_kept_with_the_reason_and_stops_nothing(self, site):
         site.worker()
         client = site.client()
@@ -173,7 +174,6 @@ class TestAuth:
 
 
 class TestDeath:
-    @pytest.mark.slow
     def test_of_500_messages_none_is_lost_and_none_runs_twice(self, site):
         site.worker()
         client = site.client()

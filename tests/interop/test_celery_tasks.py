@@ -10,6 +10,8 @@ import pytest
 from cardoon.contrib.celery import CeleryTasks
 from cardoon.exceptions import ImproperlyConfigured, OperationalError, TimeoutError  # noqa: A004
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 
 @pytest.fixture
 def tasks(site):
@@ -67,7 +69,6 @@ def test_with_auth_both_ways_are_signed(site, keys, redis_only):
     signed.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 def test_a_send_ends_in_time_when_the_server_is_away(private_server, app, how):
     app.conf.task_publish_timeout = 3.0

@@ -10,10 +10,6 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +22,7 @@ from cardoon.contrib.celery.source import Received
 from cardoon.exceptions import ImproperlyConfigured, RefusedError
 from cardoon.message.protocol import SESSION_BYTES
 from cardoon.testing import FakeClock
+from tests.servers.rsa_pair import make_rsa_pair
 
 FENCE = Fence(queues={"celery": "ours"}, tasks=("shop.*", "billing.charge"))
 HEADERS = {"task": "shop.add", "id": "one", "lang": "py"}
@@ -211,35 +208,17 @@ class TestReading:
 class Signed:
     """A key, and the certificate in a file."""
 
-    def __init__(self, folder, name, *, bits=2048, days=1):
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-        now = dt.datetime.now(dt.UTC)
-        called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(called)
-            .issuer_name(called)
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=3))
-            .not_valid_after(now + dt.timedelta(days=days))
-            .sign(self.key, hashes.SHA256())
-        )
-        self.pem = made.public_bytes(serialization.Encoding.PEM)
-        self.path = folder / f"{name}.pem"
-        self.path.write_bytes(self.pem)
+    def __init__(self, folder, name, **options):
+        self._pair = make_rsa_pair(folder, name, **options)
+        self.path = self._pair.certificate
 
     def frame(self, value, *, digest="sha256"):
         from celery.security.certificate import Certificate  # noqa: PLC0415
         from celery.security.key import PrivateKey  # noqa: PLC0415
         from celery.security.serialization import SecureSerializer  # noqa: PLC0415
 
-        pem = self.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        made = SecureSerializer(PrivateKey(pem), Certificate(self.pem), digest=digest)
+        key = PrivateKey(self._pair.key.read_bytes())
+        made = SecureSerializer(key, Certificate(self.path.read_bytes()), digest=digest)
         return made.serialize(value).encode()
 
 

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from cardoon.exceptions import ImproperlyConfigured
 
-
 MAX_BATCH_BYTES = 32 << 20
 """A batch ends behind the message that exceeds it."""
 TIMEOUT = 5.0
