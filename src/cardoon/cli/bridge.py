@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import signal
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ from cardoon.cli.access import find_app, print_json
 from cardoon.cli.main import Invocation
 from cardoon.contrib.celery import Bridge, Fence
 from cardoon.log import LEVELS, log_formats, setup_logging
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -62,6 +65,9 @@ def bridge(invocation: Invocation, /, **options: Any) -> None:
     settings = app.settings
     formats = log_formats(dataclasses.asdict(settings))
     setup_logging(level=options["loglevel"], logfile=options["logfile"], **formats)
+    for name in ("broker_url", "result_backend"):
+        if "@" in (options[name] or ""):
+            logger.warning("a URL was given on the command line, where every user can read it")
     to = options["to"]
     fence = Fence.of(
         settings,

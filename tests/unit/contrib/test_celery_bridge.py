@@ -14,12 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cardoon import Cardoon
+from cardoon.contrib.celery import Bridge, CeleryTasks
 from cardoon.contrib.celery.fence import Fence
 from cardoon.contrib.celery.journal import Journal, Owed
 from cardoon.contrib.celery.reading import Reader
 from cardoon.contrib.celery.signed import AuthReader
 from cardoon.contrib.celery.source import Received
-from cardoon.exceptions import ImproperlyConfigured, RefusedError
+from cardoon.exceptions import (
+    CardoonError,
+    ImproperlyConfigured,
+    InvalidTaskError,
+    RefusedError,
+)
 from cardoon.message.protocol import SESSION_BYTES
 from cardoon.testing import FakeClock
 from tests.servers.rsa_pair import make_rsa_pair
@@ -310,3 +316,57 @@ class TestJournal:
         clock.advance(50)
         assert journal.some(behind="", limit=9) == [Owed("c")]
         journal.close()
+
+
+class TestStart:
+    """What is not configured is an error at once, and no server is asked."""
+
+    @pytest.fixture
+    def app(self, tmp_path):
+        made = Cardoon("shop", state_directory=str(tmp_path / ".cardoon"), set_as_current=False)
+        yield made
+        made.close()
+
+    @pytest.mark.parametrize(
+        ("url", "settings", "said"),
+        [
+            ("", {}, "celery_broker_url is not set"),
+            ("redis://elsewhere/0", {}, "plain text to elsewhere"),
+            ("redis://localhost/zero", {}, "a database of Redis has a number"),
+            ("redis://localhost", {"task_create_missing_queues": False}, "ours"),
+            (
+                "redis://localhost",
+                {"task_serializer": "json", "accept_content": ["json"]},
+                "task_serializer",
+            ),
+        ],
+    )
+    def test_a_bridge_that_cannot_work_does_not_begin(self, app, url, settings, said):
+        pytest.importorskip("redis")
+        app.conf.update(settings)
+
+        with pytest.raises(CardoonError, match=said):
+            Bridge(app, FENCE, broker_url=url)
+
+    def test_a_queue_without_a_proper_name_is_an_error(self):
+        with pytest.raises(ImproperlyConfigured, match="queue"):
+            Fence(queues={"celery": "a\nb"}, tasks=("shop.*",))
+
+    def test_calls_to_celery_need_an_address_when_they_are_made_and_not_before(self, app):
+        tasks = CeleryTasks(app)
+
+        with pytest.raises(ImproperlyConfigured, match="celery_broker_url"):
+            tasks.send_task("old.multiply", (1, 2))
+        with pytest.raises(InvalidTaskError, match="'chain'"):
+            tasks.send_task("old.multiply", (1, 2), chain=[])
+        with pytest.raises(ImproperlyConfigured, match="auth needs"):
+            CeleryTasks(app, key="shop.key")
+
+    def test_what_is_withheld_from_task_processes_is_not_taken_for_an_address(
+        self, app, monkeypatch
+    ):
+        monkeypatch.setenv("CELERY_BROKER", "withheld:CELERY_BROKER")
+        app.conf.celery_broker_url = "env:CELERY_BROKER"
+
+        with pytest.raises(ImproperlyConfigured, match="worker_pass_environment"):
+            CeleryTasks(app).send_task("old.multiply", (1, 2))

@@ -94,6 +94,8 @@ class Bridge:
             raise ImproperlyConfigured(
                 "task_serializer='json': the bridge is there to sign what is not signed; use 'auth'"
             )
+        for ours in self._fence.queues.values():  # one that nobody may name is an error here
+            app.router.find(check_options({"queue": ours}), app.router.defaults_of_unknown(ROLE))
         url = find_url(settings, broker_url, "celery_broker_url")
         servers = find_servers(settings, url, "celery_broker_url")
         queues = list(self._fence.queues)
@@ -156,6 +158,10 @@ class Bridge:
                 except OperationalError as error:
                     logger.warning("%s; trying again", error)
                     self._stop.wait(_PAUSES[-1])
+                except Exception:  # the loop must outlive any one batch, which comes again
+                    logger.exception("bridge")
+                    self._source.close()
+                    self._stop.wait(_PAUSES[-1])
                 if self._clock.monotonic() - reported >= _REPORT_SECONDS:
                     reported = self._clock.monotonic()
                     logger.info("bridge: %s", self.counts)
@@ -177,6 +183,12 @@ class Bridge:
                 passed.append((asked, self._make_call(asked), received))
             except RefusedError as error:
                 self._refuse(received, error)
+            except OperationalError:
+                raise
+            except Exception as error:  # routers and receivers of the app's may raise anything
+                logger.exception("a message of Celery's could not be read")
+                said = f"{type(error).__name__} while it was read"
+                self._refuse(received, RefusedError(Refusal.MALFORMED, said))
         if self._journal is not None:
             until = self._clock.now() + (self._settings.result_expires or RESULT_DAYS)
             owed = [

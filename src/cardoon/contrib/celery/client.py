@@ -7,9 +7,11 @@ backend, so reading it has to be asked for.
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +51,46 @@ _STEPS = 4
 _numbers = itertools.count(1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A Celery app, and what is known of it."""
+
+    app: Any
+    has_backend: bool
+    serializer: str
+    auth: AuthReader | None
+    errors: tuple[type[BaseException], ...]
+
+    def decode_signed(self, payload: Any) -> Any:
+        """A result whose signature is right."""
+        assert self.auth is not None
+        frame = payload.encode() if isinstance(payload, str) else bytes(payload)
+        return decode(self.auth.read(frame).body)
+
+    @contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Errors of Celery's, as ours."""
+        try:
+            yield
+        except self.errors as error:
+            raise OperationalError(f"celery: {what}: {type(error).__name__}: {error}") from error
+        except import_real("kombu.exceptions").EncodeError as error:
+            raise EncodeError(f"celery: {what}: {error}") from error
+
+
+def _find_errors(celery: Any, has_backend: bool) -> tuple[type[BaseException], ...]:  # noqa: FBT001
+    connection = celery.connection_for_write()
+    found = (
+        import_real("kombu.exceptions").OperationalError,
+        import_real("celery.exceptions").BackendError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    )
+    if has_backend:
+        found += tuple(getattr(celery.backend, "connection_errors", ()))
+    return (OSError, *found)
+
+
 class CeleryTasks:
     """Tasks of Celery's, called by name.
 
@@ -73,35 +115,45 @@ class CeleryTasks:
         cert_store: Sequence[str] = (),
         digest: str = "sha256",
     ) -> None:
-        settings = app.settings
-        self._settings = settings
-        self._clock = app.clock
+        if (key or certificate or cert_store) and not (key and certificate and cert_store):
+            raise ImproperlyConfigured("CeleryTasks: auth needs key, certificate and cert_store")
+        self._app = app
+        self._given = (broker_url, result_backend)
         self._queue = queue
         self._accepts = unsafe_accept_celery_results
-        backend = find_url(settings, result_backend, "celery_result_backend")
-        self._celery = make_celery(
+        self._signing = (key, key_password, certificate, tuple(cert_store), digest)
+        self._lock = threading.Lock()  # protects the next
+        self._link: _Link | None = None
+
+    @property
+    def _celery(self) -> _Link:
+        """Made at the first use, so that processes that import the app need no address."""
+        with self._lock:
+            if self._link is None:
+                self._link = self._connect()
+            return self._link
+
+    def _connect(self) -> _Link:
+        settings = self._app.settings
+        backend = find_url(settings, self._given[1], "celery_result_backend")
+        made = make_celery(
             settings,
-            broker_url=find_url(settings, broker_url, "celery_broker_url"),
+            broker_url=find_url(settings, self._given[0], "celery_broker_url"),
             result_backend=backend,
             timeout=settings.task_publish_timeout / _STEPS,
         )
-        self._has_backend = bool(backend)
-        self._auth: AuthReader | None = None
-        self._serializer = "json"
-        if key or certificate or cert_store:
-            if not (key and certificate and cert_store):
-                raise ImproperlyConfigured(
-                    "CeleryTasks: auth needs all of key, certificate and cert_store"
-                )
+        auth, serializer = None, "json"
+        key, password, certificate, store, digest = self._signing
+        if key:
             if backend == RPC:
                 raise ImproperlyConfigured("CeleryTasks: auth reads no results of rpc://")
-            self._auth = AuthReader(cert_store, digest=digest)
-            self._serializer = _register_auth(key, key_password, certificate, digest)
-        self._errors = self._find_errors()
-        if unsafe_accept_celery_results:
-            audit = Deployment(settings, clock=app.clock).audit()
+            auth = AuthReader(store, digest=digest)
+            serializer = _register_auth(key, password, certificate, digest)
+        if self._accepts:
+            audit = Deployment(settings, clock=self._app.clock).audit()
             audit.record("config.unsafe", setting="unsafe_accept_celery_results")
             audit.close()
+        return _Link(made, bool(backend), serializer, auth, _find_errors(made, bool(backend)))
 
     def send_task(
         self,
@@ -122,7 +174,7 @@ class CeleryTasks:
         if "routing_key" not in options and "exchange" not in options:
             options.setdefault("queue", self._queue)
         options.setdefault("task_id", import_real("kombu.utils.uuid").uuid())
-        settings = self._settings
+        settings, link = self._app.settings, self._celery
         timeout = settings.task_publish_timeout
 
         def send(left: float) -> None:
@@ -130,9 +182,9 @@ class CeleryTasks:
                 raise OperationalError(
                     f"celery: send_task: not confirmed within {timeout:g} seconds"
                 )
-            with self._failing("send_task"):
-                self._celery.send_task(
-                    name, list(args), dict(kwargs or {}), serializer=self._serializer, **options
+            with link.failing("send_task"):
+                link.app.send_task(
+                    name, list(args), dict(kwargs or {}), serializer=link.serializer, **options
                 )
 
         again = settings.task_publish_retry
@@ -140,7 +192,7 @@ class CeleryTasks:
             send,
             timeout=timeout,
             delays=publish_delays(settings.task_publish_retry_policy) if again else iter(()),
-            clock=self._clock,
+            clock=self._app.clock,
         )
         return self.AsyncResult(options["task_id"])
 
@@ -150,13 +202,13 @@ class CeleryTasks:
 
     def revoke(self, task_id: str, *, terminate: bool = False) -> None:
         """Ask Celery's workers not to run it, or with `terminate` to stop it."""
-        with self._failing("revoke"):
-            self._celery.control.revoke(task_id, terminate=terminate)
+        with self._celery.failing("revoke"):
+            self._celery.app.control.revoke(task_id, terminate=terminate)
 
     def forget(self, task_id: str) -> None:
         """Delete its result."""
-        with self._failing("forget"):
-            self._celery.backend.forget(task_id)
+        with self._celery.failing("forget"):
+            self._celery.app.backend.forget(task_id)
 
     def load(self, task_id: str) -> Mapping[str, Any]:
         """What Celery's result backend says of a task: `status`, `result`, `traceback`, ..."""
@@ -165,45 +217,24 @@ class CeleryTasks:
                 "results of Celery's are what the writers of its result backend say; to believe them, "
                 "set CeleryTasks(..., unsafe_accept_celery_results=True)"
             )
-        if not self._has_backend:
+        link = self._celery
+        if not link.has_backend:
             raise ImproperlyConfigured("celery_result_backend is not set; name where results are")
-        backend = self._celery.backend
+        backend = link.app.backend
         # No result chooses what is constructed here; `exception_of` makes what may be made.
         backend.exception_to_python = _as_it_is
-        if self._auth is not None:
-            backend.decode = self._decode_signed
-        with self._failing("result"):
+        if link.auth is not None:
+            backend.decode = link.decode_signed
+        with link.failing("result"):
             found: Mapping[str, Any] = backend.get_task_meta(task_id)
         return found
 
     def close(self) -> None:
         """Let go of Celery's connections; the next use connects again."""
-        self._celery.close()
-
-    def _decode_signed(self, payload: Any) -> Any:
-        assert self._auth is not None
-        frame = payload.encode() if isinstance(payload, str) else bytes(payload)
-        return decode(self._auth.read(frame).body)
-
-    def _find_errors(self) -> tuple[type[BaseException], ...]:
-        connection = self._celery.connection_for_write()
-        kombu = import_real("kombu.exceptions")
-        celery = import_real("celery.exceptions")
-        found = (kombu.OperationalError, celery.BackendError)
-        found += (*connection.connection_errors, *connection.channel_errors)
-        if self._has_backend and hasattr(self._celery.backend, "connection_errors"):
-            found += tuple(self._celery.backend.connection_errors)
-        return (OSError, *found)
-
-    @contextmanager
-    def _failing(self, what: str) -> Iterator[None]:
-        """Errors of Celery's, as ours."""
-        try:
-            yield
-        except self._errors as error:
-            raise OperationalError(f"celery: {what}: {type(error).__name__}: {error}") from error
-        except import_real("kombu.exceptions").EncodeError as error:
-            raise EncodeError(f"celery: {what}: {error}") from error
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.app.close()
 
 
 class CeleryResult:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured, Refusal, RefusedError
+from cardoon.queues import parse_queue_name
 
 BUILT_INS = ("celery.", "cardoon.")
 """What no glob matches: a worker's own tasks are called by nobody else."""
@@ -33,6 +34,13 @@ class Fence:
                 "unsafe_celery_bridge: no queues; name those of Celery that the bridge is to take from, "
                 "such as {'queues': {'celery': 'default'}, 'tasks': ['shop.*']}"
             )
+        for name in self.queues.values():
+            try:
+                parse_queue_name(name)
+            except ValueError as error:
+                raise ImproperlyConfigured(
+                    f"unsafe_celery_bridge: queue {name!r} {error}"
+                ) from None
         if not self.tasks or not all(self.tasks):
             raise ImproperlyConfigured(
                 "unsafe_celery_bridge: no tasks; name those that the bridge may send, such as 'shop.*': "

@@ -38,6 +38,7 @@ class Journal:
                 "CREATE TABLE IF NOT EXISTS owed (id TEXT PRIMARY KEY, reply_to TEXT NOT NULL, "
                 "correlation_id TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID"
             )
+            self._database.execute("CREATE INDEX IF NOT EXISTS owed_until ON owed (until)")
 
     def add(self, owed: Sequence[tuple[Owed, float]]) -> None:
         """Note these, durably, each until a time in seconds since the epoch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from cardoon.config import Conf, Settings, reveal
+from cardoon.config import WITHHELD, Conf, Settings, reveal
 from cardoon.contrib.celery.amqp import tls_options
 from cardoon.contrib.celery.source import import_real
 from cardoon.endpoints import Access, Endpoint, Tls, parse_endpoints
@@ -17,11 +17,17 @@ _REDIS_CERTIFICATES = {True: ssl.CERT_REQUIRED, False: ssl.CERT_NONE}
 
 def find_url(settings: Settings, given: str, setting: str) -> str:
     """The URL that is given, or the setting's, references followed."""
-    if not given:
-        return reveal(settings, setting)
-    conf = Conf(environ={})
-    conf.update({setting: given})
-    return reveal(conf.draft(), setting)
+    if given:
+        conf = Conf(environ={})
+        conf.update({setting: given})
+        settings = conf.draft()
+    found = reveal(settings, setting)
+    if found.startswith(WITHHELD):
+        raise ImproperlyConfigured(
+            f"{setting} is withheld from processes that run tasks; if tasks are to reach Celery, name "
+            "its variable in worker_pass_environment"
+        )
+    return found
 
 
 def find_servers(settings: Settings, url: str, setting: str) -> tuple[Endpoint, ...]:
