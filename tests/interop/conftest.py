@@ -91,8 +91,12 @@ def rabbitmq_server(folder: Path) -> Server:
 
     def stop_all() -> None:
         stop()
-        # The port mapper that Erlang has started for this node alone.
-        subprocess.run([find_program("epmd"), "-kill"], env=env, capture_output=True, check=False)
+        # The port mapper that Erlang has started for this node alone; it stays as long as it knows one.
+        deadline = time.monotonic() + DEADLINE
+        while listens(epmd) and time.monotonic() < deadline:
+            subprocess.run(
+                [find_program("epmd"), "-kill"], env=env, capture_output=True, check=False
+            )
 
     made.stop = stop_all
     return made

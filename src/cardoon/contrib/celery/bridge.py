@@ -125,6 +125,7 @@ class Bridge:
         if backend:
             self._owe_results(url, backend)
         self._stop = threading.Event()
+        self._is_closed = False
         self._counts = Counts()
 
     @property
@@ -206,6 +207,9 @@ class Bridge:
 
     def close(self) -> None:
         """Give back what is held, and let go of every connection; safe twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._stop.set()
         self._source.close()
         if self._returner is not None:
@@ -270,6 +274,10 @@ class Bridge:
             self._counts.forwarded += len(passed)
 
     def _publish(self, passed: Sequence[tuple[Asked, Call, Received]]) -> None:
+        me, now = self._signer.identity, self._clock.now()
+        if me is not None and not me.not_before <= now <= me.not_after:
+            # No fault of the messages', which wait until somebody has renewed it.
+            raise OperationalError("the bridge's own certificate is not valid now; issue a new one")
         calls = [call for _, call, _ in passed]
         drafts = [
             call_draft(call)._replace(session=asked.session, lifetime=self._remember)
