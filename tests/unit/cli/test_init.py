@@ -108,6 +108,16 @@ def test_a_domain_that_is_none_is_refused(project):
     )
 
 
+def test_a_further_identity_is_made_when_asked_for(project):
+    project.answer("init")
+    assert not (project.state / "bridge.pem").exists()
+
+    project.answer("init", "--role", "bridge")
+
+    assert {"bridge.key", "bridge.pem"} <= {one.name for one in project.state.iterdir()}
+    assert (project.state / "trusted" / "bridge.pem").exists()
+
+
 def test_a_domain_cannot_change(project):
     project.answer("init", "--domain", "one")
 

@@ -125,6 +125,19 @@ def test_a_refused_result_is_not_put_in_a_queue(project):
     assert numbers(project, "quarantine") == [number]
 
 
+def test_a_message_of_celerys_is_not_put_back(project):
+    project.hands.broker.quarantine(
+        queue="celery:old", id="one", frame=b"{}", reason="denied", detail="outside of the fence"
+    )
+    [number] = numbers(project, "quarantine")
+
+    done = project.run("quarantine", "release", number)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"number {number} is a message of Celery's" in done.stderr
+    assert numbers(project, "quarantine") == [number]
+
+
 def test_without_a_number_nothing_is_put_back(project, place):
     assert "Missing argument 'NUMBERS...'" in project.usage(place, RESTORE[place])
 
