@@ -28,6 +28,7 @@ from cardoon.contrib.celery.results import Returner
 from cardoon.contrib.celery.source import Received, Source
 from cardoon.contrib.celery.theirs import find_servers, find_url, make_celery
 from cardoon.deployment import Deployment
+from cardoon.drafting import call_draft, outgoing_of
 from cardoon.exceptions import (
     CardoonError,
     ImproperlyConfigured,
@@ -35,7 +36,7 @@ from cardoon.exceptions import (
     Refusal,
     RefusedError,
 )
-from cardoon.producer import BRIDGED, Producer, call_draft, outgoing_of
+from cardoon.producer import BRIDGED, Producer
 from cardoon.sender import Call
 
 logger = logging.getLogger(__name__)
