@@ -274,3 +274,32 @@ def test_a_waiter_hears_at_once(backend):
         timer.join()
 
     assert sorted(delays)[2] < 0.3, "the hint was not heard: only a look each second found it"
+
+
+def test_results_and_leases_end_by_the_servers_clock(broker, backend):
+    now = time.time()
+    backend.store(
+        [
+            SealedResult("soon", b"r", final=True, expires_at=now + 0.2),
+            SealedResult("later", b"r", final=True, expires_at=now + 3600),
+            SealedResult("never", b"r", final=True, expires_at=None),
+            SealedResult("over", b"r", final=True, expires_at=now - 1),
+        ]
+    )
+    broker.publish([message("a")], timeout=5)
+    [held] = broker.receive(["q"], limit=1, lease=0.1, timeout=0)
+    lives = broker.store.ask_many(
+        [("PTTL", f"{{cardoon}}:result:{name}") for name in ("later", "never")]
+    )
+    deadline = time.monotonic() + LONG
+    while "soon" in backend.load(["soon"]) or not broker.maintain():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+    assert set(backend.load(["soon", "later", "never", "over"])) == {"later", "never"}
+    assert 3_590_000 < lives[0] <= 3_600_000
+    assert lives[1] == -1
+    assert broker.settle([Ack(held)]) == [False]
+    [again] = broker.receive(["q"], limit=1, lease=30, timeout=LONG)
+    assert (again.crashes, again.attempt) == (1, 2)
+    assert time.time() - now > 1
