@@ -59,7 +59,7 @@ _SEND = [
     "zadd",
     "zrem",
 ]
-_HEAR = ["subscribe", "unsubscribe"]
+_HEAR = ["ping", "subscribe", "unsubscribe"]
 _WORK = [
     "bitfield",
     "blpop",

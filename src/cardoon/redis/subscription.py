@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from cardoon.clock import SystemClock
-from cardoon.redis.connection import Connection, pack
+from cardoon.redis.connection import ANSWER_SECONDS, Connection, pack
 from cardoon.redis.failures import ConnectionLostError, ServerError
 from cardoon.redis.store import Store
 
@@ -23,6 +23,7 @@ class Subscription:
         self._subscriptions = subscriptions
         self._channels = list(channels)
         self._connection: Connection | None = None
+        self._heard_at = 0.0
 
     def listen(self) -> bool:
         """Make sure that from now on nothing is missed; False where that was already so."""
@@ -38,9 +39,9 @@ class Subscription:
             connection.send(packed, deadline=deadline)
             missing = {channel.encode() for channel in self._channels}
             while missing:
-                kind, channel, _ = connection.read(deadline=deadline)
-                if kind == b"subscribe":
-                    missing.discard(channel)
+                words = connection.read(deadline=deadline)  # and what was left by the last one
+                if words[0] == b"subscribe":
+                    missing.discard(words[1])
         except (ConnectionLostError, ServerError):
             connection.close()
             self._subscriptions.close()
@@ -48,7 +49,7 @@ class Subscription:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self._connection, self._heard_at = connection, _REAL_TIME.monotonic()
         return True
 
     def wait(self, seconds: float) -> list[bytes] | None:
@@ -57,13 +58,19 @@ class Subscription:
         if connection is None:
             threading.Event().wait(min(seconds, 0.1))
             return None
+        deadline = _REAL_TIME.monotonic() + seconds
         try:
-            told = connection.read_many(seconds)
+            while (remaining := deadline - _REAL_TIME.monotonic()) > 0:
+                if told := connection.read_many(remaining):
+                    self._heard_at = _REAL_TIME.monotonic()
+                if news := [words[2] for words in told if words[0] == b"message"]:
+                    return news
+            self._ask_whether_it_lives(connection)
         except (ConnectionLostError, ServerError):
             self._drop()
             self._subscriptions.close()  # the others had the same server
             return None
-        return [message for kind, _, message in told if kind == b"message"]
+        return []
 
     def end(self) -> None:
         """Listen no more; the connection may serve the next."""
@@ -76,6 +83,13 @@ class Subscription:
             connection.close()
         else:
             self._subscriptions.take_back(connection)
+
+    def _ask_whether_it_lives(self, connection: Connection) -> None:
+        # What comes next is read by the next wait; a link that leads nowhere brings nothing at all.
+        now = _REAL_TIME.monotonic()
+        if now - self._heard_at > ANSWER_SECONDS:
+            raise ConnectionLostError("the server is silent")
+        connection.send(pack(("PING",)), deadline=now + ANSWER_SECONDS)
 
     def _drop(self) -> None:
         if self._connection is not None:

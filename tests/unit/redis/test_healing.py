@@ -202,6 +202,24 @@ def test_who_waits_on_a_half_open_link_goes_on(lossy, link):
         assert ids(waiting.result(LONG)) == ["a"]
 
 
+@pytest.mark.slow
+def test_who_waits_for_a_result_on_a_half_open_link_goes_on(lossy, link):
+    backend = backends.connect(
+        f"redis://127.0.0.1:{link.port}/0", clock=SystemClock(), beside=lossy
+    )
+    names = [f"t{number}" for number in range(2000)]
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(lambda: list(backend.wait(names, timeout=LONG)))
+        while b"cmd=subscribe" not in lossy.store.ask_many([("CLIENT", "LIST")])[0]:
+            pass
+        link.swallow()
+        results = [SealedResult(name, b"r", final=True, expires_at=None) for name in names]
+        backend.store(results)
+
+        assert len(waiting.result(LONG)) == 2000
+    backend.close()
+
+
 def digest(name):
     return load(name).digest.encode()
 
