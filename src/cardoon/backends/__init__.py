@@ -51,9 +51,26 @@ def connect(
                 access=access,
                 transport=transport,
             )
-        case "postgresql" | "db+postgresql" | "rpc" as known:
+        case (
+            "postgresql"
+            | "postgres"
+            | "postgresql+psycopg"
+            | "postgresql+psycopg2"
+            | "db+postgresql"
+        ):
+            from cardoon.backends import postgres  # noqa: PLC0415 - load what is chosen
+
+            return postgres.connect(
+                url,
+                clock=clock,
+                beside=beside,
+                timeout=timeout,
+                access=access,
+                transport=transport,
+            )
+        case "rpc" as known:
             raise ImproperlyConfigured(
-                "result_backend: this version has drivers for sqlite, redis and memory only, not"
+                "result_backend: this version has drivers for sqlite, redis, postgresql and memory, not"
                 f" {known};"
                 " use sqlite:///results.db"
             )

@@ -45,9 +45,16 @@ def connect(
             return redis.connect(
                 url, clock=clock, timeout=timeout, access=access, transport=transport
             )
-        case "amqp" | "amqps" | "pyamqp" | "postgresql" as known:
+        case "postgresql" | "postgres" | "postgresql+psycopg" | "postgresql+psycopg2":
+            from cardoon.brokers import postgres  # noqa: PLC0415 - load what is chosen
+
+            return postgres.connect(
+                url, clock=clock, timeout=timeout, access=access, transport=transport
+            )
+        case "amqp" | "amqps" | "pyamqp" as known:
             raise ImproperlyConfigured(
-                f"broker_url: this version has drivers for sqlite, redis and memory only, not {known};"
+                "broker_url: this version has drivers for sqlite, redis, postgresql and memory, not"
+                f" {known};"
                 " use sqlite:///cardoon.db"
             )
         case "":

@@ -56,10 +56,10 @@ def test_a_memory_backend_without_a_memory_broker_has_its_own_results(tmp_path):
     assert other.load(["a"]) == {}
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "db+postgresql", "rpc"])
+@pytest.mark.parametrize("scheme", ["rpc"])
 def test_a_backend_without_a_driver_yet_is_told(scheme):
     with pytest.raises(
-        ImproperlyConfigured, match="drivers for sqlite, redis and memory only"
+        ImproperlyConfigured, match="drivers for sqlite, redis, postgresql and memory"
     ) as refused:
         backends.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
 
@@ -76,3 +76,24 @@ def test_what_is_no_url_is_not_repeated():
         backends.connect("redis:secret@host", clock=FakeClock())
 
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "db+postgresql"])
+def test_a_postgres_url_is_a_database_which_is_not_opened_before_it_is_needed(scheme):
+    url = f"{scheme}://me:secret@localhost/x"
+    broker = brokers.connect("postgresql://me:secret@localhost/x", clock=FakeClock(), timeout=3)
+
+    shared = backends.connect(url, clock=FakeClock(), beside=broker)
+    own = backends.connect(f"{url}?schema=other", clock=FakeClock(), beside=broker)
+
+    assert shared._database is broker.postgres
+    assert own._database is not broker.postgres
+    assert "secret" not in repr(broker.postgres.location)
+
+
+def test_stores_of_two_kinds_stand_beside_each_other(tmp_path):
+    sqlite, postgres = f"sqlite:///{tmp_path}/x.db", "postgresql://localhost/x"
+    for one, other in ((sqlite, postgres), (postgres, sqlite)):
+        broker = brokers.connect(one, clock=FakeClock())
+        backends.connect(other, clock=FakeClock(), beside=broker).close()
+        broker.close()

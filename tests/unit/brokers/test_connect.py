@@ -30,10 +30,10 @@ def test_a_memory_url_is_a_broker_within_the_process():
     assert isinstance(brokers.connect("memory://", clock=FakeClock()), MemoryBroker)
 
 
-@pytest.mark.parametrize("scheme", ["amqp", "amqps", "pyamqp", "postgresql"])
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "pyamqp"])
 def test_a_broker_without_a_driver_yet_is_told(scheme):
     with pytest.raises(
-        ImproperlyConfigured, match="drivers for sqlite, redis and memory only"
+        ImproperlyConfigured, match="drivers for sqlite, redis, postgresql and memory"
     ) as refused:
         brokers.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
 

@@ -1,0 +1,267 @@
+"""The PostgreSQL driver of the Broker contract, with all optional powers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+
+from cardoon.broker import (
+    Completion,
+    Delivery,
+    Kept,
+    KeptMessage,
+    LimitUse,
+    Outgoing,
+    QueueDepth,
+    Settlement,
+)
+from cardoon.clock import Clock, SystemClock
+from cardoon.endpoints import Access
+from cardoon.lookup import Place
+from cardoon.postgres import messages, replay, settling
+from cardoon.postgres.database import Database, Session
+from cardoon.postgres.location import locate
+from cardoon.postgres.wakeups import Bell, hints
+from cardoon.security.replay import Nonce, NonceClaim, NonceState
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""Hints may be lost, so whoever waits looks at the tables this often."""
+
+_MIN_PAUSE_SECONDS = 0.005
+_MAX_UPKEEP_ROUNDS = 20
+_MAX_ROWS_AT_ONCE = 5000
+"""How much one transaction deletes, so that nobody waits long for its end."""
+
+_REAL_TIME = SystemClock()
+_USUAL = Access()
+
+
+def connect(
+    url: str,
+    *,
+    clock: Clock,
+    timeout: float,
+    access: Access = _USUAL,
+    transport: Mapping[str, object] | None = None,
+) -> PostgresBroker:
+    """The broker in the database that a `postgresql:` URL means; nothing is opened before it is needed."""
+    location = locate(url, setting="broker_url", access=access, transport=transport)
+    return PostgresBroker(Database(location, clock=clock, timeout=timeout))
+
+
+class PostgresBroker:
+    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._schema = database.location.schema
+        self._turn = 0
+        self._tokens = itertools.count(int.from_bytes(os.urandom(7), "big"))
+
+    @property
+    def postgres(self) -> Database:
+        """The database, for a result backend that shares it."""
+        return self._database
+
+    def declare(self, queues: Sequence[str]) -> None:
+        """Make the queues; doing it again changes nothing."""
+        self._database.call("declare_queues", list(queues))
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:
+        """Store all or none, durably, before returning; say who stands in for whom."""
+        if not outgoing:
+            return {}
+        now = self._database.now
+        then = hints(self._schema, Bell.MESSAGES, [one.queue for one in outgoing])
+        return self._database.attempt(
+            lambda session: messages.publish(session, outgoing, now=now, then=then),
+            timeout=timeout,
+        )
+
+    def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
+    ) -> Sequence[Delivery]:
+        """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
+        deadline = _REAL_TIME.monotonic() + timeout
+        claimed = self._claim(queues, limit, lease)
+        if claimed.deliveries or timeout <= 0:
+            return claimed.deliveries
+        with self._database.wakeups.listen(Bell.MESSAGES, frozenset(queues)) as ear:
+            while True:
+                claimed = self._claim(queues, limit, lease)
+                remaining = deadline - _REAL_TIME.monotonic()
+                if claimed.deliveries or remaining <= 0:
+                    return claimed.deliveries
+                pause = _LOOK_AGAIN_SECONDS
+                if claimed.pause is not None:
+                    pause = max(_MIN_PAUSE_SECONDS, min(pause, claimed.pause))
+                ear.wait(min(pause, remaining))
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew the leases, and return those that are still held."""
+        if not deliveries:
+            return []
+        now = self._database.now
+        return self._database.attempt(
+            lambda session: messages.extend(session, deliveries, lease=lease, now=now)
+        )
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """End each loan; False where the lease was lost before."""
+        return self.complete([Completion(settlement) for settlement in settlements])
+
+    def close(self) -> None:
+        """Let go of every connection; safe twice."""
+        self._database.close()
+
+    def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """Settle, store results, mark nonces, publish and wake successors, in one transaction."""
+        if not completions:
+            return []
+        now = self._database.now
+        return self._database.attempt(
+            lambda session: settling.complete(session, completions, now=now, schema=self._schema)
+        )
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        return replay.claim(self._database, claims) if claims else []
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done, durably."""
+        if nonces:
+            replay.finish(self._database, nonces)
+
+    def maintain(self) -> int:
+        """Take back what silent workers held, wake strays, and delete what has expired."""
+        total = woken_in_all = 0
+        for _ in range(_MAX_UPKEEP_ROUNDS):
+            [(taken_back, woken, is_more)] = self._database.call("maintain", self._database.now)
+            total += taken_back
+            woken_in_all += woken
+            if not is_more:
+                break
+        if woken_in_all:
+            self._ring()
+        return total
+
+    def broadcast(self, frame: bytes, *, expires_at: float) -> None:
+        """Keep a frame for every worker until it expires."""
+        self._database.call("broadcast", frame, expires_at)
+
+    def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
+        """Frames numbered higher than `after`, in order, each with its number."""
+        rows = self._database.call("heard", self._database.now, after)
+        return [(number, frame) for number, frame in rows]
+
+    def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
+        """Where each of these messages lies."""
+        rows = self._database.call("find_places", self._database.now, list(ids))
+        return {name: Place(place) for name, place in rows}
+
+    def depths(self) -> Sequence[QueueDepth]:
+        """What lies in each queue, by name."""
+        return [
+            QueueDepth(
+                queue=queue,
+                ready=ready,
+                scheduled=scheduled,
+                dormant=dormant,
+                leased=leased,
+                oldest=oldest,
+                limited=limited,
+            )
+            for queue, ready, scheduled, dormant, leased, oldest, limited in self._database.call(
+                "depths", self._database.now
+            )
+        ]
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
+        deleted = 0
+        while True:
+            [(count,)] = self._database.call("purge", self._database.now, queue, _MAX_ROWS_AT_ONCE)
+            deleted += int(count)
+            if count < _MAX_ROWS_AT_ONCE:
+                return deleted
+
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
+        rows = self._database.call("limits", self._database.now)
+        return [
+            LimitUse(
+                key=key, most=most, gap=gap, running=running, waiting=waiting, opens_in=opens_in
+            )
+            for key, most, gap, running, waiting, opens_in in rows[:limit]
+        ]
+
+    def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
+        """Kept messages by number, from the one behind `after`."""
+        return [
+            KeptMessage(
+                number=number,
+                queue=queue,
+                id=message_id,
+                reason=reason,
+                detail=detail,
+                kept_at=kept_at,
+                frame=frame,
+                attempt=attempt,
+                crashes=crashes,
+                retries=retries,
+            )
+            for number, queue, message_id, reason, detail, kept_at, frame, attempt, crashes, retries
+            in self._database.call("kept", where.value, after, limit)
+        ]  # fmt: skip
+
+    def restore(self, where: Kept, numbers: Sequence[int]) -> int:
+        """Put kept messages back in their queues; return how many."""
+        [(count,)] = self._database.call("restore", self._database.now, where.value, list(numbers))
+        if count:
+            self._ring()
+        return int(count)
+
+    def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
+        """Delete kept messages, all of them for None; return how many."""
+        deleted = 0
+        wanted = None if numbers is None else list(numbers)
+        while True:
+            [(count,)] = self._database.call("discard", where.value, wanted, _MAX_ROWS_AT_ONCE)
+            deleted += int(count)
+            if count < _MAX_ROWS_AT_ONCE:
+                return deleted
+
+    def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
+        """Keep a frame that came by another way than a queue."""
+        self._database.call(
+            "quarantine",
+            self._database.now,
+            settling.printable(queue),
+            settling.printable(id),
+            frame,
+            settling.printable(reason),
+            settling.printable(detail),
+        )
+
+    def _claim(self, queues: Sequence[str], limit: int, lease: float) -> messages.Claimed:
+        self._turn += 1
+        start = self._turn % len(queues)
+        order = [*queues[start:], *queues[:start]]
+        token = next(self._tokens)
+        now = self._database.now
+        tries = itertools.count()
+
+        def claim(session: Session) -> messages.Claimed:
+            if next(tries):  # what came of the time before is not known
+                session.call("unclaim", now, token)
+            return messages.claim(session, order, limit=limit, lease=lease, now=now, token=token)
+
+        while True:
+            claimed = self._database.attempt(claim)
+            if not claimed.is_more:
+                return claimed
+            tries = itertools.count()
+
+    def _ring(self) -> None:
+        self._database.attempt(lambda session: session.run(hints(self._schema, Bell.MESSAGES)))

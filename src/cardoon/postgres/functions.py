@@ -1,0 +1,60 @@
+"""What drivers call in the database: each function's name, with the kinds of its arguments and columns.
+
+Kinds are those of `values`. The functions themselves are in `sql/`, with what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Function(NamedTuple):
+    """The outside of one function."""
+
+    arguments: str
+    columns: str = ""
+    """None for one that returns nothing."""
+    home: str | None = None
+    """Its schema, where that is not ours."""
+
+
+_SENT = "TTIFY"
+"""Ids, queues, priorities, times and frames."""
+_LIMITS = "TIF"
+_WAITING = "IOFIITY"
+"""Inputs' counts, triggers, delays; and of each input, whose it is, where, of whom, which request."""
+
+FUNCTIONS: Mapping[str, Function] = {
+    "schema_version": Function("", "i"),
+    "pg_notify": Function("tt", home="pg_catalog"),
+    "declare_queues": Function("T"),
+    "unique_holders": Function("fTT", "ot"),
+    "publish": Function("f" + _SENT + "TF" + _LIMITS + _WAITING),
+    "claim": Function("fTifll", "lttyiiiiifo"),
+    "unclaim": Function("fl"),
+    "inputs": Function("L", "ltyi"),
+    "outcome_frames": Function("T", "ty"),
+    "extend": Function("fLITf", "l"),
+    "complete": Function(
+        "fLITIFTTYLF" + "ITOFY" + "IOOY" + "II" + _SENT + "T" + _LIMITS + _WAITING, "Ii"
+    ),
+    "claim_nonces": Function("YLLIF", "t"),
+    "finish_nonces": Function("YLF"),
+    "maintain": Function("f", "iio"),
+    "broadcast": Function("yf"),
+    "heard": Function("fl", "ly"),
+    "store_results": Function("fTOFY"),
+    "load_results": Function("fT", "tyof"),
+    "horizon": Function("", "l"),
+    "results_since": Function("li", "t"),
+    "forget_results": Function("T"),
+    "depths": Function("f", "tllllfl"),
+    "limits": Function("f", "tifllf"),
+    "purge": Function("fti", "i"),
+    "kept": Function("tli", "lttttfyiii"),
+    "restore": Function("ftL", "i"),
+    "discard": Function("tLi", "i"),
+    "quarantine": Function("fttytt"),
+    "find_places": Function("fT", "tt"),
+}
