@@ -8,7 +8,10 @@ from collections import Counter
 import pytest
 
 from tests.servers.ground import Authority, running
+from tests.servers.postgres import postgres, postgres_tls
 from tests.servers.redis import RedisServer
+
+__all__ = ["postgres", "postgres_tls"]
 
 _DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns)::")
 _OUTCOMES = ("passed", "failed", "error", "skipped")

@@ -37,3 +37,12 @@ class TestRedisTlsBackend(TestRedisBackend):
     def place(self, redis_tls_server):
         redis_tls_server.ask("FLUSHALL")
         self.url = redis_tls_server.url
+
+
+class TestPostgresBackend(BackendSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, postgres):
+        self.url = postgres.empty()
+
+    def make(self, clock):
+        return backends.connect(self.url, clock=clock)

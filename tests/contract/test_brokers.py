@@ -46,3 +46,21 @@ class TestRedisTlsBroker(TestRedisBroker):
     def place(self, redis_tls_server):
         redis_tls_server.ask("FLUSHALL")
         self.url = redis_tls_server.url
+
+
+class TestPostgresBroker(BrokerSuite):
+    @pytest.fixture(autouse=True)
+    def place(self, postgres):
+        self.url = postgres.empty()
+
+    def make(self, clock):
+        return brokers.connect(self.url, clock=clock)
+
+    def make_backend(self, broker, clock):
+        return backends.connect(self.url, clock=clock, beside=broker)
+
+
+class TestPostgresTlsBroker(TestPostgresBroker):
+    @pytest.fixture(autouse=True)
+    def place(self, postgres_tls):
+        self.url = postgres_tls.empty()
