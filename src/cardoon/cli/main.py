@@ -17,6 +17,7 @@ from cardoon.exceptions import CardoonError
 COMMANDS: Mapping[str, str] = {
     "bridge": "cardoon.cli.bridge:bridge",
     "call": "cardoon.cli.tasks:call",
+    "db": "cardoon.cli.db:db",
     "dead": "cardoon.cli.kept:dead",
     "init": "cardoon.cli.init:init",
     "list": "cardoon.cli.routes:list_",
@@ -37,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
 SUMMARIES: Mapping[str, str] = {
     "bridge": "Take messages from Celery's queues, and sign them.",
     "call": "Send a task by name, and wait for its result if asked to.",
+    "db": "Make, migrate and look at the tables of a PostgreSQL database.",
     "dead": "Dead letters: verified tasks that could not be completed.",
     "init": "Make identities and a starter project in a folder.",
     "list": "Show the bindings of queues that the settings declare.",

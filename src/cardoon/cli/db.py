@@ -1,0 +1,94 @@
+"""`cardoon db`: the tables of a PostgreSQL broker or result backend."""
+
+from __future__ import annotations
+
+import click
+
+from cardoon.cli.access import find_app
+from cardoon.cli.main import Invocation
+from cardoon.clock import SystemClock
+from cardoon.deployment import Deployment
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.postgres import schema
+from cardoon.postgres.access import RIGHTS, commands
+from cardoon.postgres.location import SCHEMA, Location, locate
+from cardoon.postgres.schema_version import VERSION
+
+_WHICH = click.option(
+    "--results", is_flag=True, help="The database of result_backend, not that of broker_url."
+)
+
+
+@click.group()
+def db() -> None:
+    """Make, migrate and look at the tables of a PostgreSQL database."""
+
+
+@db.command()
+@click.option("--sql", "as_sql", is_flag=True, help="Print the statements, and connect nowhere.")
+@click.option(
+    "--from",
+    "version",
+    type=click.IntRange(0, VERSION),
+    default=0,
+    show_default=True,
+    help="With --sql: the version that the database has; 0 for none.",
+)
+@_WHICH
+@click.pass_obj
+def upgrade(invocation: Invocation, as_sql: bool, version: int, results: bool) -> None:  # noqa: FBT001
+    """Make the tables and functions, or bring them up to date; safe to run again.
+
+    The user of the URL needs the right to create a schema, or to own it. Workers and clients need
+    neither: see `cardoon db role`.
+    """
+    location = _locate(invocation, results=results)
+    if as_sql:
+        click.echo(schema.script(location.schema, version=version), nl=False)
+        return
+    status = schema.upgrade(location)
+    click.echo(f"{location}: schema {status.schema} has version {status.version}")
+
+
+@db.command()
+@_WHICH
+@click.pass_context
+def status(ctx: click.Context, results: bool) -> None:  # noqa: FBT001
+    """Say which version the tables have; exit code 1 unless this Cardoon can work with them."""
+    location = _locate(ctx.obj, results=results)
+    found = schema.read_status(location)
+    click.echo(
+        f"{location}: PostgreSQL {found.server}, schema {found.schema} "
+        + (f"has version {found.version}" if found.version else "has no tables of Cardoon's")
+        + ("" if found.is_current else f", and this Cardoon needs {VERSION}")
+    )
+    if not found.is_current:
+        ctx.exit(1)
+
+
+@db.command()
+@click.argument("name", type=click.Choice(list(RIGHTS)), metavar="ROLE")
+@click.argument("username")
+@click.option("--schema", "place", default=SCHEMA, show_default=True, help="Where the tables are.")
+def role(name: str, username: str, place: str) -> None:
+    """Print the statements that make a user who may do what a ROLE needs, and no more.
+
+    ROLE is client, worker, beat or monitor.
+    """
+    for known in RIGHTS:
+        if known == name:
+            for statement in commands(known, schema=place, username=username):
+                click.echo(f"{statement};")
+
+
+def _locate(invocation: Invocation, *, results: bool) -> Location:
+    deployment = Deployment(find_app(invocation).settings, clock=SystemClock())
+    setting = "result_backend" if results else "broker_url"
+    url = deployment.backend_url if results else deployment.broker_url
+    scheme = url.partition(":")[0]
+    if "postgres" not in scheme:
+        raise ImproperlyConfigured(
+            f"{setting}: `cardoon db` is for postgresql, not {scheme or 'nothing'}; name the database "
+            "with -b env:NAME or -b file:PATH, or in the app of -A"
+        )
+    return locate(url, setting=setting)
