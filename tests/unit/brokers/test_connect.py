@@ -90,3 +90,18 @@ def test_what_is_no_url_is_not_repeated(url):
         brokers.connect(url, clock=FakeClock())
 
     assert "secret" not in str(refused.value)
+
+
+def test_without_its_library_a_postgres_url_says_what_to_install():
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from cardoon import brokers\n"
+        "from cardoon.clock import SystemClock\n"
+        "brokers.connect('postgresql://localhost/x', clock=SystemClock())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert "broker_url: postgresql needs psycopg; pip install 'cardoon[postgres]'" in done.stderr
