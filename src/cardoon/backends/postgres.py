@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from cardoon.backend import SealedResult
 from cardoon.clock import Clock, SystemClock
-from cardoon.endpoints import Access
+from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.postgres import results
 from cardoon.postgres.database import Database, SharesPostgres
 from cardoon.postgres.location import locate
@@ -19,14 +19,19 @@ _FEW = 16
 """Tasks whose results are looked for by name; for more it is asked first what is new."""
 
 _REAL_TIME = SystemClock()
-_USUAL = Access()
 
 
 def connect(
-    url: str, *, clock: Clock, beside: object, timeout: float, access: Access = _USUAL
+    url: str,
+    *,
+    clock: Clock,
+    beside: object,
+    timeout: float,
+    access: Access = PLAIN_ACCESS,
+    transport: Mapping[str, object] | None = None,
 ) -> PostgresBackend:
     """The result backend in the database that a `postgresql:` URL means, which may be a broker's."""
-    location = locate(url, setting="result_backend", access=access)
+    location = locate(url, setting="result_backend", access=access, transport=transport)
     if isinstance(beside, SharesPostgres) and beside.postgres.location == location:
         return PostgresBackend(beside.postgres)
     return PostgresBackend(Database(location, clock=clock, timeout=timeout))

@@ -17,7 +17,7 @@ from cardoon.broker import (
     Settlement,
 )
 from cardoon.clock import Clock, SystemClock
-from cardoon.endpoints import Access
+from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.lookup import Place
 from cardoon.postgres import messages, replay, settling
 from cardoon.postgres.database import Database, Session
@@ -34,7 +34,6 @@ _MAX_ROWS_AT_ONCE = 5000
 """How much one transaction deletes, so that nobody waits long for its end."""
 
 _REAL_TIME = SystemClock()
-_USUAL = Access()
 
 
 def connect(
@@ -42,7 +41,7 @@ def connect(
     *,
     clock: Clock,
     timeout: float,
-    access: Access = _USUAL,
+    access: Access = PLAIN_ACCESS,
     transport: Mapping[str, object] | None = None,
 ) -> PostgresBroker:
     """The broker in the database that a `postgresql:` URL means; nothing is opened before it is needed."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cardoon.endpoints import Access, Endpoint, Tls, parse_endpoints
+from cardoon.endpoints import PLAIN_ACCESS, Access, Endpoint, Tls, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured
 
 SCHEMA = "cardoon"
@@ -22,8 +22,6 @@ _PASSED_ON = frozenset({
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 """Short enough that names made of it are whole: PostgreSQL cuts them at 63 bytes."""
-
-_USUAL = Access()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +43,7 @@ def locate(
     url: str,
     *,
     setting: str,
-    access: Access = _USUAL,
+    access: Access = PLAIN_ACCESS,
     transport: Mapping[str, object] | None = None,
 ) -> Location:
     """Parse a URL with what the settings say of it; raises `ImproperlyConfigured`."""
