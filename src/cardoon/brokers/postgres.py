@@ -119,8 +119,15 @@ class PostgresBroker:
         if not completions:
             return []
         now = self._database.now
+        tries = itertools.count()
         return self._database.attempt(
-            lambda session: settling.complete(session, completions, now=now, schema=self._schema)
+            lambda session: settling.complete(
+                session,
+                completions,
+                now=now,
+                schema=self._schema,
+                is_repeat=next(tries) > 0,
+            )
         )
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:

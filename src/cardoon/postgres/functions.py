@@ -41,6 +41,7 @@ FUNCTIONS: Mapping[str, Function] = {
     ),
     "claim_nonces": Function("YLLIF", "t"),
     "finish_nonces": Function("YLF"),
+    "were_ended": Function("YLLI", "o"),
     "maintain": Function("f", "iio"),
     "broadcast": Function("yf"),
     "heard": Function("fl", "ly"),

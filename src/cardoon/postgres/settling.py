@@ -27,11 +27,17 @@ _CAUSES = {Cause.RELEASED: _RELEASED, Cause.RETRIED: _RETRIED, Cause.CRASHED: _C
 
 
 def complete(
-    session: Session, completions: Sequence[Completion], *, now: float | None, schema: str
+    session: Session,
+    completions: Sequence[Completion],
+    *,
+    now: float | None,
+    schema: str,
+    is_repeat: bool = False,
 ) -> list[bool]:
     """End each loan that is still held, with all that belongs to it; False for the others.
 
-    One round trip, and a second one where somebody who waits for a message is to be told.
+    One round trip, and a second one where somebody who waits for a message is to be told. `is_repeat`
+    says that the answer of a try before was lost: what that has ended was ended by us.
     """
     first: dict[tuple[Any, ...], int] = {}
     for index, each in enumerate(completions):
@@ -45,7 +51,29 @@ def complete(
     indexes = list(first.values())
     for place in held:
         taken[indexes[place - 1]] = True
+    if is_repeat and not all(taken):
+        for index in _ended_before(session, [(i, completions[i]) for i in indexes if not taken[i]]):
+            taken[index] = True
     return taken
+
+
+def _ended_before(session: Session, doubtful: Sequence[tuple[int, Completion]]) -> list[int]:
+    """Those whose nonce says that their own delivery came to its end."""
+    asked = [
+        (index, each.nonce, each.settlement.delivery)
+        for index, each in doubtful
+        if each.nonce is not None and not isinstance(each.settlement, Requeue)
+    ]
+    if not asked:
+        return []
+    rows = session.call(
+        "were_ended",
+        [nonce.session for _, nonce, _ in asked],
+        [nonce.sequence for _, nonce, _ in asked],
+        [whole(delivery.receipt) for _, _, delivery in asked],
+        [delivery.attempt for _, _, delivery in asked],
+    )
+    return [index for (index, _, _), (ended,) in zip(asked, rows, strict=True) if ended]
 
 
 def pack(completions: Sequence[Completion], *, now: float | None) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ import pytest
 from cardoon.backend import SealedResult
 from cardoon.broker import Ack, Completion, Outgoing
 from cardoon.exceptions import OperationalError
+from cardoon.postgres import settling
+from cardoon.security.replay import Nonce, NonceClaim
 from tests.servers.ground import free_port
 
 LONG = 30.0
@@ -239,6 +241,31 @@ def test_what_a_claim_leased_whose_answer_was_lost_goes_back_without_blame(conne
 
     found = broker.receive(["q"], limit=9, lease=60, timeout=0)
     assert [(each.id, each.attempt, each.crashes) for each in found] == [("a", 2, 0), ("b", 1, 0)]
+
+
+def test_an_end_whose_answer_was_lost_is_known_as_ones_own(connect, store):
+    broker = connect(store.url)
+    broker.publish([message("a"), message("b")], timeout=LONG)
+    held = broker.receive(["q"], limit=9, lease=60, timeout=0)
+    nonces = [Nonce(b"session of 16 by", number, 9e9) for number in range(2)]
+    broker.claim(
+        [NonceClaim(n, each.receipt, each.attempt) for n, each in zip(nonces, held, strict=True)]
+    )
+    ends = [Completion(Ack(each), None, (), n) for each, n in zip(held, nonces, strict=True)]
+    assert broker.complete(ends[:1]) == [True]
+
+    def again(*, is_repeat):
+        return broker.postgres.attempt(
+            lambda session: settling.complete(
+                session, ends[:1], now=None, schema="cardoon", is_repeat=is_repeat
+            )
+        )
+
+    assert again(is_repeat=True) == [True]
+    assert again(is_repeat=False) == [False]
+    stale = Completion(Ack(held[1]._replace(attempt=9)), None, (), nonces[1])
+    assert broker.complete([stale]) == [False]
+    assert broker.complete(ends[1:]) == [True]
 
 
 def test_without_prepared_statements_all_works(connect, store):

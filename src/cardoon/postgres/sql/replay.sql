@@ -63,3 +63,20 @@ BEGIN
     ON CONFLICT (session, sequence) DO UPDATE SET done = true;
 END
 $$;
+
+-- Whether each of these deliveries has carried its message out to the end.
+CREATE OR REPLACE FUNCTION were_ended(
+    _sessions bytea[], _sequences bigint[], _receipts bigint[], _attempts integer[]
+) RETURNS SETOF boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT EXISTS (
+        SELECT FROM replay
+        WHERE replay.session = asked.session AND replay.sequence = asked.sequence
+            AND replay.receipt = asked.receipt AND replay.attempt = asked.attempt AND replay.done
+    )
+    FROM unnest(_sessions, _sequences, _receipts, _attempts) WITH ORDINALITY
+        AS asked (session, sequence, receipt, attempt, place)
+    ORDER BY asked.place;
+END
+$$;
