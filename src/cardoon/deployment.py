@@ -43,6 +43,13 @@ class TrustPaths(NamedTuple):
     anchors: tuple[str, ...] | dict[str, str]
 
 
+class Way(NamedTuple):
+    """How servers are reached, and what else is said to a driver."""
+
+    access: Access
+    transport: Mapping[str, Any]
+
+
 class Deployment:
     """One app's settings, resolved for one process.
 
@@ -156,43 +163,47 @@ class Deployment:
         url = self.broker_url
         if self.signs and not self.embedded:
             self.identity()  # a missing identity is the first thing to know
-        settings = self.settings
-        return brokers.connect(
-            url,
-            clock=self.clock,
-            access=self._access(use_ssl=settings.broker_use_ssl),
-            transport=settings.broker_transport_options,
-        )
+        way = self.way_to_broker()
+        return brokers.connect(url, clock=self.clock, access=way.access, transport=way.transport)
 
     def open_backend(self, broker: Broker) -> ResultBackend | None:
         """Connect to the result backend; None where results are kept nowhere."""
         url = self.backend_url
         if not url or url.startswith("disabled:"):
             return None
-        settings = self.settings
-        use_ssl, transport = (
-            settings.redis_backend_use_ssl,
-            settings.result_backend_transport_options,
-        )
-        if url == self.broker_url:  # one store, reached in one way unless another is said
-            use_ssl = settings.broker_use_ssl if use_ssl is None else use_ssl
-            transport = transport or settings.broker_transport_options
-        elif _scheme(url) not in REDIS:
-            use_ssl = None
+        way = self.way_to_backend()
         return backends.connect(
-            url,
-            clock=self.clock,
-            beside=broker,
-            access=self._access(use_ssl=use_ssl),
-            transport=transport,
+            url, clock=self.clock, beside=broker, access=way.access, transport=way.transport
         )
 
-    def _access(self, *, use_ssl: bool | Mapping[str, Any] | None) -> Access:
-        return Access(
+    def way_to_broker(self) -> Way:
+        """How the broker's servers are reached."""
+        settings = self.settings
+        return self._way(settings.broker_use_ssl, settings.broker_transport_options)
+
+    def way_to_backend(self) -> Way:
+        """How the result backend's are: as the broker's where both are one store, unless said otherwise."""
+        settings = self.settings
+        use_ssl = settings.redis_backend_use_ssl
+        transport = settings.result_backend_transport_options
+        if self.backend_url == self.broker_url:
+            use_ssl = settings.broker_use_ssl if use_ssl is None else use_ssl
+            transport = transport or settings.broker_transport_options
+        elif _scheme(self.backend_url) not in REDIS:
+            use_ssl = None
+        return self._way(use_ssl, transport)
+
+    def _way(
+        self,
+        use_ssl: bool | Mapping[str, Any] | None,  # noqa: FBT001  # as the setting is
+        transport: Mapping[str, Any],
+    ) -> Way:
+        access = Access(
             use_ssl=use_ssl,
             allow_plaintext=self.settings.unsafe_allow_plaintext_broker,
             allow_unverified=self.settings.unsafe_allow_unverified_tls,
         )
+        return Way(access, transport)
 
     def audit(self) -> AuditLog:
         """The audit trail of this process."""

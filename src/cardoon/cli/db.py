@@ -91,4 +91,5 @@ def _locate(invocation: Invocation, *, results: bool) -> Location:
             f"{setting}: `cardoon db` is for postgresql, not {scheme or 'nothing'}; name the database "
             "with -b env:NAME or -b file:PATH, or in the app of -A"
         )
-    return locate(url, setting=setting)
+    way = deployment.way_to_backend() if results else deployment.way_to_broker()
+    return locate(url, setting=setting, access=way.access, transport=way.transport)
