@@ -1,0 +1,163 @@
+"""The faults by name, each with what it does and with its goals, and the run of one of them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faults.stage import FaultError, Figures, Stage
+
+Scenario = Callable[[Stage], None]
+
+UNBOUNDED = math.inf
+USUAL: Mapping[str, float] = {
+    "lost": 0,
+    "stuck": 0,
+    "doubles": 0,
+    "buried": 0,
+    "left": 0,
+    "errors": 0,
+    "unresolved": 0,
+    "gone": 0,
+    "unclean": 0,
+    "exit s": 30.0,
+}
+"""The most that any fault may do, where its own goals do not say otherwise.
+
+    lost        sends that returned, whose body never ended, and of which the broker knows nothing
+    stuck       the same, but the message still lies in a queue
+    buried      kept as dead letters or in the quarantine, though nothing was wrong with them
+    doubles     bodies that ended once more than once
+    left        messages in the queues at the end, of whatever
+    errors      sends that raised
+    unresolved  tasks that ended and whose result is not there
+    gone        workers that ended by themselves
+    unclean     workers that did not obey SIGTERM, or with a bad exit code
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One kind of damage."""
+
+    name: str
+    text: str
+    act: Scenario
+    needs: frozenset[str]
+    """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: files of its own."""
+    count: int | None
+    """The most tasks that it needs."""
+    most: Mapping[str, float]
+    """Bounds of figures, `USUAL` included."""
+    exactly: Mapping[str, float] = field(default_factory=dict)
+
+
+FAULTS: dict[str, Fault] = {}
+QUICK = (
+    "kill9_all",
+    "kill9_idle_storm",
+    "kill9_child",
+    "term_rolling",
+    "broker_kill9",
+    "net_pop_lost",
+    "net_flap",
+    "poison_garbage",
+    "poison_killer",
+    "chord_worker_killed",
+)
+"""Those that run with the tests."""
+
+
+def fault(
+    *needs: str,
+    count: int | None = None,
+    most: Mapping[str, float] | None = None,
+    exactly: Mapping[str, float] | None = None,
+) -> Callable[[Scenario], Scenario]:
+    """Enter a scenario in the matrix, under its function's name."""
+
+    def enter(act: Scenario) -> Scenario:
+        assert act.__doc__, "a scenario says what it does"
+        FAULTS[act.__name__] = Fault(
+            name=act.__name__,
+            text=act.__doc__.strip(),
+            act=act,
+            needs=frozenset(needs),
+            count=count,
+            most={**USUAL, **(most or {})},
+            exactly=exactly or {},
+        )
+        return act
+
+    return enter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one run came to."""
+
+    fault: str
+    broker: str
+    figures: Figures
+    missed: tuple[str, ...]
+    """Goals that were not reached, in words; or why there are no figures."""
+    seconds: float
+    applies: bool = True
+    evidence: str = ""
+    """What workers said, where a goal was missed."""
+
+
+def applies(fault: Fault, broker: str) -> bool:
+    """Whether a broker can suffer this."""
+    return broker != "sqlite" or not fault.needs & {"server", "network"}
+
+
+def run(fault: Fault, broker: str, *, count: int) -> Row:
+    """Do the damage in a fresh folder, and hold the figures against the goals."""
+    begun = time.monotonic()
+    if not applies(fault, broker):
+        return Row(
+            fault=fault.name, broker=broker, figures={}, missed=(), seconds=0.0, applies=False
+        )
+    wanted = count if fault.count is None else min(count, fault.count)
+    with tempfile.TemporaryDirectory(prefix=f"cardoon-{fault.name}-") as folder:
+        stage = Stage(broker, Path(folder) / "stage", count=wanted)
+        figures: Figures = {}
+        missed: tuple[str, ...] = ("the harness failed",)
+        try:
+            stage.open()
+            fault.act(stage)
+            figures = stage.finish()
+            missed = judge(fault, figures)
+        except FaultError as error:
+            missed = (str(error),)
+        finally:
+            evidence = stage.evidence() if missed else ""
+            stage.close()
+    return Row(
+        fault=fault.name,
+        broker=broker,
+        figures=figures,
+        missed=missed,
+        seconds=time.monotonic() - begun,
+        evidence=evidence,
+    )
+
+
+def judge(fault: Fault, figures: Figures) -> tuple[str, ...]:
+    """The goals that these figures miss."""
+    over = [
+        f"{name} {figures[name]:g}, at most {bound:g} allowed"
+        for name, bound in fault.most.items()
+        if figures.get(name, 0.0) > bound
+    ]
+    other = [
+        f"{name} {figures.get(name, 0.0):g} instead of {value:g}"
+        for name, value in fault.exactly.items()
+        if figures.get(name, 0.0) != value
+    ]
+    return (*over, *other)

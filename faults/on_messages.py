@@ -1,0 +1,104 @@
+"""Messages are poison, or come twice."""
+
+from __future__ import annotations
+
+from cardoon import brokers
+from cardoon.broker import Completion, Kept, Outgoing, Requeue, Transactional
+from cardoon.clock import SystemClock
+from faults.matrix import UNBOUNDED, fault
+from faults.on_workers import SETTLE_SECONDS
+from faults.stage import Stage
+
+QUEUE = "celery"
+POISONED = 50
+COPIES = 200
+GARBAGE = (
+    b"garbage",
+    b"{}",
+    b'{"body": "!!!", "headers": {}, "properties": {}}',
+    b"\xff\xfe\x00",
+    b"",
+    b"\xd9\xd9\xf7" + bytes(100),
+)
+
+
+@fault(most={"left": UNBOUNDED}, exactly={"dead letters": POISONED, "without reason": 0})
+def poison_unknown(stage: Stage) -> None:
+    """Fifty tasks among the others that no worker knows."""
+    stage.send(count=stage.count // 2, seconds=0.005)
+    stage.send(kind="unknown", count=POISONED, prefix="unknown")
+    stage.send(count=stage.count // 2, prefix="more", seconds=0.005)
+    stage.expected = {one for one in stage.ledger.read().idents("sent") if "unknown" not in one}
+    stage.fault()
+    stage.worker()
+    stage.settle(SETTLE_SECONDS)
+    # They wait a minute for a worker that knows them: a rolling deploy.
+    stage.comes_true(lambda: len(stage.kept(Kept.DEAD_LETTER)) == POISONED, SETTLE_SECONDS)
+    dead = stage.kept(Kept.DEAD_LETTER)
+    stage.extra["dead letters"] = len(dead)
+    stage.extra["without reason"] = sum("unknown task" not in message.reason for message in dead)
+
+
+@fault(exactly={"quarantined": POISONED})
+def poison_garbage(stage: Stage) -> None:
+    """Fifty messages among the others that cannot be parsed."""
+    stage.send(count=stage.count // 2, seconds=0.005)
+    broker = brokers.connect(stage.place.direct_url, clock=SystemClock())
+    junk = [
+        Outgoing(QUEUE, f"junk{number}", GARBAGE[number % len(GARBAGE)])
+        for number in range(POISONED)
+    ]
+    broker.publish(junk, timeout=10)
+    broker.close()
+    stage.send(count=stage.count // 2, prefix="more", seconds=0.005)
+    stage.fault()
+    stage.worker()
+    stage.settle(SETTLE_SECONDS)
+    kept = {message.frame for message in stage.kept(Kept.QUARANTINE)}
+    assert kept <= set(GARBAGE), "they are kept as they came"
+    stage.extra["quarantined"] = len(stage.kept(Kept.QUARANTINE))
+
+
+@fault(
+    count=400,
+    most={"others s": 30.0},
+    exactly={"killer runs": 9, "dead letters": 3},
+)
+def poison_killer(stage: Stage) -> None:
+    """Three tasks among the others that kill their process in each run."""
+    stage.send(count=stage.count // 2, seconds=0.02)
+    stage.send(kind="kill", count=3, prefix="killer")
+    stage.send(count=stage.count // 2, prefix="more", seconds=0.02)
+    stage.expected = {one for one in stage.ledger.read().idents("sent") if "killer" not in one}
+    stage.fault()
+    stage.worker()
+    stage.settle(SETTLE_SECONDS)
+    last = stage.ledger.last_end(stage.expected, after=stage.fault_at)
+    stage.extra["others s"] = UNBOUNDED if last is None else last - stage.fault_at
+    begun = stage.ledger.counts["begin"]
+    stage.extra["killer runs"] = sum(n for one, n in begun.items() if "killer" in one)
+    stage.extra["dead letters"] = len(stage.kept(Kept.DEAD_LETTER))
+
+
+@fault(exactly={"replayed": 2 * COPIES})
+def dup_delivery(stage: Stage) -> None:
+    """Two hundred messages lie twice in the queue, and are there again when all have ended."""
+    stage.send(seconds=0.005)
+    broker = brokers.connect(stage.place.direct_url, clock=SystemClock())
+    count = min(COPIES, stage.count // 2)
+    lent = broker.receive([QUEUE], limit=count, lease=60, timeout=5)
+    copies = [Outgoing(QUEUE, f"copy{n}", one.frame) for n, one in enumerate(lent)]
+    broker.publish(copies, timeout=10)
+    requeues = [Requeue(one) for one in lent]
+    if isinstance(broker, Transactional):
+        broker.complete([Completion(one) for one in requeues])
+    else:
+        broker.settle(requeues)
+    stage.fault()
+    stage.worker()
+    stage.settle(SETTLE_SECONDS)
+    broker.publish([Outgoing(QUEUE, one.id, one.frame) for one in lent], timeout=10)
+    broker.close()
+    stage.settle(SETTLE_SECONDS)
+    refused = [message.reason for message in stage.kept(Kept.QUARANTINE)]
+    stage.extra["replayed"] = refused.count("replayed") + 2 * (COPIES - len(lent))

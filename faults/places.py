@@ -1,0 +1,114 @@
+"""Where the messages of a run lie: a file, or a server that the run starts, stops, kills and fills up.
+
+To add a broker, add a line to `PLACES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from faults.proxy import Proxy
+
+SMALL_DISK = "32m"
+
+
+class Server(Protocol):
+    """What is needed of a server; `tests/servers` has them."""
+
+    @property
+    def url(self) -> str:
+        """How clients reach it."""
+        ...
+
+    def start(self) -> object:
+        """Start it, with the data that it has; returns when it answers."""
+        ...
+
+    def stop(self) -> None:
+        """End it in order."""
+        ...
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        ...
+
+
+class Place:
+    """A broker of one run, and the way there."""
+
+    def __init__(self, url: str, *, server: Server | None = None) -> None:
+        self.direct_url = url
+        """For who watches the run."""
+        self.url = url
+        """For workers and clients, perhaps through the proxy."""
+        self.server = server
+        self.proxy: Proxy | None = None
+
+    def go_through_proxy(self) -> Proxy:
+        """Put a proxy between the broker and everyone who is started from now on."""
+        parts = urlsplit(self.direct_url)
+        assert parts.port is not None, "only a server has a network"
+        self.proxy = Proxy(parts.port)
+        user = parts.netloc.rpartition("@")[0]
+        where = f"{user}@127.0.0.1" if user else "127.0.0.1"
+        self.url = urlunsplit(parts._replace(netloc=f"{where}:{self.proxy.port}"))
+        return self.proxy
+
+    def close(self) -> None:
+        """End what runs."""
+        if self.proxy is not None:
+            self.proxy.close()
+        if self.server is not None:
+            self.server.kill()
+
+
+def open_file(folder: Path) -> Place:
+    """The embedded broker, in a file."""
+    return Place(f"sqlite:///{folder / 'store' / 'cardoon.db'}")
+
+
+PLACES: dict[str, Callable[[Path], Place]] = {
+    "sqlite": open_file,
+}
+"""By the name of the broker: makes its place, all of whose data lies below a folder."""
+
+
+class SmallDisk:
+    """A small file system that can be filled; needs root and Linux."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True)
+        self._path = path
+        command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "faults", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    @property
+    def _ballast(self) -> Path:
+        return self._path / "ballast"
+
+    def fill(self) -> None:
+        """Leave no byte free, now and after somebody freed one."""
+        with self._ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            for size in (1 << 16, 1 << 12):
+                with contextlib.suppress(OSError):
+                    while file.write(bytes(size)) == size:
+                        pass
+
+    def free(self) -> None:
+        """Give the room back."""
+        self._ballast.unlink()
+
+    def close(self) -> None:
+        """Unmount it, even if somebody has a file open there."""
+        subprocess.run(["umount", "-l", str(self._path)], check=False, capture_output=True)
+
+
+def can_mount() -> bool:
+    """Whether small disks can be made here."""
+    return os.geteuid() == 0
