@@ -8,6 +8,7 @@ from faults.on_workers import SETTLE_SECONDS
 from faults.stage import Stage
 
 CHORDS, SIZE = 100, 20
+"""At most so many, and a tenth of the tasks that a run is to have."""
 
 
 def _count_bodies(stage: Stage) -> None:
@@ -31,11 +32,11 @@ def chord_child_killed(stage: Stage) -> None:
     _count_bodies(stage)
 
 
-@fault(count=CHORDS, exactly={"wrong": 0})
+@fault(exactly={"wrong": 0})
 def chord_worker_killed(stage: Stage) -> None:
     """A hundred chords of twenty, and five times SIGKILL of all processes of the worker."""
     worker = stage.ready_worker()
-    chords = min(CHORDS, max(10, stage.count // 3))
+    chords = min(CHORDS, stage.count // 10)
     stage.send(kind="chord", count=chords, size=SIZE, seconds=0.005)
     for number in range(1, 6):
         stage.until_ended(chords * SIZE * number * 0.15)
@@ -46,11 +47,11 @@ def chord_worker_killed(stage: Stage) -> None:
     _count_bodies(stage)
 
 
-@fault("server", count=CHORDS, exactly={"wrong": 0}, most={"errors": UNBOUNDED})
+@fault("server", exactly={"wrong": 0}, most={"errors": UNBOUNDED})
 def chord_backend_restart(stage: Stage) -> None:
     """A hundred chords of twenty, and the store of results is killed twice, for 3 s each."""
     stage.ready_worker()
-    chords = min(CHORDS, max(10, stage.count // 3))
+    chords = min(CHORDS, stage.count // 10)
     stage.send(kind="chord", count=chords, size=SIZE, seconds=0.01)
     for number in range(1, 3):
         stage.until_ended(chords * SIZE * number * 0.25)

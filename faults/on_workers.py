@@ -48,11 +48,13 @@ def kill9_storm(stage: Stage) -> None:
 def kill9_idle_storm(stage: Stage) -> None:
     """Ten times SIGKILL of a mostly idle worker, while tasks trickle in."""
     worker = stage.ready_worker()
-    # As long as the storm: what is lost here is lost between the claim and the first durable step.
-    stage.client(count=stage.count // 2, rate=min(80.0, stage.count / 26), seconds=0.001)
+    # Slow enough to last as long as the storm. What is lost here is lost between the claim and the first
+    # durable step.
+    stage.client(count=stage.count // 2, rate=min(40.0, stage.count / 50), seconds=0.001)
     chance = random.Random(11)
     for _ in range(10):
-        stage.pass_time(0.6 + chance.random() * 0.8)
+        stage.until(lambda: stage.ledger.sent - stage.ledger.ended <= 1)
+        stage.pass_time(chance.random() * 0.6)
         stage.fault()
         worker.kill()
         worker = stage.worker()

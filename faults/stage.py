@@ -223,8 +223,10 @@ class Stage:
 
     def missing(self) -> set[str]:
         """Idents whose bodies must end and have not."""
-        wanted = self.ledger.idents("sent") if self.expected is None else self.expected
-        return wanted - self.ledger.idents("end")
+        return self._wanted() - self.ledger.idents("end")
+
+    def _wanted(self) -> set[str]:
+        return self.ledger.idents("sent") if self.expected is None else self.expected
 
     def _supervise(self) -> None:
         """Count the workers that ended by themselves; start others, as a service manager does."""
@@ -265,7 +267,8 @@ class Stage:
         refused = {message.id for message in self.kept(Kept.QUARANTINE)}
         kept = {ident for ident in missing if ids.get(ident) in dead | refused}
         stuck = {ident for ident in missing - kept if ids.get(ident) in found}
-        wanted = [ids[ident] for ident in self.ledger.idents("sent") - missing]
+        resolved = self._wanted() - missing
+        wanted = [ids[ident] for ident in resolved if ident in ids]
         figures: Figures = {
             "sent": self.ledger.sent,
             "ended": self.ledger.ended,

@@ -131,12 +131,15 @@ class Keeper:
         self.listen()
 
     def renew(self) -> None:
-        """Renew every lease in one call, and give up what is no longer ours."""
+        """Renew every lease in one call, and give up what is no longer ours.
+
+        What the store does not answer is asked again at the next tick, and before anything is taken back:
+        after an outage, leases that are over but that nobody has taken are still ours.
+        """
         held = [one for one in self._held.all() if not one.settled]
-        self._renewed = self._clock.monotonic()
-        if not held:
-            return
-        kept = self._broker.extend([one.delivery for one in held], lease=self._lease)
+        asked_at = self._clock.monotonic()
+        kept = self._broker.extend([one.delivery for one in held], lease=self._lease) if held else ()
+        self._renewed = asked_at
         still = {(delivery.receipt, delivery.attempt) for delivery in kept}
         for one in held:
             if (one.delivery.receipt, one.delivery.attempt) in still:

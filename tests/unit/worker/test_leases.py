@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -17,6 +18,26 @@ from cardoon.worker.leases import MAX_REVOKED, Keeper, Revoked
 from tests.unit.stage import MAX_BYTES, PATIENCE, held_of, rules, succeeded
 
 LEASE = 30.0
+
+
+class Link:
+    """The way to a store, which cannot be reached while `is_cut`."""
+
+    def __init__(self, broker):
+        self._broker = broker
+        self.is_cut = False
+
+    def extend(self, deliveries, *, lease):
+        self._check()
+        return self._broker.extend(deliveries, lease=lease)
+
+    def maintain(self):
+        self._check()
+        return self._broker.maintain()
+
+    def _check(self):
+        if self.is_cut:
+            raise OperationalError("away")
 
 
 def hold(stage, *ids):
@@ -46,6 +67,41 @@ def test_leases_are_not_renewed_more_often_than_needed(stage):
     stage.clock.advance(LEASE * 2 / 3 + 0.1)
 
     assert stage.broker.maintain() == 1
+
+
+def test_after_an_outage_leases_are_renewed_before_any_is_taken_back(stage):
+    hold(stage, "t1")
+    link = Link(stage.broker)
+    keeper = keeper_of(stage, link, lease=LEASE)
+    link.is_cut = True
+    for _ in range(40):
+        stage.clock.advance(1)
+        with contextlib.suppress(OperationalError):
+            keeper.tick()
+    link.is_cut = False
+    stage.clock.advance(1)
+
+    keeper.tick()
+
+    assert stage.dropped == []
+    assert stage.depth() == (0, 0, 1)
+
+
+def test_a_renewal_that_failed_is_tried_again_at_the_next_tick(stage):
+    hold(stage, "t1")
+    link = Link(stage.broker)
+    keeper = keeper_of(stage, link, lease=LEASE)
+    stage.clock.advance(LEASE * 0.9)
+    link.is_cut = True
+    with pytest.raises(OperationalError):
+        keeper.tick()
+    link.is_cut = False
+    stage.clock.advance(1)
+
+    keeper.tick()
+    stage.clock.advance(LEASE / 3)
+
+    assert stage.broker.maintain() == 0
 
 
 def test_a_message_whose_lease_ran_out_is_given_up(stage):
