@@ -163,6 +163,7 @@ class Consumer:
         room = self._pool.wait_for_room(0.5)
         if room <= 0 or self._stop.is_set():
             return
+        asked_at = self._clock.monotonic()
         deliveries = self._broker.receive(
             self.sources,
             limit=min(room, MAX_CLAIM),
@@ -174,10 +175,13 @@ class Consumer:
         if self._stop.is_set():
             self._settler.put(*(Bare(Completion(Requeue(one))) for one in deliveries))
             return
-        self.admit(deliveries)
+        self.admit(deliveries, asked_at=asked_at)
 
-    def admit(self, deliveries: Sequence[Delivery]) -> None:
-        """Open a batch at the gate, and make jobs of what may run now."""
+    def admit(self, deliveries: Sequence[Delivery], *, asked_at: float | None = None) -> None:
+        """Open a batch at the gate, and make jobs of what may run now.
+
+        `asked_at` is when they were asked for, by the monotonic clock: no lease began before.
+        """
         now = self._clock.now()
         taken_at = self._clock.monotonic()
         due = []
@@ -186,6 +190,8 @@ class Consumer:
             if held is not None:
                 due.append(held)
         ready = self._start_early_acknowledged(self._claim(due, now))
+        if asked_at is not None:
+            ready = self._still_leased(ready, asked_at)
         if not ready:
             return
         self._held.add(ready)
@@ -302,6 +308,29 @@ class Consumer:
             one.settled = effective
         lost_meanwhile = {one.key for one in early if not one.settled}
         return [one for one in ready if one.key not in lost_meanwhile]
+
+    def _still_leased(self, ready: list[Held], asked_at: float) -> list[Held]:
+        """Those that may begin.
+
+        The next renewal may be a third of the lease away, and a job may wait in the pool. So where a third
+        is over before a job begins, as after a slow answer or a sleep of the host, all are renewed first.
+        """
+        leased = [one for one in ready if not one.settled]
+        if not leased or self._clock.monotonic() - asked_at <= self._options.lease / 3:
+            return ready
+        try:
+            kept = self._broker.extend([one.delivery for one in leased], lease=self._options.lease)
+        except OperationalError as error:
+            logger.warning("broker: %s; %d messages are handed back unbegun", error, len(leased))
+            for one in leased:
+                self._release(one.delivery, 0.0)
+            return [one for one in ready if one.settled]
+        still = {(delivery.receipt, delivery.attempt) for delivery in kept}
+        return [
+            one
+            for one in ready
+            if one.settled or (one.delivery.receipt, one.delivery.attempt) in still
+        ]
 
     def _job(self, held: Held) -> Job:
         claims, delivery = held.message.claims, held.delivery

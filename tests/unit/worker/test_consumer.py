@@ -166,6 +166,83 @@ def test_a_task_that_could_not_be_acknowledged_before_does_not_run(make_stage):
     assert [job.id for job in stage.pool.jobs] == ["t2"]
 
 
+class SlowBroker:
+    """A store whose answers to a claim take their time to arrive."""
+
+    def __init__(self, stage, seconds):
+        self._stage = stage
+        self._seconds = seconds
+        self.is_cut = False
+        self.renewed = 0
+
+    def receive(self, queues, **options):
+        deliveries = self._stage.broker.receive(queues, **{**options, "timeout": 0})
+        self._stage.clock.advance(self._seconds)
+        self._stage.broker.maintain()
+        return deliveries
+
+    def extend(self, deliveries, *, lease):
+        if self.is_cut:
+            raise OperationalError("away")
+        self.renewed += len(deliveries)
+        return self._stage.broker.extend(deliveries, lease=lease)
+
+    def settle(self, settlements):
+        return self._stage.broker.settle(settlements)
+
+
+def test_a_claim_that_took_longer_to_arrive_than_its_leases_last_begins_nothing(stage):
+    stage.send(task_id="t1")
+
+    consumer_on(stage, SlowBroker(stage, 31.0)).consume()
+
+    assert stage.pool.jobs == []
+    assert stage.depth() == (0, 1, 0)
+
+
+def test_a_claim_that_comes_late_is_renewed_before_anything_begins(stage):
+    stage.send(task_id="t1")
+    slow = SlowBroker(stage, 20.0)
+
+    consumer_on(stage, slow).consume()
+    stage.clock.advance(20.0)
+
+    assert [job.id for job in stage.pool.jobs] == ["t1"]
+    assert stage.broker.maintain() == 0
+
+
+def test_a_claim_that_is_prompt_is_not_renewed(stage):
+    stage.send(task_id="t1")
+    prompt = SlowBroker(stage, 1.0)
+
+    consumer_on(stage, prompt).consume()
+
+    assert [job.id for job in stage.pool.jobs] == ["t1"]
+    assert prompt.renewed == 0
+
+
+def test_a_late_claim_that_cannot_be_renewed_is_handed_back_without_blame(stage):
+    stage.send(task_id="t1")
+    slow = SlowBroker(stage, 20.0)
+    slow.is_cut = True
+
+    consumer_on(stage, slow).consume()
+    stage.flush()
+
+    assert stage.pool.jobs == []
+    [again] = stage.broker.receive(["celery"], limit=9, lease=30, timeout=0)
+    assert (again.attempt, again.crashes) == (2, 0)
+
+
+def test_what_was_acknowledged_before_it_runs_is_not_renewed_and_runs(make_stage):
+    stage = make_stage(catalogue={"shop.pay": rules(acks_late=False)})
+    stage.send(task_id="t1")
+
+    consumer_on(stage, SlowBroker(stage, 20.0)).consume()
+
+    assert [job.id for job in stage.pool.jobs] == ["t1"]
+
+
 class PlainBroker:
     """A broker without transactions, in front of a store."""
 
