@@ -19,6 +19,7 @@ from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Findable
 from cardoon.security.authority import create_authority, ensure_identity, issue
+from cardoon.testing.clock import FakeClock
 from faults import ledger
 from faults.client import Job
 from faults.ledger import Ledger
@@ -34,6 +35,8 @@ STEP_SECONDS = 120.0
 EXIT_SECONDS = 30.0
 """SIGTERM is to be obeyed within them."""
 _LOOK_SECONDS = 0.03
+_AGE_OF_IDENTITIES = 86_400.0
+"""Seconds, so that they are valid for a worker whose clock is wrong, too."""
 _BANNER = "   . faults.work"
 """Its last line; then the worker consumes."""
 _MOST_KEPT = 100_000
@@ -87,7 +90,7 @@ class Stage:
     def open(self) -> None:
         """Make identities, and start the broker."""
         state = self.folder / ".cardoon"
-        clock = SystemClock()
+        clock = FakeClock(time.time() - _AGE_OF_IDENTITIES)
         create_authority(state, "faults.local", clock=clock)
         for role in ROLES:
             issue(state, role, clock=clock)
