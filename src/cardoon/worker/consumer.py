@@ -59,6 +59,11 @@ HELD_ELSEWHERE_DELAY = 5.0
 """Seconds until a message is looked at again whose copy is being carried out now."""
 SECOND_LOOK = 1.5
 """Seconds until an unknown signer is looked up once more."""
+LOOKS_AT_THE_FUTURE = 9
+"""Deliveries before a message is refused that was issued in the future, as this host's clock has it. The
+clock may be the wrong one, and then it is another worker's to carry out."""
+LONGEST_LOOK = 60.0
+"""Seconds between two of them; the first is as long as for an unknown signer."""
 UNKNOWN_DELAY = 5.0
 _MOST_SECONDS = 366 * 86400.0
 """A year: more is no limit and no delay."""
@@ -211,10 +216,12 @@ class Consumer:
             headers = parse_headers(message.claims.headers)
             inputs = read_inputs(message, opened.inputs)
         except RefusedError as error:
-            if error.reason is Refusal.UNKNOWN_SIGNER and delivery.attempt == 1:
-                self._release(delivery, SECOND_LOOK)  # its certificate may be on its way
-            else:
+            pause = _until_next_look(error.reason, delivery.attempt)
+            if pause is None:
                 self._refuse(delivery, error)
+            else:
+                logger.warning("a message on queue %s is left for later: %s", delivery.queue, error)
+                self._release(delivery, pause)
             return None
         claims = message.claims
         if delivery.retries == 0 and (wait := _time_left(claims, headers, inputs, now)) > 0.001:
@@ -414,6 +421,17 @@ _RULES_OF_UNKNOWN = TaskRules(
     rate_limit=None,
 )
 """For a message whose task nobody here knows; it will not run."""
+
+
+def _until_next_look(reason: Refusal, attempt: int) -> float | None:
+    """Seconds until a message may be found acceptable that is not now; None where it never will."""
+    match reason:
+        case Refusal.UNKNOWN_SIGNER if attempt == 1:
+            return SECOND_LOOK  # its certificate may be on its way
+        case Refusal.ISSUED_IN_FUTURE if attempt < LOOKS_AT_THE_FUTURE:
+            return min(LONGEST_LOOK, SECOND_LOOK * 2.0 ** (attempt - 1))
+        case _:
+            return None
 
 
 def _time_left(

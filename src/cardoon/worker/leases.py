@@ -138,7 +138,9 @@ class Keeper:
         """
         held = [one for one in self._held.all() if not one.settled]
         asked_at = self._clock.monotonic()
-        kept = self._broker.extend([one.delivery for one in held], lease=self._lease) if held else ()
+        kept = (
+            self._broker.extend([one.delivery for one in held], lease=self._lease) if held else ()
+        )
         self._renewed = asked_at
         still = {(delivery.receipt, delivery.attempt) for delivery in kept}
         for one in held:

@@ -6,7 +6,7 @@ import pytest
 
 from cardoon.broker import Kept
 from cardoon.exceptions import Refusal
-from cardoon.worker.consumer import SECOND_LOOK
+from cardoon.worker.consumer import LONGEST_LOOK, LOOKS_AT_THE_FUTURE, SECOND_LOOK
 from tests.unit.stage import PLAIN, succeeded
 from tests.unit.worker.store import frames, only, put, take_out
 
@@ -108,6 +108,38 @@ def test_a_stranger_who_becomes_known_in_time_is_served(stage, make_stage):
     stage.clock.advance(SECOND_LOOK)
 
     assert [job.id for job in stage.consume()] == ["t1"]
+
+
+def from_the_future(stage, make_stage, seconds):
+    """Have a message wait that its sender signed so much later than this worker's clock says it is."""
+    sender = make_stage()
+    for certificate in (sender.folder / "trusted").glob("*.pem"):
+        copy = stage.folder / "trusted" / ("new-" + certificate.name)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(certificate.read_bytes())
+    sender.clock.advance(seconds)
+    sender.send(task_id="t1")
+    put(stage, frames(sender)[0])
+
+
+def test_a_message_from_the_future_is_left_for_a_worker_whose_clock_is_right(stage, make_stage):
+    from_the_future(stage, make_stage, 7200)
+
+    assert stage.consume() == []
+
+    assert stage.depth() == (0, 1, 0)
+    stage.clock.advance(7200)
+    assert [job.id for job in stage.consume()] == ["t1"]
+
+
+def test_a_message_that_stays_in_the_future_is_refused_in_the_end(stage, make_stage):
+    from_the_future(stage, make_stage, 86_400)
+    for look in range(1, LOOKS_AT_THE_FUTURE):
+        assert stage.consume() == []
+        assert stage.depth() == (0, 1, 0), f"after look {look}"
+        stage.clock.advance(LONGEST_LOOK)
+
+    assert refusal(stage).reason == Refusal.ISSUED_IN_FUTURE
 
 
 def test_one_bad_message_does_not_hold_up_the_others(stage):
