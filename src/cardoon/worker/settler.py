@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -77,11 +78,14 @@ class Settler:
         held: HeldTable,
         clock: Clock,
         notices: Notices | None = None,
+        rest: Callable[[float], object] = time.sleep,
     ) -> None:
         self._ledger = ledger
         self._held = held
         self._clock = clock
         self._notices = notices
+        self._rest = rest
+        """Waits between two tries, for so many seconds."""
         self._changed = threading.Condition()  # protects the two below
         self._items: list[Item] = []
         self._stopping = False
@@ -243,7 +247,7 @@ class Settler:
                 with self._changed:
                     if self._stopping and attempt >= len(_RETRY_DELAYS):
                         raise
-                threading.Event().wait(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
+                self._rest(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
             else:
                 if attempt:
                     logger.warning("outcomes are written again")
