@@ -42,12 +42,12 @@ class Server(Protocol):
 class Place:
     """A broker of one run, and the way there."""
 
-    def __init__(self, url: str, *, server: Server | None = None) -> None:
-        self.direct_url = url
+    def __init__(self, store: str | Server) -> None:
+        self.server = None if isinstance(store, str) else store
+        self.direct_url = store if isinstance(store, str) else store.url
         """For who watches the run."""
-        self.url = url
+        self.url = self.direct_url
         """For workers and clients, perhaps through the proxy."""
-        self.server = server
         self.proxy: Proxy | None = None
 
     def go_through_proxy(self) -> Proxy:
@@ -68,13 +68,8 @@ class Place:
             self.server.kill()
 
 
-def open_file(folder: Path) -> Place:
-    """The embedded broker, in a file."""
-    return Place(f"sqlite:///{folder / 'store' / 'cardoon.db'}")
-
-
 PLACES: dict[str, Callable[[Path], Place]] = {
-    "sqlite": open_file,
+    "sqlite": lambda folder: Place(f"sqlite:///{folder / 'store' / 'cardoon.db'}"),
 }
 """By the name of the broker: makes its place, all of whose data lies below a folder."""
 
