@@ -158,8 +158,10 @@ class History:
         chance = self.world.chance
         self.begun[job.id].append((self.world.time, worker))
         self.log.append((self.world.time, f"{worker.name} begins {job.task}"))
-        if job.id in self.killers:
+        if worker.link.stalled or job.id in self.killers:
+            # Its keeper may be the one that waits.
             self.causes[job.id, worker].append(self.world.time)
+        if job.id in self.killers:
             return None
         return chance.expovariate(1 / 50) if chance.random() < 0.2 else chance.random() * 2
 

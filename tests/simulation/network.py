@@ -93,6 +93,8 @@ class Link:
         self.trouble = 0.0
         """How likely a call goes wrong."""
         self.is_cut = False
+        self.stalled = 0
+        """Calls that wait for a slow store at this moment."""
         self.on_trouble: Callable[[], None] = lambda: None
         self.lent: set[str] = set()
         """Ids that this host has, or that were lost on the way to it."""
@@ -176,16 +178,21 @@ class Link:
                 self.on_trouble()
                 raise OperationalError("the reply was lost")
             case "slow":
-                self._host.world.sleep(chance.random() * 40)
+                self._stall(chance.random() * 40)
                 return self._with_trouble(act)
             case "slow reply":
                 result = self._with_trouble(act)
-                self._host.world.sleep(chance.random() * 40)
+                self._stall(chance.random() * 40)
                 return result
             case _:
                 act()  # a driver whose first try was not answered
                 self._host.world.sleep(chance.random())
                 return act()
+
+    def _stall(self, seconds: float) -> None:
+        self.stalled += 1
+        self._host.world.sleep(seconds)
+        self.stalled -= 1
 
     def _with_trouble(self, act: Callable[[], T]) -> T:
         result = act()
