@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FOLDER ?=
 QUERY ?=
+FAULTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers servers check docs bench fuzz coverage clean
+.PHONY: help demo test test-brokers servers check docs bench faults simulate fuzz coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ docs: $(VENV)/.installed-docs ## build the documentation, with the API reference
 
 bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers (takes minutes)
 	$(BIN)/python -m benchmarks
+
+faults: $(VENV)/.installed-test ## break workers, brokers and links, and count what is lost (FAULTS="--fault quick")
+	$(BIN)/python -m faults $(FAULTS)
+
+simulate: $(VENV)/.installed-test ## a thousand simulated histories, and each part of the design switched off
+	$(BIN)/python tests/simulation/run.py --seeds 1000
 
 fuzz: $(VENV)/.installed-test ## throw a million broken messages at the gate
 	$(BIN)/python tests/fuzz/gate_fuzz.py --count 1000000
