@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.stage import FaultError, Figures, Stage
+from faults.places import can_mount
+from faults.stage import Figures, Stage
 
 Scenario = Callable[[Stage], None]
 
@@ -48,7 +49,7 @@ class Fault:
     text: str
     act: Scenario
     needs: frozenset[str]
-    """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: files of its own."""
+    """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: one that can be filled."""
     count: int | None
     """The most tasks that it needs."""
     most: Mapping[str, float]
@@ -106,44 +107,54 @@ class Row:
     missed: tuple[str, ...]
     """Goals that were not reached, in words; or why there are no figures."""
     seconds: float
-    applies: bool = True
+    reason: str = ""
+    """Why it was not run."""
     evidence: str = ""
     """What workers said, where a goal was missed."""
 
 
-def applies(fault: Fault, broker: str) -> bool:
-    """Whether a broker can suffer this."""
-    return broker != "sqlite" or not fault.needs & {"server", "network"}
+def reason_against(fault: Fault, broker: str) -> str:
+    """Why a fault is not for this broker, or cannot be made here; empty where it can."""
+    if broker == "sqlite" and fault.needs & {"server", "network"}:
+        return "does not apply"
+    if "disk" in fault.needs and not can_mount():
+        return "needs root, for a small disk"
+    return ""
 
 
 def run(fault: Fault, broker: str, *, count: int) -> Row:
     """Do the damage in a fresh folder, and hold the figures against the goals."""
     begun = time.monotonic()
-    if not applies(fault, broker):
-        return Row(
-            fault=fault.name, broker=broker, figures={}, missed=(), seconds=0.0, applies=False
-        )
-    wanted = count if fault.count is None else min(count, fault.count)
-    with tempfile.TemporaryDirectory(prefix=f"cardoon-{fault.name}-") as folder:
-        stage = Stage(broker, Path(folder) / "stage", count=wanted)
-        figures: Figures = {}
-        missed: tuple[str, ...] = ("the harness failed",)
-        try:
-            stage.open()
-            fault.act(stage)
-            figures = stage.finish()
-            missed = judge(fault, figures)
-        except FaultError as error:
-            missed = (str(error),)
-        finally:
-            evidence = stage.evidence() if missed else ""
-            stage.close()
+    figures: Figures = {}
+    missed: tuple[str, ...] = ()
+    evidence = ""
+    reason = reason_against(fault, broker)
+    if not reason:
+        wanted = count if fault.count is None else min(count, fault.count)
+        with tempfile.TemporaryDirectory(prefix=f"cardoon-{fault.name}-") as folder:
+            stage = Stage(
+                broker,
+                Path(folder) / "stage",
+                count=wanted,
+                on_small_disk="disk" in fault.needs,
+            )
+            try:
+                stage.open()
+                fault.act(stage)
+                figures = stage.finish()
+                missed = judge(fault, figures)
+            except Exception as error:  # a run that fails must not hide the others
+                missed = (f"{type(error).__name__}: {error}",)
+            finally:
+                evidence = stage.evidence() if missed else ""
+                stage.close()
     return Row(
         fault=fault.name,
         broker=broker,
         figures=figures,
         missed=missed,
         seconds=time.monotonic() - begun,
+        reason=reason,
         evidence=evidence,
     )
 

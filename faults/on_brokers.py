@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from faults.matrix import UNBOUNDED, fault
 from faults.on_workers import SETTLE_SECONDS
-from faults.places import Server, SmallDisk
 from faults.proxy import Stalled
 from faults.stage import Stage
 
@@ -14,27 +14,34 @@ RATE = 400.0
 """Sends a second."""
 
 
-def _server(stage: Stage) -> Server:
-    assert stage.place.server is not None
-    return stage.place.server
-
-
 def _begin_sending(stage: Stage, *, rate: float = RATE, seconds: float = 0.002) -> None:
     stage.ready_worker()
     stage.client(rate=rate, seconds=seconds)
 
 
+def _break_for(
+    stage: Stage,
+    seconds: float,
+    damage: Callable[[], object],
+    repair: Callable[[], object],
+    *,
+    rate: float = RATE,
+) -> None:
+    """Have something broken for so long, under load."""
+    _begin_sending(stage, rate=rate)
+    stage.until_sent(stage.count * 0.3)
+    stage.fault()
+    damage()
+    stage.pass_time(seconds)
+    repair()
+    stage.heal()
+    stage.settle(SETTLE_SECONDS)
+
+
 @fault("server")
 def broker_kill9(stage: Stage) -> None:
     """SIGKILL of the broker under load; it is back after 3 s."""
-    _begin_sending(stage)
-    stage.until_sent(stage.count * 0.3)
-    stage.fault()
-    _server(stage).kill()
-    stage.pass_time(3.0)
-    _server(stage).start()
-    stage.heal()
-    stage.settle(SETTLE_SECONDS)
+    _break_for(stage, 3.0, stage.server.kill, stage.server.start)
 
 
 @fault("server")
@@ -46,9 +53,9 @@ def broker_restart(stage: Stage) -> None:
     for number in range(1, 11):
         stage.until_sent(stage.count * number / 12)
         stage.fault()
-        _server(stage).stop()
+        stage.server.stop()
         stage.pass_time(1.0)
-        _server(stage).start()
+        stage.server.start()
         stage.heal()
     stage.settle(SETTLE_SECONDS)
 
@@ -68,29 +75,14 @@ def broker_close_conns(stage: Stage) -> None:
 @fault("disk", most={"errors": UNBOUNDED})
 def disk_full(stage: Stage) -> None:
     """The disk below the broker is full for 8 s, under load; only senders may hear of it."""
-    disk = stage.use(SmallDisk(stage.folder / "store"))
-    _begin_sending(stage)
-    stage.until_sent(stage.count * 0.3)
-    stage.fault()
-    disk.fill()
-    stage.pass_time(8.0)
-    disk.free()
-    stage.heal()
-    stage.settle(SETTLE_SECONDS)
+    _break_for(stage, 8.0, stage.disk.fill, stage.disk.free)
 
 
 @fault("network")
 def net_cut(stage: Stage) -> None:
     """Every connection is reset, and new ones are refused, for 5 s."""
     proxy = stage.place.go_through_proxy()
-    _begin_sending(stage)
-    stage.until_sent(stage.count * 0.3)
-    stage.fault()
-    proxy.refuse()
-    stage.pass_time(5.0)
-    proxy.heal()
-    stage.heal()
-    stage.settle(SETTLE_SECONDS)
+    _break_for(stage, 5.0, proxy.refuse, proxy.heal)
 
 
 @fault("network")
@@ -150,14 +142,7 @@ def net_pop_lost(stage: Stage) -> None:
 def net_stall(stage: Stage) -> None:
     """Nothing passes for 30 s, and no connection ends; a send may give up meanwhile."""
     proxy = stage.place.go_through_proxy()
-    _begin_sending(stage)
-    stage.until_sent(stage.count * 0.3)
-    stage.fault()
-    proxy.stall()
-    stage.pass_time(30.0)
-    proxy.heal()
-    stage.heal()
-    stage.settle(SETTLE_SECONDS)
+    _break_for(stage, 30.0, proxy.stall, proxy.heal)
 
 
 @fault("network", most={"errors": UNBOUNDED, "first s": 15.0})
@@ -175,11 +160,4 @@ def net_halfopen(stage: Stage) -> None:
 @fault("server")
 def backend_down(stage: Stage) -> None:
     """The store of results, which is the broker's own, is killed, and back after 8 s."""
-    _begin_sending(stage, rate=200.0)
-    stage.until_sent(stage.count * 0.3)
-    stage.fault()
-    _server(stage).kill()
-    stage.pass_time(8.0)
-    _server(stage).start()
-    stage.heal()
-    stage.settle(SETTLE_SECONDS)
+    _break_for(stage, 8.0, stage.server.kill, stage.server.start, rate=200.0)

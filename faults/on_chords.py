@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from faults.matrix import UNBOUNDED, fault
-from faults.on_brokers import _server
 from faults.on_workers import SETTLE_SECONDS
 from faults.stage import Stage
 
@@ -56,9 +55,9 @@ def chord_backend_restart(stage: Stage) -> None:
     for number in range(1, 3):
         stage.until_ended(chords * SIZE * number * 0.25)
         stage.fault()
-        _server(stage).kill()
+        stage.server.kill()
         stage.pass_time(3.0)
-        _server(stage).start()
+        stage.server.start()
         stage.heal()
     stage.settle(SETTLE_SECONDS)
     _count_bodies(stage)

@@ -8,7 +8,6 @@ import random
 import signal
 
 from faults.matrix import UNBOUNDED, fault
-from faults.programs import Program
 from faults.stage import CONCURRENCY, Stage
 
 SETTLE_SECONDS = 90.0
@@ -124,22 +123,13 @@ def stop_cont(stage: Stage) -> None:
     stage.send(seconds=0.02)
     frozen = stage.worker("frozen")
     stage.until_ended(stage.count * 0.2)
-    stage.worker("other")
-    stage.until(lambda: _runs_tasks(stage, "worker2.log"))
+    other = stage.worker("other")
+    stage.until(lambda: "success in" in other.log.read_text(errors="replace"))
     stage.fault()
     frozen.signal_all(signal.SIGSTOP)
     stage.pass_time(35.0)
     frozen.signal_all(signal.SIGCONT)
     stage.heal()
     stage.settle(SETTLE_SECONDS)
-    _let_say(stage, frozen)
-
-
-def _runs_tasks(stage: Stage, log: str) -> bool:
-    return "succe" in (stage.folder / log).read_text(errors="replace")
-
-
-def _let_say(stage: Stage, worker: Program) -> None:
-    """What a worker that was frozen still holds, it has to find out and say before it is stopped."""
-    stage.until(lambda: worker.is_alive)
+    # What the frozen one still holds, it has to find out and say before it is stopped.
     stage.pass_time(5.0)

@@ -6,8 +6,9 @@ To add a broker, add a line to `PLACES`.
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -69,16 +70,15 @@ class Place:
 
 
 PLACES: dict[str, Callable[[Path], Place]] = {
-    "sqlite": lambda folder: Place(f"sqlite:///{folder / 'store' / 'cardoon.db'}"),
+    "sqlite": lambda folder: Place(f"sqlite:///{folder / 'cardoon.db'}"),
 }
 """By the name of the broker: makes its place, all of whose data lies below a folder."""
 
 
 class SmallDisk:
-    """A small file system that can be filled; needs root and Linux."""
+    """A small file system on an empty folder, which can be filled; needs root and Linux."""
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True)
         self._path = path
         command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "faults", str(path)]
         subprocess.run(command, check=True, capture_output=True)
@@ -104,6 +104,12 @@ class SmallDisk:
         subprocess.run(["umount", "-l", str(self._path)], check=False, capture_output=True)
 
 
+@functools.cache
 def can_mount() -> bool:
     """Whether small disks can be made here."""
-    return os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            SmallDisk(Path(folder)).close()
+        except (OSError, subprocess.CalledProcessError):
+            return False
+    return True

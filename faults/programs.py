@@ -38,7 +38,7 @@ class Program:
                 stderr=file,
                 start_new_session=True,
             )
-        self.started_at = time.monotonic()
+        self._is_killed = False
         self.ended = False
         """Whether it was made to end."""
 
@@ -59,8 +59,10 @@ class Program:
     def kill(self) -> None:
         """End all its processes, as the out-of-memory killer of a container does; safe twice."""
         self.ended = True
-        self.signal_all(signal.SIGKILL)
-        self._process.wait()
+        if not self._is_killed:  # later the number may be somebody else's
+            self._is_killed = True
+            self.signal_all(signal.SIGKILL)
+            self._process.wait()
 
     def terminate(self, *, patience: float) -> tuple[bool, float]:
         """SIGTERM, and SIGKILL for all after `patience` seconds; whether it ended well, and when."""

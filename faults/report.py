@@ -24,8 +24,8 @@ def describe(row: Row) -> str:
 
 def verdict(row: Row) -> str:
     """Whether its goals were met."""
-    if not row.applies:
-        return "does not apply"
+    if row.reason:
+        return row.reason
     return "met" if not row.missed else "MISSED: " + "; ".join(row.missed)
 
 
@@ -44,7 +44,7 @@ def _cells(row: Row) -> list[str]:
         "/".join(f"{value:g}" for value in three),
         ", ".join(others),
         verdict(row),
-        f"{row.seconds:.0f} s" if row.applies else "",
+        "" if row.reason else f"{row.seconds:.0f} s",
     ]
 
 

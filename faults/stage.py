@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -10,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from cardoon import brokers, states
 from cardoon.app import Cardoon
@@ -23,7 +21,7 @@ from cardoon.testing.clock import FakeClock
 from faults import ledger
 from faults.client import Job
 from faults.ledger import Ledger
-from faults.places import PLACES, Place
+from faults.places import PLACES, Place, Server, SmallDisk
 from faults.programs import Program
 
 ROOT = Path(__file__).parent.parent
@@ -45,17 +43,6 @@ _MOST_LINES = 25
 Figures = dict[str, float]
 
 
-class Closable(Protocol):
-    """What a run makes, and what must go with it."""
-
-    def close(self) -> None:
-        """Let go of it."""
-        ...
-
-
-_Closable = TypeVar("_Closable", bound=Closable)
-
-
 class FaultError(Exception):
     """A run went so wrong that it has no figures."""
 
@@ -63,13 +50,14 @@ class FaultError(Exception):
 class Stage:
     """What a scenario acts on. `count` is how many tasks it is to send, roughly."""
 
-    def __init__(self, broker: str, folder: Path, *, count: int) -> None:
-        folder.mkdir(parents=True)
-        self.broker = broker
+    def __init__(self, broker: str, folder: Path, *, count: int, on_small_disk: bool) -> None:
+        store = folder / "store"
+        store.mkdir(parents=True)
         self.count = count
         self.folder = folder
         self.ledger = Ledger(folder / "ledger")
-        self.place: Place = PLACES[broker](folder)
+        self._disk = SmallDisk(store) if on_small_disk else None
+        self.place: Place = PLACES[broker](store)
         self.workers: list[Program] = []
         self.clients: list[Program] = []
         self.exits: list[tuple[bool, float]] = []
@@ -77,13 +65,11 @@ class Stage:
         """Figures that only this fault has."""
         self.expected: set[str] | None = None
         """Idents whose bodies must end, if not those of all sends that returned."""
-        self.is_supervised = False
         self.gone = 0
         """Workers that ended by themselves."""
         self.fault_at = 0.0
         self.heal_at = 0.0
         self._probes = 0
-        self._in_use = contextlib.ExitStack()
 
     # Set up
 
@@ -116,14 +102,22 @@ class Stage:
         for program in (*self.workers, *self.clients):
             program.kill()
         self.place.close()
-        self._in_use.close()
+        if self._disk is not None:
+            self._disk.close()
 
     # Act
 
-    def use(self, thing: _Closable) -> _Closable:
-        """Close it at the end of the run."""
-        self._in_use.callback(thing.close)
-        return thing
+    @property
+    def disk(self) -> SmallDisk:
+        """Below the broker, for a fault that needs one."""
+        assert self._disk is not None
+        return self._disk
+
+    @property
+    def server(self) -> Server:
+        """The broker's, for a fault that needs one."""
+        assert self.place.server is not None
+        return self.place.server
 
     def worker(self, name: str = "first", *, env: Mapping[str, str] | None = None) -> Program:
         """Start a worker; returns at once."""
@@ -199,7 +193,7 @@ class Stage:
         deadline = time.monotonic() + seconds
         while True:
             self.ledger.read()
-            self._supervise()
+            self._look_for_ends()
             if condition():
                 return True
             if time.monotonic() >= deadline:
@@ -231,14 +225,12 @@ class Stage:
     def _wanted(self) -> set[str]:
         return self.ledger.idents("sent") if self.expected is None else self.expected
 
-    def _supervise(self) -> None:
-        """Count the workers that ended by themselves; start others, as a service manager does."""
-        for program in self.workers[:]:
+    def _look_for_ends(self) -> None:
+        """Count the workers that ended by themselves."""
+        for program in self.workers:
             if not program.ended and not program.is_alive:
                 program.kill()
                 self.gone += 1
-                if self.is_supervised:
-                    self.worker()
 
     # Count
 
