@@ -65,6 +65,8 @@ clock may be the wrong one, and then it is another worker's to carry out."""
 LONGEST_LOOK = 60.0
 """Seconds between two of them; the first is as long as for an unknown signer."""
 UNKNOWN_DELAY = 5.0
+_MOST_RENEWALS = 3
+"""Of leases whose time runs out before anything has begun; each may be late itself."""
 _MOST_SECONDS = 366 * 86400.0
 """A year: more is no limit and no delay."""
 UNKNOWN_GRACE = 60.0
@@ -322,22 +324,31 @@ class Consumer:
         The next renewal may be a third of the lease away, and a job may wait in the pool. So where a third
         is over before a job begins, as after a slow answer or a sleep of the host, all are renewed first.
         """
-        leased = [one for one in ready if not one.settled]
-        if not leased or self._clock.monotonic() - asked_at <= self._options.lease / 3:
-            return ready
-        try:
-            kept = self._broker.extend([one.delivery for one in leased], lease=self._options.lease)
-        except OperationalError as error:
-            logger.warning("broker: %s; %d messages are handed back unbegun", error, len(leased))
-            for one in leased:
-                self._release(one.delivery, 0.0)
-            return [one for one in ready if one.settled]
-        still = {(delivery.receipt, delivery.attempt) for delivery in kept}
-        return [
-            one
-            for one in ready
-            if one.settled or (one.delivery.receipt, one.delivery.attempt) in still
-        ]
+        lease = self._options.lease
+        for left in range(_MOST_RENEWALS, -1, -1):
+            leased = [one for one in ready if not one.settled]
+            now = self._clock.monotonic()
+            if not leased or now - asked_at <= lease / 3:
+                return ready
+            if not left:
+                break
+            asked_at = now
+            try:
+                kept = self._broker.extend([one.delivery for one in leased], lease=lease)
+            except OperationalError as error:
+                logger.warning("broker: %s", error)
+                break
+            still = {(delivery.receipt, delivery.attempt) for delivery in kept}
+            ready = [
+                one
+                for one in ready
+                if one.settled or (one.delivery.receipt, one.delivery.attempt) in still
+            ]
+        unsure = [one for one in ready if not one.settled]
+        logger.warning("the store is too slow; %d messages are handed back unbegun", len(unsure))
+        for one in unsure:
+            self._release(one.delivery, 0.0)
+        return [one for one in ready if one.settled]
 
     def _job(self, held: Held) -> Job:
         claims, delivery = held.message.claims, held.delivery

@@ -174,6 +174,7 @@ class SlowBroker:
         self._seconds = seconds
         self.is_cut = False
         self.renewed = 0
+        self.renewals_take = []
 
     def receive(self, queues, **options):
         deliveries = self._stage.broker.receive(queues, **{**options, "timeout": 0})
@@ -185,7 +186,10 @@ class SlowBroker:
         if self.is_cut:
             raise OperationalError("away")
         self.renewed += len(deliveries)
-        return self._stage.broker.extend(deliveries, lease=lease)
+        kept = self._stage.broker.extend(deliveries, lease=lease)
+        if self.renewals_take:
+            self._stage.clock.advance(self.renewals_take.pop(0))
+        return kept
 
     def settle(self, settlements):
         return self._stage.broker.settle(settlements)
@@ -232,6 +236,30 @@ def test_a_late_claim_that_cannot_be_renewed_is_handed_back_without_blame(stage)
     assert stage.pool.jobs == []
     [again] = stage.broker.receive(["celery"], limit=9, lease=30, timeout=0)
     assert (again.attempt, again.crashes) == (2, 0)
+
+
+def test_a_renewal_that_is_late_itself_is_repeated(stage):
+    stage.send(task_id="t1")
+    slow = SlowBroker(stage, 20.0)
+    slow.renewals_take = [25.0]
+
+    consumer_on(stage, slow).consume()
+    stage.clock.advance(20.0)
+
+    assert [job.id for job in stage.pool.jobs] == ["t1"]
+    assert stage.broker.maintain() == 0
+
+
+def test_what_cannot_be_renewed_in_time_is_handed_back(stage):
+    stage.send(task_id="t1")
+    slow = SlowBroker(stage, 20.0)
+    slow.renewals_take = [20.0] * 100
+
+    consumer_on(stage, slow).consume()
+    stage.flush()
+
+    assert stage.pool.jobs == []
+    assert stage.depth() == (1, 0, 0)
 
 
 def test_what_was_acknowledged_before_it_runs_is_not_renewed_and_runs(make_stage):
