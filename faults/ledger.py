@@ -9,6 +9,7 @@ A line is one write to a file that is opened for appending, so no SIGKILL tears 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter, defaultdict
@@ -89,10 +90,10 @@ class Ledger:
         """How many sends have returned."""
         return len(self.counts["sent"])
 
-    def interrupted(self, at: float) -> set[str]:
-        """Bodies that had begun by then and had not ended."""
-        begun = {entry.ident for entry in self.entries["begin"] if entry.at <= at}
-        return begun - {entry.ident for entry in self.entries["end"] if entry.at <= at}
+    def longest_pause(self, *, after: float) -> float:
+        """The longest time after a moment in which no body ended, and one did afterwards; in seconds."""
+        ends = sorted(entry.at for entry in self.entries["end"] if entry.at > after)
+        return max((b - a for a, b in itertools.pairwise([after, *ends])), default=0.0)
 
     def last_end(self, idents: set[str], *, after: float) -> float | None:
         """When the last of these ended for the first time after a moment; None if one has not."""

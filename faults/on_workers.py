@@ -13,7 +13,7 @@ from faults.stage import CONCURRENCY, Stage
 SETTLE_SECONDS = 90.0
 
 
-@fault(most={"doubles": CONCURRENCY, "recovery s": 3.0})
+@fault(most={"doubles": CONCURRENCY, "pause s": 3.0})
 def kill9_all(stage: Stage) -> None:
     """SIGKILL of all processes of the worker; it is started again under its name."""
     stage.send(seconds=0.005)
@@ -21,12 +21,9 @@ def kill9_all(stage: Stage) -> None:
     stage.until_ended(stage.count * 0.3)
     stage.fault()
     worker.kill()
-    stage.ledger.read()
-    interrupted = stage.ledger.interrupted(stage.fault_at) & stage.ledger.idents("sent")
     stage.worker()
     stage.settle(SETTLE_SECONDS)
-    last = stage.ledger.last_end(interrupted, after=stage.fault_at)
-    stage.extra["recovery s"] = UNBOUNDED if last is None else last - stage.fault_at
+    stage.extra["pause s"] = stage.ledger.longest_pause(after=stage.fault_at)
 
 
 @fault(most={"doubles": 10})

@@ -19,7 +19,7 @@ AT_ONCE = 3
 SCENARIOS = (on_brokers, on_chords, on_messages, on_workers)
 """Modules that have entered their faults by being imported."""
 BY_CHANCE = {
-    "kill9_all": {"doubles": 12.0, "recovery s": 10.0},
+    "kill9_all": {"doubles": 12.0, "pause s": 45.0},
     "kill9_idle_storm": {"doubles": 6.0},
     "kill9_child": {"doubles": 4.0},
     "chord_worker_killed": {"doubles": 3.0},

@@ -166,8 +166,8 @@ class Link:
             return act()
         self.on_trouble()
         kinds = ["request lost", "reply lost", "slow", "slow reply"]
-        if repeats:
-            kinds.append("twice")
+        # A claim is not repeated: what came of the first one is not known.
+        kinds += ["twice"] if repeats else ["slow reply"] * 3
         match chance.choice(kinds[:2] if self.is_cut else kinds):
             case "request lost":
                 self._host.world.sleep(TIMEOUT)
