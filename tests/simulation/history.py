@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cardoon import Cardoon, chord
 from cardoon.broker import Kept
@@ -49,9 +48,8 @@ class History:
         """When something befell a worker that had a task: then it may run again."""
         self.sent: set[str] = set()
         self.killers: set[str] = set()
-        self.bodies: list[Any] = []
-        """Results of the chords."""
-        self.gathered: Counter[str] = Counter()
+        self.misled: list[str] = []
+        """Bodies of chords that were given something else than each header's result, once."""
         self.log: list[tuple[float, str]] = []
         """What happened when: the same for the same seed."""
         self._host = Host(self.world)
@@ -106,9 +104,8 @@ class History:
 
     def _gather(self, results: list[str], ident: str) -> list[str]:
         expected = [f"{ident}.{number}" for number in range(SIZE)]
-        self.gathered[ident] += 1
         if results != expected:
-            self.bodies.append(f"{ident} was given {results}")
+            self.misled.append(f"chord: {ident} was given {results}")
         return results
 
     def _send_all(self) -> None:
@@ -232,7 +229,7 @@ class History:
     # What must be true
 
     def _judge(self) -> list[str]:
-        wrong = [*self.bodies, *self.store.stale]
+        wrong = [*self.misled, *self.store.stale]
         frames: defaultdict[str, set[bytes]] = defaultdict(set)
         for one in self.store.seen:
             frames[one.id].add(one.frame)
