@@ -1,4 +1,4 @@
-"""Benchmarks: Cardoon against Celery and huey, on one disk and in one run.
+"""Benchmarks: Cardoon beside the best peers of each broker, on one machine and in one run.
 
 `python -m benchmarks`, from the root of the repository; docs/performance.md explains what is measured.
 """

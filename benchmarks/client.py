@@ -22,17 +22,15 @@ _CANVAS_SECONDS = 250.0
 
 def send(peer: ModuleType, count: int) -> dict[str, float]:
     """Send `count` messages, the first one apart; seconds of wall clock and processor for the rest."""
-    peer.send()
-    send_one = peer.send
+    peer.send(1)
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(count - 1):
-        send_one()
+    peer.send(count - 1)
     return _elapsed(count - 1, wall, cpu)
 
 
 def bulk(peer: ModuleType, count: int) -> dict[str, float]:
     """As `send`, by the thousand."""
-    peer.send()
+    peer.send(1)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(1, count, BULK):
         peer.send_bulk(min(BULK, count - start))
@@ -65,6 +63,13 @@ def canvas(peer: ModuleType, count: int, *, kind: str, is_awaited: bool) -> dict
     return {"sent": sent, "done": time.perf_counter() - begun}
 
 
+def prepare(peer: ModuleType, _count: int) -> dict[str, float]:
+    """Make what the peer needs before the first message."""
+    if hasattr(peer, "prepare"):
+        peer.prepare()
+    return {}
+
+
 def _elapsed(count: int, wall: float, cpu: float) -> dict[str, float]:
     used = time.process_time() - cpu
     return {"count": count, "wall": time.perf_counter() - wall, "cpu": used}
@@ -72,6 +77,7 @@ def _elapsed(count: int, wall: float, cpu: float) -> dict[str, float]:
 
 if __name__ == "__main__":
     actions: dict[str, Callable[[ModuleType, int], dict[str, float]]] = {
+        "prepare": prepare,
         "send": send,
         "bulk": bulk,
         "latency": latency,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -32,16 +33,19 @@ class _Slot:
 
 
 _slot: _Slot | None = None
+_lock = threading.Lock()
+"""Some peers run tasks in threads, and no task may be counted twice or not at all."""
 
 
 def tick() -> None:
     """Count one task."""
     global _slot
-    slot = _slot
-    if slot is None or slot.process != os.getpid():
-        slot = _slot = _Slot()
-    slot.count += 1
-    _SLOT.pack_into(slot.memory, 0, slot.count, slot.first, time.monotonic_ns())
+    with _lock:
+        slot = _slot
+        if slot is None or slot.process != os.getpid():
+            slot = _slot = _Slot()
+        slot.count += 1
+        _SLOT.pack_into(slot.memory, 0, slot.count, slot.first, time.monotonic_ns())
 
 
 class Seen(NamedTuple):
@@ -59,6 +63,11 @@ class Counters:
         self._folder = folder
         self._memories: dict[Path, mmap.mmap] = {}
         self._listed_at = 0.0
+
+    @classmethod
+    def of_environment(cls) -> Counters:
+        """Those of the measurement that this process belongs to."""
+        return cls(Path(os.environ[FOLDER_VARIABLE]))
 
     def read(self) -> Seen:
         """The sum over all processes."""

@@ -8,7 +8,7 @@ import platform
 import sqlite3
 import statistics
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,10 @@ import psutil  # type: ignore[import-untyped]
 
 Processes: TypeAlias = list[psutil.Process]
 
+_PACKAGES = (
+    "cryptography", "celery", "SQLAlchemy", "huey", "dramatiq", "taskiq", "taskiq-redis", "rq", "pgqueuer",
+    "procrastinate", "redis", "hiredis", "psycopg", "pika",
+)  # fmt: skip
 _FLUSHES = 200
 _BLOCK = b"\0" * 4096
 
@@ -28,7 +32,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in ("cryptography", "celery", "SQLAlchemy", "huey")},
+        **_versions(),
         "flush_us": round(measure_flush(folder) * 1e6),
         "load_before": round(os.getloadavg()[0], 2),
     }
@@ -89,6 +93,15 @@ def busy_seconds() -> float:
     """Processor time that the whole machine has used since it started."""
     times = psutil.cpu_times()
     return float(sum(times)) - times.idle - getattr(times, "iowait", 0.0)
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu_model() -> str:

@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import counter, machine, peers
 from benchmarks.peers import Peer
+from benchmarks.servers import Store, Urls
 
 ROOT = Path(__file__).parent.parent
 _CLIENT_SECONDS = 300.0
@@ -27,6 +28,7 @@ _LOOK_SECONDS = 0.005
 _TAIL_SECONDS = 0.25
 """After the last task its outcome is still to be stored; that is counted as processor time."""
 _IDLE_SECONDS = 3.0
+_STOP_SECONDS = 2.0
 
 Figures = dict[str, Any]
 
@@ -40,6 +42,8 @@ class Site:
     """One peer's files, counters and processes for one measurement."""
 
     peer: Peer
+    store: Store
+    urls: Urls
     folder: Path
     results: bool
 
@@ -50,6 +54,9 @@ class Site:
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
             counter.FOLDER_VARIABLE: str(self.counters),
+            peers.BROKER_VARIABLE: self.store.name,
+            peers.BROKER_URL_VARIABLE: self.urls.broker,
+            peers.RESULTS_URL_VARIABLE: self.urls.results,
             peers.FOLDER_VARIABLE: str(self.folder),
             peers.RESULTS_VARIABLE: str(int(self.results)),
             peers.SIGNED_VARIABLE: str(int(self.peer.is_signed)),
@@ -79,7 +86,7 @@ class Site:
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A worker for as long as the context lasts."""
+        """The worker for as long as the context lasts, in one process or several."""
         code = f"import json; from benchmarks.peers.{self.peer.module} import worker as w"
         command = subprocess.run(
             [sys.executable, "-c", code + "; print(json.dumps(w()))"],
@@ -99,22 +106,30 @@ class Site:
 class Worker:
     """A peer's worker, and what its processes have done."""
 
-    def __init__(self, site: Site, command: list[str]) -> None:
+    def __init__(self, site: Site, commands: list[list[str]]) -> None:
+        self._site = site
         self._counters = counter.Counters(site.counters)
         self._log = site.folder / "worker.log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=site.environment,
-                cwd=site.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self._started = [
+                subprocess.Popen(
+                    command,
+                    env=site.environment,
+                    cwd=site.folder,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                for command in commands
+            ]
 
     def processes(self) -> machine.Processes:
         """The worker and its children."""
-        return machine.family(self._process.pid)
+        return [one for top in self._started for one in machine.family(top.pid)]
+
+    def servers(self) -> machine.Processes:
+        """The processes of the broker."""
+        return [one for pid in self._site.store.pids for one in machine.family(pid)]
 
     def seen(self) -> counter.Seen:
         """What has run so far."""
@@ -140,37 +155,54 @@ class Worker:
     def stop(self) -> None:
         """End the worker and all its processes: by asking, then by force."""
         processes = self.processes()
-        self._process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2.0)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for one in self._started:
+            one.send_signal(signal.SIGTERM)
+        for one in self._started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                one.wait(max(0.0, deadline - time.monotonic()))
         machine.kill(processes)
-        self._process.wait()
+        for one in self._started:
+            one.wait()
+
+
+class Used(NamedTuple):
+    """Processor time, in seconds."""
+
+    worker: float
+    servers: float
+    others: float
+    """Cores that everybody else kept busy."""
 
 
 class Meter:
-    """Processor time of some processes from now on, and what others used meanwhile."""
+    """Processor time of a worker and its broker from now on, and what others used meanwhile."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._start = time.monotonic()
         self._busy = machine.busy_seconds()
         self._own = time.process_time()
+        self._servers = machine.cpu_seconds(worker.servers())
         self._cpu = machine.cpu_seconds(worker.processes())
 
-    def read(self) -> tuple[float, float]:
-        """Seconds of the worker's, and cores that everybody else kept busy."""
+    def read(self) -> Used:
+        """What was used since."""
         cpu = machine.cpu_seconds(self._worker.processes()) - self._cpu
-        others = machine.busy_seconds() - self._busy - cpu - (time.process_time() - self._own)
-        return cpu, max(0.0, others / (time.monotonic() - self._start))
+        servers = machine.cpu_seconds(self._worker.servers()) - self._servers
+        known = cpu + servers + time.process_time() - self._own
+        others = machine.busy_seconds() - self._busy - known
+        return Used(cpu, servers, max(0.0, others / (time.monotonic() - self._start)))
 
 
 @contextlib.contextmanager
-def site(peer: Peer, folder: Path, *, results: bool) -> Iterator[Site]:
-    """A fresh folder for one measurement."""
+def site(peer: Peer, store: Store, folder: Path, *, results: bool) -> Iterator[Site]:
+    """A fresh folder and an empty store for one measurement."""
     place = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=folder))
-    made = Site(peer, place, results)
-    made.counters.mkdir()
     try:
+        made = Site(peer, store, store.fresh(place), place, results)
+        made.counters.mkdir()
+        made.client("prepare", 0)
         yield made
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -193,13 +225,15 @@ def measure_drain(place: Site, count: int) -> Figures:
         meter = Meter(worker)
         seen = worker.wait_for(count)
         time.sleep(_TAIL_SECONDS)
-        cpu, others = meter.read()
+        used = meter.read()
+    metered = max(1, seen.tasks - begun.tasks)
     return {
         "rate": (seen.tasks - 1) / (seen.last - seen.first),
-        "cpu_us": cpu / max(1, seen.tasks - begun.tasks) * 1e6,
+        "cpu_us": used.worker / metered * 1e6,
+        "server_us": used.servers / metered * 1e6,
         "tasks": seen.tasks,
         "lost": count - seen.tasks,
-        "others": others,
+        "others": used.others,
     }
 
 
@@ -240,11 +274,12 @@ def measure_depth(place: Site, *, depth: int, count: int) -> Figures:
             filled += min(depth, target - filled)
             worker.wait_for(min(filled, target))
         seen = worker.wait_for(target)
-        cpu, others = meter.read()
+        used = meter.read()
     ran = seen.tasks - warm.tasks
     return {
-        "cpu_us": cpu / ran * 1e6,
+        "cpu_us": used.worker / ran * 1e6,
+        "server_us": used.servers / ran * 1e6,
         "tasks": ran,
         "lost": max(0, count - ran),
-        "others": others,
+        "others": used.others,
     }

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.peers import PEERS, Peer
+from benchmarks.servers import STORES
 
 
 class Run(NamedTuple):
-    """One measurement of one peer."""
+    """One measurement of one peer on one broker."""
 
+    broker: str
     measurement: str
     peer: str
     repetition: int
     figures: Mapping[str, Any]
+
+
+class Standing(NamedTuple):
+    """A figure of Cardoon, signed, and those of its peers on the same broker."""
+
+    figure: float
+    rivals: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +33,12 @@ class Budget:
     """What a figure of Cardoon, signed, has to reach."""
 
     text: str
-    is_met: Callable[[float, float | None], bool]
-    """Given the figure, and how many times better than the best peer it is."""
+    is_met: Callable[[Standing], bool | None]
+    """None where what it is compared with was not measured."""
+
+
+Budgets: TypeAlias = Mapping[str, tuple[Budget, ...]]
+"""By broker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +51,27 @@ class Measurement:
     is_less_better: bool = False
     rival: str = ""
     """The peers' measurement to compare with, where they have none of this kind."""
-    budget: Budget | None = None
+    budgets: Budgets = field(default_factory=dict)
 
 
-def at_least(times: float) -> Budget:
-    """So many times the best peer."""
-    return Budget(
-        text=f">= {times:g} x best peer",
-        is_met=lambda _, ratio: ratio is not None and ratio >= times,
-    )
+def at_least(times: float, peer: str = "") -> Budget:
+    """So many times a peer's rate, or the best peer's."""
+
+    def is_met(standing: Standing) -> bool | None:
+        rivals = [rate for name, rate in standing.rivals.items() if peer in {"", name}]
+        return standing.figure >= times * max(rivals) if rivals else None
+
+    return Budget(text=f">= {times:g} x {peer or 'best peer'}", is_met=is_met)
+
+
+def above(limit: float) -> Budget:
+    """A rate."""
+    return Budget(text=f">= {limit:,.0f}/s", is_met=lambda standing: standing.figure >= limit)
 
 
 def below(limit: float, unit: str) -> Budget:
     """Less than a fixed number."""
-    return Budget(text=f"< {limit:g} {unit}", is_met=lambda figure, _: figure < limit)
+    return Budget(text=f"< {limit:g} {unit}", is_met=lambda standing: standing.figure < limit)
 
 
 SEND, BULK = "send singly", "send in bulk"
@@ -60,31 +80,51 @@ RESULTS, RESULTS_BATCH = "drain with results", "drain with results, sent in bulk
 LATENCY, LATENCY_TAIL, IDLE = "latency, median", "latency, 99 %", "idle worker"
 SHALLOW, DEEP = "task at depth 1,000", "task at depth 100,000"
 
+_SENDS: Budgets = {"redis": (at_least(1, "dramatiq"), at_least(2.5, "celery"))}
+_SENDS_IN_BULK: Budgets = {"redis": (above(40_000),), "postgres": (above(40_000), at_least(1))}
+_DRAINS: Budgets = {
+    "sqlite": (at_least(2.5),),
+    "redis": (at_least(4),),
+    "postgres": (at_least(2, "pgqueuer"),),
+    "rabbitmq": (at_least(1.5, "dramatiq"),),
+}
+_DRAINS_WITH_RESULTS: Budgets = {"redis": (at_least(2.5),)}
+_ROUND_TRIPS: Budgets = {
+    "sqlite": (below(1.5, "ms"),),
+    "redis": (below(0.95, "ms"),),
+    "rabbitmq": (below(0.95, "ms"),),
+}
+_SLOW_ROUND_TRIPS: Budgets = dict.fromkeys(("redis", "rabbitmq"), (below(1.5, "ms"),))
+_IDLING: Budgets = dict.fromkeys(STORES, (below(0.5, "%"),))
+
 MEASUREMENTS = (
-    Measurement(name=SEND, figure="rate", unit="/s"),
-    Measurement(name=BULK, figure="rate", unit="/s", rival=SEND),
-    Measurement(name=DRAIN, figure="rate", unit="/s", budget=at_least(2.5)),
-    Measurement(name=DRAIN_BATCH, figure="rate", unit="/s", rival=DRAIN, budget=at_least(2.5)),
-    Measurement(name=RESULTS, figure="rate", unit="/s"),
-    Measurement(name=RESULTS_BATCH, figure="rate", unit="/s", rival=RESULTS),
+    Measurement(name=SEND, figure="rate", unit="/s", budgets=_SENDS),
+    Measurement(name=BULK, figure="rate", unit="/s", rival=SEND, budgets=_SENDS_IN_BULK),
+    Measurement(name=DRAIN, figure="rate", unit="/s", budgets=_DRAINS),
+    Measurement(name=DRAIN_BATCH, figure="rate", unit="/s", rival=DRAIN, budgets=_DRAINS),
+    Measurement(name=RESULTS, figure="rate", unit="/s", budgets=_DRAINS_WITH_RESULTS),
     Measurement(
-        name=LATENCY, figure="p50", unit=" ms", is_less_better=True, budget=below(1.5, "ms")
+        name=RESULTS_BATCH, figure="rate", unit="/s", rival=RESULTS, budgets=_DRAINS_WITH_RESULTS
     ),
-    Measurement(name=LATENCY_TAIL, figure="p99", unit=" ms", is_less_better=True),
+    Measurement(name=LATENCY, figure="p50", unit=" ms", is_less_better=True, budgets=_ROUND_TRIPS),
     Measurement(
-        name=IDLE, figure="idle", unit=" % core", is_less_better=True, budget=below(0.5, "%")
+        name=LATENCY_TAIL, figure="p99", unit=" ms", is_less_better=True, budgets=_SLOW_ROUND_TRIPS
     ),
+    Measurement(name=IDLE, figure="idle", unit=" % core", is_less_better=True, budgets=_IDLING),
     Measurement(name=SHALLOW, figure="cpu_us", unit=" us CPU", is_less_better=True),
     Measurement(name=DEEP, figure="cpu_us", unit=" us CPU", is_less_better=True),
 )
 _DEPTH_TOLERANCE = 1.2
 _BUSY_CORES = 0.25
 
-_HEAD = ("measured", "who", "median", "min - max", "CPU/task", "to best peer", "budget")
+_HEAD = (
+    "measured", "who", "median", "min - max", "CPU/task", "broker CPU", "to best peer", "budget",
+)  # fmt: skip
+_LEFT = {0, 1, len(_HEAD) - 1}
 
 
 def make_table(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """Rows of text, the head first."""
+    """Rows of text for the runs on one broker, the head first."""
     rows: list[tuple[str, ...]] = [_HEAD]
     for measurement in MEASUREMENTS:
         for peer in PEERS:
@@ -94,13 +134,19 @@ def make_table(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return rows
 
 
+def promises_of(runs: Sequence[Run]) -> list[str]:
+    """What each peer that was measured on one broker does, a line each."""
+    told = {(run.broker, run.peer) for run in runs}
+    return [f"{peer.name}: {peer.promise}" for peer in PEERS if (peer.broker, peer.name) in told]
+
+
 def align(rows: Sequence[Sequence[str]]) -> str:
     """Rows as lines, in columns; numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if column in {0, 1, 6} else cell.rjust(width)
+            cell.ljust(width) if column in _LEFT else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
@@ -112,7 +158,7 @@ def warnings_of(runs: Sequence[Run]) -> list[str]:
     """Runs that one should not trust."""
     found = []
     for run in runs:
-        name = f"{run.measurement}, {run.peer}, repetition {run.repetition + 1}"
+        name = f"{run.broker}: {run.measurement}, {run.peer}, repetition {run.repetition + 1}"
         if "error" in run.figures:
             found.append(f"{name}: left out: {run.figures['error']}")
         lost = run.figures.get("lost", 0)
@@ -125,68 +171,77 @@ def warnings_of(runs: Sequence[Run]) -> list[str]:
 
 
 def _row(measurement: Measurement, peer: Peer, runs: Sequence[Run]) -> tuple[str, ...] | None:
-    values = _values(runs, measurement.name, peer.name, measurement.figure)
+    values = _values(runs, measurement.name, peer, measurement.figure)
     if not values:
         return None
     median = statistics.median(values)
-    ratio = _ratio(measurement, runs, median)
-    cpu = _values(runs, measurement.name, peer.name, "cpu_us")
+    rivals = _rivals(measurement, peer.broker, runs)
+    ratio = _ratio(measurement, rivals, median)
+    cpu = _values(runs, measurement.name, peer, "cpu_us")
     has_cpu = cpu and measurement.figure != "cpu_us"
+    servers = _values(runs, measurement.name, peer, "server_us")
     return (
         measurement.name,
         peer.name,
         _number(median) + measurement.unit,
         f"{_number(min(values))} - {_number(max(values))}",
         f"{statistics.median(cpu):,.0f} us" if has_cpu else "",
+        f"{statistics.median(servers):,.0f} us" if any(servers) else "",
         "" if ratio is None else f"{ratio:.2f} x",
-        _judge(measurement, peer, runs, median, ratio),
+        _judge(measurement, peer, runs, Standing(median, rivals)),
     )
 
 
-def _ratio(measurement: Measurement, runs: Sequence[Run], median: float) -> float | None:
+def _rivals(measurement: Measurement, broker: str, runs: Sequence[Run]) -> dict[str, float]:
+    """The peers' medians; of the measurement to compare with, where none has this one."""
+    for name in filter(None, (measurement.name, measurement.rival)):
+        found = {
+            peer.name: statistics.median(values)
+            for peer in PEERS
+            if peer.broker == broker
+            and not peer.is_ours
+            and (values := _values(runs, name, peer, measurement.figure))
+        }
+        if found:
+            return found
+    return {}
+
+
+def _ratio(measurement: Measurement, rivals: Mapping[str, float], median: float) -> float | None:
     """How many times better than the best peer's median; above 1 is better."""
-    name = measurement.rival or measurement.name
-    rivals = [
-        statistics.median(values)
-        for peer in PEERS
-        if not peer.is_ours and (values := _values(runs, name, peer.name, measurement.figure))
-    ]
     if not rivals or not median:
         return None
-    return min(rivals) / median if measurement.is_less_better else median / max(rivals)
+    best = rivals.values()
+    return min(best) / median if measurement.is_less_better else median / max(best)
 
 
-def _judge(
-    measurement: Measurement,
-    peer: Peer,
-    runs: Sequence[Run],
-    median: float,
-    ratio: float | None,
-) -> str:
+def _judge(measurement: Measurement, peer: Peer, runs: Sequence[Run], standing: Standing) -> str:
     if not peer.is_signed:
         return ""
     if measurement.name == DEEP:
-        shallow = _values(runs, SHALLOW, peer.name, measurement.figure)
+        shallow = _values(runs, SHALLOW, peer, measurement.figure)
         if not shallow:
             return ""
-        growth = median / statistics.median(shallow)
+        growth = standing.figure / statistics.median(shallow)
         return f"flat within 20 %: {_verdict(is_met=growth <= _DEPTH_TOLERANCE)} ({growth:.2f} x)"
-    if measurement.budget is None or (ratio is None and "peer" in measurement.budget.text):
-        return ""
-    met = measurement.budget.is_met(median, ratio)
-    return f"{measurement.budget.text}: {_verdict(is_met=met)}"
+    told = []
+    for budget in measurement.budgets.get(peer.broker, ()):
+        met = budget.is_met(standing)
+        if met is not None:
+            told.append(f"{budget.text}: {_verdict(is_met=met)}")
+    return "; ".join(told)
 
 
 def _verdict(*, is_met: bool) -> str:
     return "met" if is_met else "MISSED"
 
 
-def _values(runs: Sequence[Run], measurement: str, peer: str, figure: str) -> list[float]:
+def _values(runs: Sequence[Run], measurement: str, peer: Peer, figure: str) -> list[float]:
     """The figure of each run that is to be trusted."""
     return [
         run.figures[figure]
         for run in runs
-        if (run.measurement, run.peer) == (measurement, peer)
+        if (run.broker, run.measurement, run.peer) == (peer.broker, measurement, peer.name)
         and figure in run.figures
         and not run.figures.get("lost")
     ]

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 from benchmarks.counter import tick
-from benchmarks.peers import SIGNED_VARIABLE, folder, keeps_results
+from benchmarks.peers import (
+    SIGNED_VARIABLE,
+    broker,
+    broker_url,
+    folder,
+    keeps_results,
+    results_url,
+)
 from cardoon import Cardoon, Signature, chain, chord, group
 
 app = Cardoon("bench")
-app.conf.update(state_directory=str(folder()), task_ignore_result=not keeps_results())
+app.conf.update(state_directory=str(folder() / ".cardoon"), task_ignore_result=not keeps_results())
 if os.environ[SIGNED_VARIABLE] != "1":
     app.conf.update(task_serializer="json", accept_content=["json"])
+if broker() != "sqlite":
+    # Where it can, it keeps results beside messages: then both are one step.
+    apart = broker() == "rabbitmq"
+    app.conf.update(
+        broker_url=broker_url(),
+        result_backend=results_url() if apart else broker_url(),
+    )
 
 
 @app.task
@@ -26,7 +41,16 @@ def total(results: list[int]) -> int:
     return sum(results)
 
 
-send = noop.delay
+def prepare() -> None:
+    """What a project does once: make an authority, and identities for a client and a worker."""
+    command = [sys.executable, "-m", "cardoon", "--quiet", "init", str(folder())]
+    subprocess.run(command, check=True)
+
+
+def send(count: int) -> None:
+    delay = noop.delay
+    for _ in range(count):
+        delay()
 
 
 def send_bulk(count: int) -> None:
@@ -44,6 +68,6 @@ def make_canvas(kind: str, count: int) -> Signature:
     return chain(members) if kind == "chain" else group(members)
 
 
-def worker() -> list[str]:
+def worker() -> list[list[str]]:
     module = "benchmarks.peers.cardoon_peer"
-    return [sys.executable, "-m", "cardoon", "-A", module, "worker", "-P", "prefork", "-c", "2"]
+    return [[sys.executable, "-m", "cardoon", "-A", module, "worker", "-P", "prefork", "-c", "2"]]
