@@ -85,15 +85,19 @@ def decode_prefix(data: bytes, at: int) -> tuple[Value, int]:
 
 def read_head(data: bytes, at: int, major: int) -> tuple[int, int]:
     """Read the head of an item that must have this major type; return its argument."""
-    if at >= len(data):
+    # Runs a dozen times for every message, so the two most frequent forms come first.
+    size = len(data)
+    if at >= size:
         raise MessageError(f"CBOR: ends at byte {at}, where an item should start")
     short = data[at] - (major << 5)
     if 0 <= short < 24:
         return short, at + 1
+    if short == 24 and at + 1 < size and (argument := data[at + 1]) >= 24:
+        return argument, at + 2
     if not 24 <= short < 28:
         raise MessageError(f"CBOR: no item of major type {major} and definite length at byte {at}")
     end = at + _HEAD_SIZES[short]
-    if end > len(data):
+    if end > size:
         raise MessageError(f"CBOR: ends within the head at byte {at}")
     argument = int.from_bytes(data[at + 1 : end], "big")
     if argument < _LEAST_ARGUMENTS[short]:

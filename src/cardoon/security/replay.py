@@ -15,6 +15,7 @@ out has a key for each of them, with the name that the reader has for himself.
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -37,8 +38,13 @@ class Nonce(NamedTuple):
 
 def make_nonce(signer: bytes, session: bytes, sequence: int, expires_at: float) -> Nonce:
     """The nonce of a message of this signer (certificate fingerprint, or empty for unsigned)."""
-    digest = hashlib.sha256(b"cardoon/1/nonce\x00" + signer + session).digest()
-    return Nonce(digest[:16], sequence, expires_at)
+    return Nonce(_digest_session(signer, session), sequence, expires_at)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_session(signer: bytes, session: bytes) -> bytes:
+    """Many messages in a row are of one session."""
+    return hashlib.sha256(b"cardoon/1/nonce\x00" + signer + session).digest()[:16]
 
 
 def nonce_of_reader(nonce: Nonce, reader: str) -> Nonce:
