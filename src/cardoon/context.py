@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -118,14 +117,20 @@ def current_request() -> Request | None:
     return _current.get()
 
 
-@contextmanager
-def carrying_out(request: Request) -> Iterator[Request]:
+class carrying_out:  # noqa: N801  # reads as the function that it would be
     """Make `request` the current one for the length of a block."""
-    token = _current.set(request)
-    try:
-        yield request
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_request", "_token")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> Request:
+        self._token = _current.set(self._request)
+        return self._request
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def note_children(results: Iterable[Any]) -> None:

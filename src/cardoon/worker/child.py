@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import os
 import signal
 import socket
@@ -96,12 +97,7 @@ class TaskProcess:
     @property
     def running(self) -> list[Placed]:
         """The jobs whose bodies have begun: as many from the front as there are slots."""
-        found: list[Placed] = []
-        for placed in self.jobs.values():
-            if len(found) == self.slots:
-                break
-            found.append(placed)
-        return found
+        return list(itertools.islice(self.jobs.values(), self.slots))
 
     def place(self, job: Job, now: float) -> None:
         """Hand it a job; `flush` sends what was handed."""
@@ -116,7 +112,7 @@ class TaskProcess:
         """A job has left; the next in line begins."""
         placed = self.jobs.pop(key, None)
         if placed is not None:
-            for other in self.running:
+            for other in itertools.islice(self.jobs.values(), self.slots):
                 if not other.begun:
                     other.begin(now)
         return placed

@@ -24,7 +24,7 @@ _PREFIX = struct.Struct("!B3xII")
 PREFIX_BYTES = _PREFIX.size
 _READ_BYTES = 256 * 1024
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 
 
 class IpcError(CardoonError):
@@ -190,9 +190,12 @@ class FrameReader:
 
 def _parse_head(data: bytearray) -> dict[str, Any]:
     try:
-        head = _decode(data.decode())
+        text = data.decode()
+        head, end = _decode(text)
     except (ValueError, RecursionError) as error:
         raise IpcError("the head of a frame is not JSON") from error
+    if end != len(text):
+        raise IpcError("there is more in the head of a frame than its JSON")
     if not isinstance(head, dict):
         raise IpcError("the head of a frame is not an object")
     return head

@@ -6,9 +6,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from cardoon.worker.ipc import Channel, Frame, FrameType
 from cardoon.worker.jobs import Answer
@@ -17,12 +16,22 @@ _STATM = Path("/proc/self/statm")
 
 
 class Report:
-    """What is told about one job; `answer` is filled in by whoever runs it."""
+    """What is told about one job: `answer`, which whoever runs it fills in while the context lasts."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("_frame", "_reporter", "_start", "answer")
 
-    def __init__(self) -> None:
+    def __init__(self, reporter: Reporter, frame: Frame) -> None:
+        self._reporter = reporter
+        self._frame = frame
         self.answer = Answer({"kind": "handed_back"})
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._reporter.send(self._frame, self.answer, time.perf_counter() - self._start)
 
 
 class Reporter:
@@ -32,13 +41,9 @@ class Reporter:
         self._channel = channel
         self._max_memory_kib = max_memory_kib
 
-    @contextmanager
-    def timed(self, frame: Frame) -> Iterator[Report]:
+    def timed(self, frame: Frame) -> Report:
         """Measure the block that runs a job, and report its answer at the end."""
-        report = Report()
-        start = time.perf_counter()
-        yield report
-        self.send(frame, report.answer, time.perf_counter() - start)
+        return Report(self, frame)
 
     def send(self, frame: Frame, answer: Answer, runtime: float) -> None:
         """Report one job; `runtime` in seconds."""
