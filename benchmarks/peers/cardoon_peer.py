@@ -42,9 +42,12 @@ def total(results: list[int]) -> int:
 
 
 def prepare() -> None:
-    """What a project does once: make an authority, and identities for a client and a worker."""
-    command = [sys.executable, "-m", "cardoon", "--quiet", "init", str(folder())]
-    subprocess.run(command, check=True)
+    """What a project does once: make an authority, identities and, where there are any, tables."""
+    program = [sys.executable, "-m", "cardoon", "--quiet"]
+    subprocess.run([*program, "init", str(folder())], check=True)
+    if broker() == "postgres":
+        command = [*program, "--broker", broker_url(), "db", "upgrade"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def send(count: int) -> None:
