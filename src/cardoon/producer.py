@@ -35,6 +35,7 @@ from cardoon.security.signing import Draft
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
 
 logger = logging.getLogger(__name__)
+_decode = json.JSONDecoder().decode  # `json.loads` would guess at encodings, and take others
 
 EVERY_WORKER = "*"
 """Audience of a control message for all workers of the domain."""
@@ -445,7 +446,7 @@ def parse_headers(headers: bytes) -> dict[str, Any]:
     if not headers:
         return {}
     try:
-        told = json.loads(headers)
+        told = _decode(headers.decode())
     except (ValueError, RecursionError) as error:
         raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not JSON") from error
     if not isinstance(told, dict):

@@ -20,10 +20,12 @@ from cardoon.exceptions import (
     EncodeError,
     ImproperlyConfigured,
     InvalidTaskError,
+    Refusal,
+    RefusedError,
 )
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
-from cardoon.producer import SECOND_LOOK, Producer
+from cardoon.producer import SECOND_LOOK, Producer, parse_headers
 from cardoon.security.authority import ensure_identity
 from cardoon.security.identity import load_identity
 from cardoon.security.signing import Draft, MessageSigner, PlainSigner
@@ -409,3 +411,14 @@ def test_a_child_of_a_process_that_has_sent_sends_and_awaits_on_its_own(tmp_path
     )
 
     assert (done.returncode, done.stdout) == (0, "both went on\n"), done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_headers_are_utf_8_and_nothing_else(encoding):
+    written = '{"shadow": "a name"}'
+
+    with pytest.raises(RefusedError) as refused:
+        parse_headers(written.encode(encoding))
+
+    assert refused.value.reason is Refusal.BAD_CLAIMS
+    assert parse_headers(written.encode()) == {"shadow": "a name"}
