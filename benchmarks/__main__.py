@@ -17,8 +17,9 @@ from benchmarks.measure import ROOT, Figures, PeerError
 from benchmarks.peers import PEERS, Peer
 from benchmarks.report import Run
 from benchmarks.servers import STORES, MissingError, Store, open_store
-from cardoon import brokers
+from cardoon import Cardoon
 from cardoon.clock import SystemClock
+from cardoon.deployment import Deployment
 from cardoon.exceptions import ImproperlyConfigured
 
 _DEPTH_TASKS = 10_000
@@ -181,8 +182,15 @@ def _lack_of(peer: Peer, store: Store, folder: Path) -> str:
     if not peer.is_ours:
         library = _LIBRARIES.get(peer.name, peer.name)
         return "" if importlib.util.find_spec(library) else f"{library} is not installed"
+    urls = store.fresh(folder)
+    probe = Cardoon("probe")
+    probe.conf.update(broker_url=urls.broker, result_backend=urls.results)
+    # Without signatures, which would need an identity before anything else.
+    probe.conf.update(
+        task_serializer="json", accept_content=["json"], state_directory=str(folder / ".cardoon")
+    )
     try:
-        brokers.connect(store.fresh(folder).broker, clock=SystemClock()).close()
+        Deployment(probe.settings, clock=SystemClock()).open_broker().close()
     except ImproperlyConfigured as error:
         return str(error)
     return ""
