@@ -34,7 +34,7 @@ check: $(VENV)/.installed-check ## lint, types, import contracts
 docs: $(VENV)/.installed-docs ## build the documentation, with the API reference, in docs/_build
 	$(BIN)/python -m sphinx --quiet --fail-on-warning docs docs/_build
 
-bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers (takes minutes)
+bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers on every broker that is installed (takes minutes on each)
 	$(BIN)/python -m benchmarks
 
 faults: $(VENV)/.installed-test ## break workers, brokers and links, and count what is lost (FAULTS="--fault quick")
