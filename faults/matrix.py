@@ -117,6 +117,8 @@ def reason_against(fault: Fault, broker: str) -> str:
     """Why a fault is not for this broker, or cannot be made here; empty where it can."""
     if broker == "sqlite" and fault.needs & {"server", "network"}:
         return "does not apply"
+    if broker == "postgres" and "disk" in fault.needs:
+        return "not tried: its data are larger than the small disk"
     if "disk" in fault.needs and not can_mount():
         return "needs root, for a small disk"
     return ""

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from cardoon.postgres.location import locate
+from cardoon.postgres.schema import upgrade
 from faults.proxy import Proxy
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
 
 SMALL_DISK = "32m"
 
@@ -43,7 +47,8 @@ class Server(Protocol):
 class Place:
     """A broker of one run, and the way there."""
 
-    def __init__(self, store: str | Server) -> None:
+    def __init__(self, store: str | Server, *, discard: Callable[[], object] | None = None) -> None:
+        self._discard = discard
         self.server = None if isinstance(store, str) else store
         self.direct_url = store if isinstance(store, str) else store.url
         """For who watches the run."""
@@ -67,12 +72,35 @@ class Place:
             self.proxy.close()
         if self.server is not None:
             self.server.kill()
+        if self._discard is not None:
+            self._discard()
+
+
+class _MigratedServer(PostgresServer):
+    """PostgreSQL with the tables of Cardoon, on a disk that it waits for."""
+
+    _is_migrated = False
+
+    def start(self) -> None:
+        """Start it; the first time, make the tables."""
+        super().start()
+        if not self._is_migrated:
+            upgrade(locate(self.url, setting="broker_url"))
+            self._is_migrated = True
+
+
+def _postgres() -> Place:
+    # Its data lie outside of the run's folder, which nobody but its owner may enter.
+    server = _MigratedServer(durable=True)
+    return Place(server, discard=server.discard)
 
 
 PLACES: dict[str, Callable[[Path], Place]] = {
     "sqlite": lambda folder: Place(f"sqlite:///{folder / 'cardoon.db'}"),
+    "redis": lambda folder: Place(RedisServer(folder)),
+    "postgres": lambda _: _postgres(),
 }
-"""By the name of the broker: makes its place, all of whose data lies below a folder."""
+"""By the name of the broker: makes its place, with its data below a folder or gone with the place."""
 
 
 class SmallDisk:
