@@ -69,7 +69,7 @@ class SqliteCopying(InAFile, CopyingMachine):
 @pytest.fixture(scope="module", autouse=True)
 def place(redis_server):
     """Machines are made by Hypothesis, which knows no fixtures."""
-    RedisMachine.server = RedisTurns.server = redis_server
+    RedisMachine.server = RedisTurns.server = RedisCopying.server = redis_server
 
 
 class RedisMachine(BrokerMachine):
@@ -82,6 +82,14 @@ class RedisMachine(BrokerMachine):
 
 
 class RedisTurns(TurnsMachine):
+    server: ClassVar[RedisServer]
+
+    def make(self, clock):
+        self.server.ask("FLUSHALL")
+        return brokers.connect(self.server.url, clock=clock)
+
+
+class RedisCopying(CopyingMachine):
     server: ClassVar[RedisServer]
 
     def make(self, clock):
@@ -105,3 +113,5 @@ TestRedisMachine = RedisMachine.TestCase
 TestRedisMachine.settings = SETTINGS
 TestRedisTurns = RedisTurns.TestCase
 TestRedisTurns.settings = SETTINGS
+TestRedisCopying = RedisCopying.TestCase
+TestRedisCopying.settings = SETTINGS

@@ -19,6 +19,7 @@ from cardoon.broker import (
     Outgoing,
     QueueDepth,
     Settlement,
+    Subscription,
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import PLAIN_ACCESS, Access
@@ -27,7 +28,7 @@ from cardoon.lookup import Place
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 try:
-    from cardoon.redis import inspecting, messages, packing
+    from cardoon.redis import inspecting, messages, packing, subscribers
     from cardoon.redis.store import Store, open_store
 except ModuleNotFoundError as error:
     if error.name != "hiredis":
@@ -81,7 +82,7 @@ def connect(
 
 
 class RedisBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -113,7 +114,6 @@ class RedisBroker:
         if not queues or limit < 1:
             return []
         deadline = _REAL_TIME.monotonic() + timeout
-        bells = [self._store.key("bell", queue) for queue in queues]
         while True:
             self._turn += 1
             start = self._turn % len(queues)
@@ -127,6 +127,11 @@ class RedisBroker:
             pause = min(claimed.pause, _LOOK_AGAIN_SECONDS, remaining)
             if pause <= 0:
                 return []
+            # What is sent to a queue that rests wakes nobody; that it goes on does.
+            bells = [
+                self._store.key("rest" if queue in claimed.resting else "bell", queue)
+                for queue in ordered
+            ]
             self._store.wait_for(bells, max(pause, _SHORTEST_WAIT_SECONDS))
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
@@ -175,6 +180,16 @@ class RedisBroker:
             taken_back += int(count)
         return taken_back
 
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them, for so many seconds; whether each was there."""
+        if not subscriptions:
+            return []
+        return subscribers.begin(self._store, subscriptions, seconds=seconds)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many."""
+        return subscribers.end(self._store, subscriptions) if subscriptions else 0
+
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""
         self._store.run("broadcast", (frame, repr(float(expires_at))))
@@ -182,6 +197,16 @@ class RedisBroker:
     def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
         """Frames numbered higher than `after`, in order, each with its number."""
         return [(int(number), frame) for number, frame in self._store.run("heard", (after,))]
+
+    def pause(self, queues: Sequence[str]) -> None:
+        """Let queues rest."""
+        if queues:
+            self._store.run("pause", queues, durably=True)
+
+    def resume(self, queues: Sequence[str]) -> None:
+        """Let queues go on."""
+        if queues:
+            self._store.run("resume", queues, durably=True)
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
@@ -206,7 +231,7 @@ class RedisBroker:
 
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
-        return inspecting.in_steps(self._store, "purge", (queue,))
+        return inspecting.purge(self._store, [queue, *subscribers.behind(self._store, queue)])
 
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
         """Kept messages by number, from the one behind `after`."""

@@ -20,6 +20,7 @@ _READ = [
     "getrange",
     "hexists",
     "hget",
+    "hgetall",
     "hmget",
     "info",
     "mget",
@@ -103,14 +104,17 @@ _SENT = [
 _TOLD = ["broadcasts", "broadcast:*"]
 """What a revocation writes."""
 
-_SEEN = ["running:*", "result:*", "kept_of:*", "kept:*"]
+_LOOKED_UP = ["running:*", "subscribers:*"]
+"""What a send reads, and does not write."""
+
+_SEEN = [*_LOOKED_UP, "result:*", "kept_of:*", "kept:*"]
 """What a client reads, and does not write."""
 
 
 _RIGHTS: dict[Role, tuple[list[str], list[str], list[str], list[str]]] = {
     "client": ([*_READ, *_SEND, *_HEAR], [*_SENT, *_TOLD], _SEEN, ["done*"]),
     "worker": ([*_READ, *_SEND, *_HEAR, *_WORK], ["*"], [], ["done*"]),
-    "beat": ([*_READ, *_SEND], _SENT, ["running:*"], []),
+    "beat": ([*_READ, *_SEND], _SENT, _LOOKED_UP, []),
     "monitor": (_READ, [], ["*"], []),
 }
 """Commands, keys to write and read, keys to read, channels to hear."""
@@ -121,7 +125,7 @@ def commands(role: Role, *, prefix: str = "cardoon", username: str) -> list[str]
 
     It sets no password: add `>password` or `#sha256`, or the user cannot log in. `prefix` is the
     `global_keyprefix`. A `monitor` only reads; a `client` sends, revokes and reads results; `beat` only
-    sends; a `worker` may do all that Cardoon does, and so may who moves messages by hand. For
+    sends; a `worker` may do all that Cardoon does, and so may who moves messages or pauses queues by hand. For
     `durability="fsync"` add `+waitaof`, which servers before 7.2 do not know.
     """
     start = parse_prefix({"global_keyprefix": prefix})

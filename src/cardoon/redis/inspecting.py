@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from cardoon.broker import Kept, KeptMessage, LimitUse, QueueDepth
 from cardoon.redis.failures import understood
 from cardoon.redis.store import Store
+from cardoon.redis.subscribers import names
 
 PLACES = {Kept.DEAD_LETTER: "D", Kept.QUARANTINE: "Q"}
 """As scripts name them."""
 
 _MOST_AT_ONCE = 500
+_QUEUES_AT_ONCE = 200
 _MOST_BYTES_AT_ONCE = 32 * 2**20
 
 
@@ -34,54 +36,63 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class _Tally:
-    ready: int
-    scheduled: int
-    dormant: int
-    leased: int
+    ready: int = 0
+    scheduled: int = 0
+    dormant: int = 0
+    leased: int = 0
     limited: int = 0
-    due: list[float] = field(default_factory=list)
-    """When the first of each kind of ready message was due."""
+    ages: list[float] = field(default_factory=list)
+    """Of the first of each kind of ready message."""
+
+    @property
+    def is_full(self) -> bool:
+        return any((self.ready, self.scheduled, self.dormant, self.leased, self.limited))
 
 
 def measure(store: Store) -> list[QueueDepth]:
     """The depth of every queue, by name."""
-    depths = []
-    now, rows = store.run("depths", ())
-    for name, ready, scheduled, dormant, leased, oldest, is_declared in rows:
-        queue = name.decode()
-        tally = _Tally(ready, scheduled, dormant, leased)
+    told = names(store)
+    live = Counter(told.broadcasts[queue] for queue in told.live if queue in told.broadcasts)
+    tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
+    for now, row in _rows(store, told.queues):
+        queue, ready, scheduled, dormant, leased, oldest, has_lines = row
+        tally = tallies[told.broadcasts.get(queue, queue)]
+        tally.ready += ready
+        tally.scheduled += scheduled
+        tally.dormant += dormant
+        tally.leased += leased
         if oldest:
-            tally.due.append(float(oldest))
-        for line, _ in _lines(store, queue):
+            tally.ages.append(now - float(oldest))
+        for line, seen_at in _lines(store, queue) if has_lines else ():
             tally.scheduled += line.scheduled
             if not line.is_open:
                 tally.limited += line.due
             elif line.due and line.earliest is not None:
                 tally.ready += line.due
-                tally.due.append(line.earliest)
-        if is_declared or any((tally.ready, tally.scheduled, dormant, leased, tally.limited)):
-            age = max(0.0, float(now) - min(tally.due)) if tally.due else None
-            depths.append(
-                QueueDepth(
-                    queue=queue,
-                    ready=tally.ready,
-                    scheduled=tally.scheduled,
-                    dormant=dormant,
-                    leased=leased,
-                    oldest=age,
-                    limited=tally.limited,
-                )
-            )
-    return sorted(depths, key=lambda depth: depth.queue)
+                tally.ages.append(seen_at - line.earliest)
+    full = {queue for queue, tally in tallies.items() if tally.is_full}
+    return [
+        QueueDepth(
+            queue=queue,
+            ready=(tally := tallies[queue]).ready,
+            scheduled=tally.scheduled,
+            dormant=tally.dormant,
+            leased=tally.leased,
+            oldest=max(0.0, *tally.ages) if tally.ages else None,
+            limited=tally.limited,
+            paused=queue in told.resting,
+            subscribers=live[queue],
+        )
+        for queue in sorted(full.union(told.declared, told.resting, live))
+    ]
 
 
 def show_limits(store: Store, *, limit: int) -> list[LimitUse]:
     """The keys that hold messages back, those with the most waiting first."""
     waiting: defaultdict[str, int] = defaultdict(int)
     closed: dict[str, tuple[Line, float]] = {}
-    _, rows = store.run("depths", ())
-    for name, *_ in rows:
-        for line, now in _lines(store, name.decode()):
+    for _, (queue, *_, has_lines) in _rows(store, names(store).queues):
+        for line, now in _lines(store, queue) if has_lines else ():
             if not line.is_open and line.due:
                 waiting[line.key] += line.due
                 closed[line.key] = line, now
@@ -113,6 +124,14 @@ def show(store: Store, where: Kept, *, limit: int, after: int) -> list[KeptMessa
     return found
 
 
+def purge(store: Store, queues: Sequence[str]) -> int:
+    """Delete what waits in queues; return how many."""
+    return sum(
+        in_steps(store, "purge", queues[start : start + _QUEUES_AT_ONCE])
+        for start in range(0, len(queues), _QUEUES_AT_ONCE)
+    )
+
+
 def in_steps(
     store: Store, script: str, arguments: Sequence[str], *, at_once: int = _MOST_AT_ONCE
 ) -> int:
@@ -123,6 +142,14 @@ def in_steps(
         deleted += count
         if count < at_once:
             return deleted
+
+
+def _rows(store: Store, queues: Sequence[str]) -> Iterator[tuple[float, tuple[Any, ...]]]:
+    """What lies in each of these queues but for what takes turns, and when it was looked at."""
+    for start in range(0, len(queues), _QUEUES_AT_ONCE):
+        now, rows = store.run("depths", queues[start : start + _QUEUES_AT_ONCE])
+        for name, *counts in rows:
+            yield float(now), (name.decode(), *counts)
 
 
 def _lines(store: Store, queue: str) -> Iterator[tuple[Line, float]]:

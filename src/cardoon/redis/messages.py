@@ -27,6 +27,8 @@ class Claimed(NamedTuple):
     """Seconds until something may be due, if nothing was; infinity for nothing in sight."""
     has_more: bool
     """There may be something due all the same, behind the many that have to wait."""
+    resting: frozenset[str]
+    """The queues of which nothing is lent at present."""
 
 
 def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
@@ -34,9 +36,10 @@ def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> C
     with store.slot() as (name, serial):
         terms: list[Argument] = [limit, repr(float(lease)), MAX_CLAIM_BYTES]
         arguments = [name, serial, "0", *terms, *queues]
-        pause, has_more, rows = store.run("claim", arguments, again=2)
+        pause, has_more, rows, resting = store.run("claim", arguments, again=2)
     with understood(store.place):
-        return Claimed(_unpack(store, rows), float(pause), bool(has_more))
+        rest = frozenset(name.decode() for name in resting)
+        return Claimed(_unpack(store, rows), float(pause), bool(has_more), rest)
 
 
 def _unpack(store: Store, rows: Sequence[Any]) -> list[Delivery]:

@@ -41,6 +41,9 @@ def pack_messages(outgoing: Iterable[Outgoing]) -> Arguments:
             "" if due is None else repr(float(due)),
         )
         unique, limit, after = message.unique, message.limit, message.after
+        if message.fanout:
+            packed.append("f")
+            continue
         if unique is None and limit is None and not after:
             packed.append("")
             continue

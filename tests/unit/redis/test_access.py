@@ -17,6 +17,7 @@ from cardoon.broker import (
     Outcome,
     Outgoing,
     Predecessor,
+    Subscription,
     Trigger,
     Unique,
 )
@@ -30,6 +31,7 @@ from tests.servers.redis import RedisServer
 ROOT = Path(__file__).parents[3]
 ROLES = ("client", "worker", "beat", "monitor")
 FAR = 4e9
+NEWS = Subscription("news", "news>w")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,50 @@ def test_a_client_sends_revokes_and_reads_results(login):
     assert [frame for _, frame in worker.heard(0)] == [b"revoked"]
 
 
+@pytest.mark.parametrize("role", ["client", "beat", "worker"])
+def test_who_sends_sends_to_every_subscriber(login, role):
+    sender, _ = login(role)
+    worker, _ = login("worker")
+    assert worker.subscribe([NEWS], seconds=60) == [False]
+
+    sender.publish([Outgoing("news", "a", b"x", fanout=True)], timeout=5)
+
+    [copy] = worker.receive([NEWS.queue], limit=5, lease=30, timeout=0)
+    assert worker.complete([Completion(Ack(copy))]) == [True]
+
+
+@pytest.mark.parametrize("role", ["client", "beat", "monitor"])
+def test_only_workers_subscribe_and_let_queues_rest(login, role):
+    other, _ = login(role)
+    worker, _ = login("worker")
+    worker.subscribe([NEWS], seconds=60)
+
+    for forbidden in (
+        lambda: other.subscribe([Subscription("news", "news>x")], seconds=60),
+        lambda: other.unsubscribe([NEWS]),
+        lambda: other.pause(["q"]),
+        lambda: other.resume(["q"]),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            forbidden()
+
+    [news] = worker.depths()
+    assert (news.subscribers, news.paused) == (1, False)
+
+
+def test_a_worker_subscribes_and_lets_queues_rest(login):
+    worker, _ = login("worker")
+    worker.subscribe([NEWS], seconds=60)
+    worker.pause(["news"])
+    worker.publish([Outgoing("news", "a", b"x", fanout=True)], timeout=5)
+
+    assert worker.receive([NEWS.queue], limit=5, lease=30, timeout=0) == []
+
+    worker.resume(["news"])
+    worker.maintain()
+    assert worker.unsubscribe([NEWS]) == 1
+
+
 def test_a_client_that_sends_an_errback_too_late_may_drop_it(login):
     client, _ = login("client")
     worker, _ = login("worker")
@@ -135,6 +181,8 @@ def test_what_a_client_is_denied_with_plain_commands(guarded, login):
         ("DEL", "{cardoon}:seen:x"),
         ("ZREM", "{cardoon}:leased:q", 1),
         ("SET", "{cardoon}:result:x", "forged"),
+        ("ZADD", "{cardoon}:subscribers:news", 4e9, "mine"),
+        ("SADD", "{cardoon}:paused", "q"),
         ("SET", "elsewhere", "x"),
         ("GET", "elsewhere"),
         ("SUBSCRIBE", "elsewhere"),
@@ -192,8 +240,12 @@ def test_a_monitor_only_reads(login):
     client, _ = login("client")
     monitor, results = login("monitor")
     client.publish(everything(), timeout=5)
+    worker, _ = login("worker")
+    worker.subscribe([NEWS], seconds=60)
+    worker.pause(["q"])
 
-    [depth] = monitor.depths()
+    news, depth = monitor.depths()
+    assert (news.queue, news.subscribers, depth.paused) == ("news", 1, True)
     assert (depth.ready, depth.scheduled, depth.dormant) == (3, 1, 2)
     assert list(monitor.limits(limit=5)) == []
     assert monitor.kept(Kept.QUARANTINE, limit=5) == []

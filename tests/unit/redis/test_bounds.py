@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from cardoon.broker import (
     Predecessor,
     Quarantine,
     Requeue,
+    Subscription,
     Trigger,
     Unique,
 )
@@ -60,6 +62,18 @@ def keys(broker):
     lives = broker.store.ask_many([("PTTL", name) for name in names])
     forever = {name.decode() for name, life in zip(names, lives, strict=True) if life == -1}
     return forever, {name.decode() for name in names} - forever
+
+
+def calls(broker, command):
+    """How often the server has carried out a command since its counts began."""
+    [told] = broker.store.ask_many([("INFO", "commandstats")])
+    found = re.search(rf"^cmdstat_{command}:calls=(\d+)", told.decode(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def scripts(broker, kind=""):
+    """How many scripts it has run; with `_ro` those that only read."""
+    return calls(broker, f"evalsha{kind}") + calls(broker, f"eval{kind}")
 
 
 def test_nothing_is_left_of_what_has_ended(broker, backend):
@@ -115,6 +129,62 @@ def test_nothing_is_left_of_what_has_ended(broker, backend):
     assert kinds <= {
         "result", "seen", "held", "claimed", "completed", "recent", "limit", "broadcast"
     }  # fmt: skip
+
+
+def test_nothing_is_left_of_a_subscription_that_has_ended(broker):
+    one, two = Subscription("news", "news>one"), Subscription("news", "news>two")
+    broker.subscribe([one, two], seconds=60)
+    broker.publish([Outgoing("news", f"n{n}", b"x", fanout=True) for n in range(3)], timeout=5)
+    held = broker.receive([one.queue], limit=2, lease=30, timeout=0)
+    broker.pause(["news"])
+    broker.resume(["news"])
+    assert broker.unsubscribe([one, two]) == 4
+    assert all(broker.settle([Ack(each) for each in held]))
+    broker.maintain()
+
+    forever, _ = keys(broker)
+
+    assert forever == {"{cardoon}:last", "{cardoon}:bell:news", "{cardoon}:rest:news"}
+
+
+def test_what_is_sent_to_a_queue_that_rests_wakes_nobody(broker):
+    broker.pause(["q"])
+    before = scripts(broker)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(broker.receive, ["q", "r"], limit=1, lease=30, timeout=LONG)
+        while b"cmd=blpop" not in broker.store.ask_many([("CLIENT", "LIST")])[0]:
+            pass
+        for number in range(200):
+            broker.publish([message(str(number))], timeout=5)
+        broker.publish([Outgoing("r", "other", b"x")], timeout=5)
+
+        assert [one.id for one in waiting.result(LONG)] == ["other"]
+
+    assert scripts(broker) - before < 250  # 201 of them sent
+
+
+def test_who_waits_for_a_queue_that_rests_is_told_that_it_goes_on(broker):
+    broker.pause(["news", "q"])
+    broker.subscribe([Subscription("news", "news>one")], seconds=60)
+    broker.publish([Outgoing("news", "a", b"x", fanout=True), message("b")], timeout=5)
+
+    broker.resume(["news", "q"])
+
+    names = ["{cardoon}:rest:news>one", "{cardoon}:rest:q", "{cardoon}:bell:news>one"]
+    assert broker.store.ask_many([("LLEN", name) for name in names]) == [1, 1, 1]
+
+
+def test_a_great_many_subscribers_hold_up_nobody_when_depths_are_looked_at(broker):
+    many = [Subscription("news", f"news>{number}") for number in range(1000)]
+    broker.subscribe(many, seconds=60)
+    broker.publish([Outgoing("news", "a", b"x", fanout=True)], timeout=5)
+    before = scripts(broker, "_ro")
+
+    [news] = broker.depths()
+
+    assert (news.ready, news.subscribers) == (1000, 1000)
+    assert scripts(broker, "_ro") - before >= 5
+    assert broker.purge("news") == 1000
 
 
 def test_a_broadcast_that_is_over_is_swept(server):
@@ -230,22 +300,13 @@ def test_thousands_of_results_are_waited_for_with_few_looks(broker, backend):
         waiting = threads.submit(lambda: list(backend.wait(names, timeout=LONG)))
         while b"cmd=subscribe" not in broker.store.ask_many([("CLIENT", "LIST")])[0]:
             pass
-        before = gets(broker)
+        before = calls(broker, "mget")
         for start in range(0, 5000, 100):
             backend.store(results[start : start + 100])
         arrived = waiting.result(LONG)
 
     assert sorted(each.task_id for each in arrived) == sorted(names)
-    assert gets(broker) - before < 150
-
-
-def gets(broker):
-    """How often results were looked for."""
-    [told] = broker.store.ask_many([("INFO", "commandstats")])
-    for line in told.decode().splitlines():
-        if line.startswith("cmdstat_mget:"):
-            return int(line.split("calls=")[1].split(",")[0])
-    return 0
+    assert calls(broker, "mget") - before < 150
 
 
 def test_waiters_use_their_connections_again(broker, backend):

@@ -1,14 +1,29 @@
 -- needs: work turns
 -- flags: allow-oom
 -- Leases what is due, the most urgent of each queue first. Returns when to look again, whether there may be more
--- to take although nothing was taken, and what was taken. A claim whose answer was lost says so when it
+-- to take although nothing was taken, what was taken, and which queues rest. A claim whose answer was lost says so when it
 -- is made again, and gets what it had taken.
 local slot, serial, is_again = take(), take(), take() == '1'
 local limit = tonumber(take())
 local until_ = exact(monotonic + tonumber(take()))
 local max_bytes = tonumber(take())
-local queues = {}
+local queues, resting = {}, {}
 for index = taken + 1, #ARGV do queues[#queues + 1] = ARGV[index] end
+
+local function rests(queue)
+  if call('SISMEMBER', P .. 'paused', queue) == 1 then return true end
+  local broadcast = call('HGET', P .. 'subscribed', queue)
+  return broadcast and call('SISMEMBER', P .. 'paused', broadcast) == 1
+end
+
+if call('EXISTS', P .. 'paused') == 1 then
+  local awake = {}
+  for _, queue in ipairs(queues) do
+    local list = rests(queue) and resting or awake
+    list[#list + 1] = queue
+  end
+  queues = awake
+end
 
 local MOST_PROMOTED, MOST_PASSED, LOOK_AHEAD = 500, 2000, 100
 
@@ -140,7 +155,7 @@ local function take_again()
 end
 
 if is_again then take_again() end
-if #deliveries > 0 then return {'0', 0, deliveries} end
+if #deliveries > 0 then return {'0', 0, deliveries, resting} end
 
 for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 100)) do
   call('ZREM', P .. 'timers', key)
@@ -158,7 +173,7 @@ show_heads()
 
 if #deliveries > 0 then
   call('SET', P .. 'claimed:' .. slot, cmsgpack.pack(claimed), 'PX', SLACK_MS)
-  return {'0', 0, deliveries}
+  return {'0', 0, deliveries, resting}
 end
 local at = math.huge
 for _, queue in ipairs(queues) do
@@ -169,4 +184,4 @@ for _, queue in ipairs(queues) do
 end
 local timer = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
 if timer[2] then at = math.min(at, tonumber(timer[2])) end
-return {exact(at - now), has_more and 1 or 0, deliveries}
+return {exact(at - now), has_more and 1 or 0, deliveries, resting}

@@ -96,10 +96,14 @@ local function take_completion()
       outcomes[#outcomes + 1] = {id, string.upper(how), outcome}
     end
   end
+  local wanted = {}
   for _ = 1, tonumber(take()) do
     local one = take_message()
-    -- What a later completion ends is still stored now, so a send of its id is dropped.
-    if message and not is_stored(one.id) then sent[#sent + 1] = one end
+    if message then spread(one, wanted) end
+  end
+  -- What a later completion ends is still stored now, so a send of its id is dropped.
+  for _, one in ipairs(wanted) do
+    if not is_stored(one.id) then sent[#sent + 1] = one end
   end
   return message and '1' or '0'
 end

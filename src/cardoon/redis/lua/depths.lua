@@ -1,5 +1,5 @@
 -- flags: no-writes
--- What lies in each queue, but for what takes turns: that is told by `lines`.
+-- What lies in each of these queues, but for what takes turns: that is told by `lines`.
 local MOST_LOOKS = 1000
 
 -- When the first of those was due whose place tells it: one for each priority is the oldest of its own.
@@ -27,19 +27,20 @@ local function first_by_place(queue)
 end
 
 local found = {}
-local names = call('SUNION', P .. 'queues', P .. 'used')
-for _, queue in ipairs(names) do
+for _ = taken + 1, #ARGV do
+  local queue = take()
   local sched = P .. 'sched:' .. queue
   local due = call('ZCOUNT', sched, '-inf', now)
   local ready = call('ZCARD', P .. 'ready:' .. queue) - call('SCARD', P .. 'shown:' .. queue) + due
-  local oldest = first_by_place(queue) or math.huge
+  local oldest = ready > due and first_by_place(queue) or math.huge
   for _, kind in ipairs({'since:', 'sched:'}) do
     local first = call('ZRANGE', P .. kind .. queue, 0, 0, 'WITHSCORES')[2]
     if first then oldest = math.min(oldest, tonumber(first)) end
   end
   found[#found + 1] = {
     queue, ready, call('ZCARD', sched) - due, call('ZCARD', P .. 'dormant:' .. queue),
-    call('ZCARD', P .. 'leased:' .. queue), oldest <= now and exact(oldest) or '', call('SISMEMBER', P .. 'queues', queue),
+    call('ZCARD', P .. 'leased:' .. queue), oldest <= now and exact(oldest) or '',
+    call('EXISTS', P .. 'keys_in:' .. queue),
   }
 end
 return {exact(now), found}

@@ -1,10 +1,10 @@
--- needs: work turns waits
+-- needs: work turns waits deleting
 -- flags: allow-oom
--- Takes back what silent workers held, wakes strays, forgets broadcasts and queues that are over: some of
--- each at a time. Returns how many were taken back, and whether there is more to do.
-local MOST_TAKEN_BACK, MOST_LOOKS = 200, 2000
+-- Takes back what silent workers held, wakes strays, forgets broadcasts, subscriptions and queues that are
+-- over: some of each at a time. Returns how many were taken back, and whether there is more to do.
+local MOST_TAKEN_BACK, MOST_LOOKS, MOST_OVER, MOST_DELETED = 200, 2000, 100, 500
 local FIRST_PAUSE, LATER_PAUSE, LOOK_AGAIN = 1, 10, 50
-local taken_back, looks = 0, 0
+local taken_back, looks, deleted = 0, 0, 0
 
 local function take_back_one(number, queue, message)
   local due = now + (tonumber(message[1] or 0) > 0 and LATER_PAUSE or FIRST_PAUSE)
@@ -68,21 +68,18 @@ local function wake_strays(queue)
   end
 end
 
-local function is_unused(queue)
-  for _, kind in ipairs({'ready:', 'sched:', 'keys_in:', 'leased:', 'dormant:'}) do
-    if call('EXISTS', P .. kind .. queue) == 1 then return false end
-  end
-  return true
-end
-
 for _, queue in ipairs(call('SMEMBERS', P .. 'used')) do
   if taken_back < MOST_TAKEN_BACK then take_back(queue) end
   if looks < MOST_LOOKS then wake_strays(queue) end
   if is_unused(queue) then call('SREM', P .. 'used', queue) end
+end
+for _, queue in ipairs(call('ZRANGEBYSCORE', P .. 'subscriptions', '-inf', monotonic, 'LIMIT', 0, MOST_OVER)) do
+  if deleted < MOST_DELETED then deleted = deleted + tidy_up(queue, MOST_DELETED - deleted) end
 end
 for _, number in ipairs(call('ZRANGE', P .. 'broadcasts', 0, 99)) do
   if call('EXISTS', P .. 'broadcast:' .. number) == 1 then break end
   call('ZREM', P .. 'broadcasts', number)
 end
 show_heads()
-return {taken_back, (taken_back >= MOST_TAKEN_BACK or looks >= MOST_LOOKS) and 1 or 0}
+local has_more = taken_back >= MOST_TAKEN_BACK or looks >= MOST_LOOKS or deleted >= MOST_DELETED
+return {taken_back, has_more and 1 or 0}

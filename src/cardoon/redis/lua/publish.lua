@@ -2,12 +2,14 @@
 -- flags:
 -- Stores messages, but not those whose id is stored, nor those whose unique key is taken; returns who stands in
 -- for whom.
-local count = tonumber(take())
-local number = call('INCRBY', KEYS[1], count) - count
+local messages = {}
+for _ = 1, tonumber(take()) do spread(take_message(), messages) end
+if #messages == 0 then return {} end
+
+local number = call('INCRBY', KEYS[1], #messages) - #messages
 local stand_ins, waiting = {}, {}
-for _ = 1, count do
+for _, message in ipairs(messages) do
   number = number + 1
-  local message = take_message()
   local holder = message.unique and holder_of(message)
   if holder then
     stand_ins[#stand_ins + 1] = message.id

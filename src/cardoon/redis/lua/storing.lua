@@ -23,7 +23,29 @@ local function take_message()
     for index = 1, 2 * tonumber(take()) do after[index] = take() end
     message.after = after
   end
+  message.fanout = string.find(more, 'f', 1, true)
   return message
+end
+
+-- Puts a message behind others that are to be stored, or in its place a copy for each subscriber.
+local subscribers_of = {}
+local function spread(message, messages)
+  if not message.fanout then
+    messages[#messages + 1] = message
+    return
+  end
+  local broadcast = message.queue
+  local queues = subscribers_of[broadcast]
+  if not queues then
+    queues = call('ZRANGEBYSCORE', P .. 'subscribers:' .. broadcast, '(' .. exact(monotonic), '+inf')
+    subscribers_of[broadcast] = queues
+  end
+  for _, queue in ipairs(queues) do
+    messages[#messages + 1] = {
+      queue = queue, id = message.id .. '>' .. queue, frame = message.frame, priority = message.priority,
+      run_at = message.run_at,
+    }
+  end
 end
 
 local function give_unique(message, number, period)
