@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -49,6 +52,36 @@ def test_tasks_and_a_chord_run(redis_site):
     leaves = [app.signature("work.leaf", (number,)) for number in range(50)]
     gathered = chord(leaves, app.signature("work.ident")).apply_async()
     assert gathered.get(timeout=DEADLINE) == [list(range(50))]
+
+
+@contextlib.contextmanager
+def away(server):
+    """A server that is not there, and is there again afterwards."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.restart()
+
+
+def test_a_worker_that_starts_before_its_server_waits_for_it(redis_site, server):
+    with away(server):
+        worker = redis_site.start("-c", "1", env=redis_site.environment, wait=False)
+        redis_site.until(lambda: "cardoon@" in redis_site.log.read_text())
+        threading.Event().wait(3.0)  # far longer than a refused connection takes
+        assert worker.poll() is None
+
+    assert redis_site.call("add", 2, 3) == 5
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_worker_that_waits_for_its_server_stops_when_it_is_told_to(redis_site, server, pool):
+    with away(server):
+        worker = redis_site.start("-P", pool, "-c", "1", env=redis_site.environment, wait=False)
+        redis_site.until(lambda: "the worker waits for it" in redis_site.log.read_text())
+        worker.send_signal(signal.SIGTERM)
+
+        assert worker.wait(5) == 0
 
 
 @pytest.mark.slow

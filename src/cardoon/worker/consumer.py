@@ -127,6 +127,7 @@ class Consumer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self.refused = 0
+        self._failing_since: float | None = None
 
     def start(self) -> None:
         """Begin to consume."""
@@ -157,6 +158,8 @@ class Consumer:
                 delay = 0.05
             except OperationalError as error:
                 logger.warning("broker: %s; trying again", error)
+                if self._failing_since is None:
+                    self._failing_since = self._clock.monotonic()
                 self._stop.wait(delay)
                 delay = min(5.0, delay * 2)
             except (
@@ -177,6 +180,10 @@ class Consumer:
             lease=self._options.lease,
             timeout=self._options.patience,
         )
+        if self._failing_since is not None:
+            seconds = self._clock.monotonic() - self._failing_since
+            logger.info("broker: claims again after %.1f s", seconds)
+            self._failing_since = None
         if not deliveries:
             return
         if self._stop.is_set():

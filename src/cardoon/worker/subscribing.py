@@ -35,7 +35,7 @@ class Subscriptions:
             if not isinstance(broker, Subscribing):
                 raise ImproperlyConfigured(
                     f"queue {self._wanted[0].broadcast!r} is a Broadcast, and this broker keeps no copies "
-                    "for each worker; use sqlite:///, or leave it out with -X"
+                    "for each worker; use sqlite:/// or redis://, or leave it out with -X"
                 )
             self._broker = broker
         self._audit = audit
@@ -43,7 +43,10 @@ class Subscriptions:
         self._renewed: float | None = None
 
     def begin(self, *, seconds: float = SUBSCRIPTION_SECONDS) -> None:
-        """Begin them, or take over those of a worker of the same name that died."""
+        """Begin them, or take over those of a worker of the same name that died; again, it renews them."""
+        if self._renewed is not None:
+            self.renew()
+            return
         for one in self._subscribe(seconds, found=True):
             logger.warning(
                 "broadcast queue %r: there is a subscription for %r already. Its worker was killed a moment "

@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType as StackFrame
 from typing import Any
 
@@ -28,6 +29,7 @@ from cardoon.producer import Producer
 from cardoon.queues import broadcast_names
 from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
+from cardoon.worker.beginning import Beginning
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
 from cardoon.worker.consumer import Options as ConsumerOptions
@@ -166,10 +168,9 @@ class Worker:
         )
         self._note_unsafe()
         try:
-            if self.options.purge:
-                purge(self.broker, self.consumer.sources, self.audit)
+            if not self._beginning.run():
+                return self.exit_code
             self.settler.start()
-            self.keeper.start()
             self._start_telling()
             self.consumer.start()
             self.ready.set()
@@ -196,6 +197,7 @@ class Worker:
         self.consumer.request_stop()
         self.pool.drain(soft=soft, hard=grace)
         self._stopping.set()
+        self._beginning.give_up()
         self.pool.wake()
 
     def describe(self) -> dict[str, Any]:
@@ -301,7 +303,6 @@ class Worker:
         deployment.check_identity()
         self.audit = deployment.audit()
         self.broker, self.backend = self._stores or self._open_stores()
-        self.broker.declare(self.queues)
         ordinary, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
         self.subscriptions = Subscriptions(
             broadcasts, broker=self.broker, audit=self.audit, clock=self.clock
@@ -353,6 +354,12 @@ class Worker:
             clock=self.clock,
             notices=self._telling_of(OF_MESSAGES),
         )
+        self._beginning = Beginning(self._first_steps(), clock=self.clock)
+
+    def _first_steps(self) -> list[Callable[[], None]]:
+        declare = partial(self.broker.declare, self.queues)
+        clear = partial(purge, self.broker, self.consumer.sources, self.audit)
+        return [declare, *([clear] if self.options.purge else []), self.keeper.start]
 
     def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
         broker = self.deployment.open_broker()

@@ -567,7 +567,8 @@ class WeakBroker(MemoryBroker):
         return super().receive(queues, limit=limit, lease=lease, timeout=timeout)
 
 
-def test_a_consumer_outlives_a_store_that_is_away_and_serves_what_comes(make_stage):
+def test_a_consumer_outlives_a_store_that_is_away_and_serves_what_comes(make_stage, caplog):
+    caplog.set_level("INFO")
     stage = make_stage(broker=WeakBroker(FakeClock()))
     stage.broker.failures = [OperationalError("away")]
     pool = ReportingPool()
@@ -580,6 +581,8 @@ def test_a_consumer_outlives_a_store_that_is_away_and_serves_what_comes(make_sta
     consumer.stop(PATIENCE)
 
     assert [job.id for job in pool.jobs] == ["t1"]
+    told = [one for one in caplog.messages if one.startswith("broker: ")]
+    assert told == ["broker: away; trying again", "broker: claims again after 0.0 s"]
 
 
 def test_a_consumer_outlives_a_bug(make_stage):

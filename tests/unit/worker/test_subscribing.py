@@ -287,6 +287,16 @@ def test_a_broker_without_the_power_is_named_with_the_remedy(room):
     idle.end()
 
 
+def test_to_begin_again_is_no_warning(room, caplog):
+    subscriptions = Subscriptions(
+        {"news>one": "news"}, broker=MemoryBroker(clock=room.clock), audit=None, clock=room.clock
+    )
+    subscriptions.begin()
+    subscriptions.begin()
+
+    assert caplog.messages == []
+
+
 class AwayBroker(MemoryBroker):
     """A store that is not there when the worker stops."""
 
