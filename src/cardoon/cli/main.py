@@ -15,6 +15,7 @@ from cardoon import __version__
 from cardoon.exceptions import CardoonError
 
 COMMANDS: Mapping[str, str] = {
+    "acl": "cardoon.cli.acl:acl",
     "bridge": "cardoon.cli.bridge:bridge",
     "call": "cardoon.cli.tasks:call",
     "db": "cardoon.cli.db:db",
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
 """Where each command lives. Loading one must not cost the time of all."""
 
 SUMMARIES: Mapping[str, str] = {
+    "acl": "Print what gives a user of the broker's server the rights of a role.",
     "bridge": "Take messages from Celery's queues, and sign them.",
     "call": "Send a task by name, and wait for its result if asked to.",
     "db": "Make, migrate and look at the tables of a PostgreSQL database.",
