@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -52,6 +53,44 @@ def test_tasks_and_a_chord_run(redis_site):
     leaves = [app.signature("work.leaf", (number,)) for number in range(50)]
     gathered = chord(leaves, app.signature("work.ident")).apply_async()
     assert gathered.get(timeout=DEADLINE) == [list(range(50))]
+
+
+def command(site, *arguments):
+    """What a command says, run where the workers run."""
+    return subprocess.run(
+        [sys.executable, "-m", "cardoon", *arguments],
+        cwd=site.folder,
+        env={**os.environ, **site.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def caches(site):
+    """What lies in the broadcast queue."""
+    told = json.loads(command(site, "queues", "--json"))
+    return next((one for one in told if one["queue"] == "caches"), {"subscribers": 0})
+
+
+def test_what_is_broadcast_runs_in_every_worker_and_waits_while_the_queue_rests(redis_site):
+    names = ("one@here", "two@here")
+    for name in names:
+        options = ("-n", name, "-c", "1")
+        redis_site.start(*options, app="announced", env=redis_site.environment, wait=False)
+    redis_site.until(lambda: caches(redis_site)["subscribers"] == 2)
+
+    command(redis_site, "pause", "caches")
+    with redis_site.client("announced") as announced:
+        announced.app.conf.update(broker_url=redis_site.app.conf.broker_url)
+        announced.reload.delay(redis_site.path("log"))
+    waiting = caches(redis_site)
+    assert (waiting["ready"], waiting["paused"]) == (2, True)
+    assert redis_site.lines("log") == []
+
+    command(redis_site, "resume", "caches")
+    redis_site.until(lambda: len(redis_site.lines("log")) == 2)
+    assert sorted(redis_site.lines("log")) == [f"{name} caches" for name in names]
 
 
 @contextlib.contextmanager
