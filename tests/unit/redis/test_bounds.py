@@ -187,6 +187,18 @@ def test_a_great_many_subscribers_hold_up_nobody_when_depths_are_looked_at(broke
     assert broker.purge("news") == 1000
 
 
+def test_an_ordinary_send_does_not_ask_who_is_subscribed(broker):
+    def asked():
+        return calls(broker, "zrangebyscore")
+
+    before = asked()
+    broker.publish([message(str(number)) for number in range(9)], timeout=5)
+    assert asked() == before
+
+    broker.publish([Outgoing("news", f"n{n}", b"x", fanout=True) for n in range(9)], timeout=5)
+    assert asked() == before + 1
+
+
 def test_a_broadcast_that_is_over_is_swept(server):
     clock = FakeClock()
     broker = brokers.connect(server.url, clock=clock)

@@ -12,7 +12,7 @@ import pytest
 
 from cardoon import backends, brokers
 from cardoon.backend import SealedResult
-from cardoon.broker import Ack, Completion, Limit, Outgoing, Requeue
+from cardoon.broker import Ack, Completion, Limit, Outgoing, Requeue, Subscription
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.redis.connection import ANSWER_SECONDS
@@ -115,6 +115,24 @@ def test_a_send_during_a_short_outage_succeeds(own_server):
         assert sending.result(LONG) == {}
 
     assert ids(receive(broker)) == ["before", "during"]
+    broker.close()
+
+
+def test_subscriptions_and_queues_that_rest_outlive_the_server(own_server):
+    broker = connect(own_server.url, timeout=LONG)
+    subscription = Subscription("news", "news>one")
+    broker.subscribe([subscription], seconds=600)
+    broker.publish([Outgoing("news", "a", b"x", fanout=True)], timeout=LONG)
+    broker.pause(["news"])
+    own_server.kill()
+    own_server.restart()
+
+    [news] = broker.depths()
+    assert (news.ready, news.paused, news.subscribers) == (1, True, 1)
+    broker.resume(["news"])
+    assert broker.subscribe([subscription], seconds=600) == [True]
+    [copy] = broker.receive([subscription.queue], limit=1, lease=30, timeout=LONG)
+    assert broker.settle([Ack(copy)]) == [True]
     broker.close()
 
 
