@@ -1,8 +1,8 @@
 -- needs: work turns
 -- flags: allow-oom
 -- Leases what is due, the most urgent of each queue first. Returns when to look again, whether there may be more
--- to take although nothing was taken, what was taken, and which queues rest. A claim whose answer was lost says so when it
--- is made again, and gets what it had taken.
+-- to take although nothing was taken, what was taken, and which queues rest. A claim whose answer was lost says
+-- so when it is made again, and gets what it had taken.
 local slot, serial, is_again = take(), take(), take() == '1'
 local limit = tonumber(take())
 local until_ = exact(monotonic + tonumber(take()))
