@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from cardoon import chord, states
+from cardoon.worker.worker import LEASE
 from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
 from tests.servers.ground import running
 from tests.servers.redis import RedisServer
@@ -145,3 +147,22 @@ def test_nothing_is_lost_when_worker_and_server_are_killed(redis_site, server):
     assert set(ran) == {f"t{number}" for number in range(1000)}
     # What ran twice was held by a worker that died.
     assert len(ran) - len(set(ran)) <= 2 * 64
+
+
+def test_a_worker_that_is_killed_and_started_again_does_not_wait_for_its_leases(redis_site):
+    options = ("-n", "one@here", "-c", "1")
+    first = redis_site.start(*options, env=redis_site.environment)
+    running = redis_site.send("hold", redis_site.path("started"), redis_site.path("gate"))
+    redis_site.until(lambda: redis_site.lines("started"))
+
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    redis_site.folder.joinpath("started").unlink()
+    killed_at = time.monotonic()
+    redis_site.start(*options, env=redis_site.environment, wait=False)
+    redis_site.until(lambda: redis_site.lines("started"))
+
+    assert time.monotonic() - killed_at < LEASE - 5
+    redis_site.folder.joinpath("gate").touch()
+    assert running.get(timeout=DEADLINE) == "released"
+    assert "gave back 1 messages" in redis_site.log.read_text()

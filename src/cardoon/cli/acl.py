@@ -61,9 +61,12 @@ def _commands(settings: Settings, *, role: Role, user: str) -> list[str]:
     match first.kind:
         case "redis" | "sentinel":
             return [_redis(url, settings, role=role, user=user)]
+        case "postgresql":
+            return _postgres(url, settings, role=role, user=user)
         case _:
             raise ImproperlyConfigured(
-                f"broker_url: this version has no access rules for {scheme}; it has them for redis"
+                f"broker_url: this version has no access rules for {scheme}; it has them for redis and "
+                "postgresql"
             )
 
 
@@ -84,3 +87,13 @@ def _redis(url: str, settings: Settings, *, role: Role, user: str) -> str:
     if durability.parse_durability(transport).fsync:
         words.append("+waitaof")
     return " ".join(words)
+
+
+def _postgres(url: str, settings: Settings, *, role: Role, user: str) -> list[str]:
+    """Statements for psql."""
+    from cardoon.postgres import access, location  # noqa: PLC0415 - load what is chosen
+
+    place = location.locate(
+        url, setting="broker_url", access=_UNCHECKED, transport=settings.broker_transport_options
+    )
+    return [f"{one};" for one in access.commands(role, schema=place.schema, username=user)]

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -27,7 +27,7 @@ from cardoon.broker import (
 from cardoon.clock import Clock
 from cardoon.contents import JSON, join_codec, split_codec
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
-from cardoon.message.protocol import Claims, Take
+from cardoon.message.protocol import Take
 from cardoon.producer import parse_headers
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
@@ -43,13 +43,15 @@ from cardoon.worker.concluding import (
     skipped,
 )
 from cardoon.worker.held import Held, HeldTable
-from cardoon.worker.inputs import Inputs, describe_inputs, read_inputs
+from cardoon.worker.inputs import describe_inputs, read_inputs
+from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
 from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
+from cardoon.worker.terms import expiry, limits, time_left
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +69,6 @@ LONGEST_LOOK = 60.0
 UNKNOWN_DELAY = 5.0
 _MOST_RENEWALS = 3
 """Of leases whose time runs out before anything has begun; each may be late itself."""
-_MOST_SECONDS = 366 * 86400.0
-"""A year: more is no limit and no delay."""
 UNKNOWN_GRACE = 60.0
 """Seconds for which a message may wait for a worker that knows its task: a rolling deploy."""
 
@@ -107,6 +107,7 @@ class Consumer:
         audit: AuditLog,
         clock: Clock,
         notices: Notices | None = None,
+        book: LeaseBook | None = None,
     ) -> None:
         self._options = options
         self._broker = broker
@@ -124,6 +125,7 @@ class Consumer:
         self._audit = audit
         self._clock = clock
         self._notices = notices
+        self._book = book
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self.refused = 0
@@ -186,6 +188,8 @@ class Consumer:
             self._failing_since = None
         if not deliveries:
             return
+        if self._book is not None:
+            self._book.note(deliveries)
         if self._stop.is_set():
             self._settler.put(*(Bare(Completion(Requeue(one))) for one in deliveries))
             return
@@ -233,7 +237,7 @@ class Consumer:
                 self._release(delivery, pause)
             return None
         claims = message.claims
-        if delivery.retries == 0 and (wait := _time_left(claims, headers, inputs, now)) > 0.001:
+        if delivery.retries == 0 and (wait := time_left(claims, headers, inputs, now)) > 0.001:
             # Whoever can write the store can offer a message early; the signed time counts.
             self._release(delivery, wait)
             return None
@@ -294,7 +298,7 @@ class Consumer:
             if held.inputs.take is Take.RESULT or not held.inputs.failure:
                 return skipped(held, held.inputs)
             return None  # a process says which of several failed, and how
-        if _expiry(held) <= now:
+        if expiry(held) <= now:
             return revoked(held, EXPIRED, dead=True)
         if rules is _RULES_OF_UNKNOWN:
             if self._notices is not None:
@@ -320,6 +324,8 @@ class Consumer:
         else:
             self._guard.finish([one.message.nonce for one in early])
             took = self._broker.settle([one.settlement for one in completions])
+        if self._book is not None:
+            self._book.strike(one.delivery for one in early)
         for one, effective in zip(early, took, strict=True):
             one.settled = effective
         lost_meanwhile = {one.key for one in early if not one.settled}
@@ -359,7 +365,7 @@ class Consumer:
 
     def _job(self, held: Held) -> Job:
         claims, delivery = held.message.claims, held.delivery
-        hard, soft = _limits(held)
+        hard, soft = limits(held)
         signer = held.message.signer
         head = {
             "key": held.key,
@@ -450,51 +456,6 @@ def _until_next_look(reason: Refusal, attempt: int) -> float | None:
             return min(LONGEST_LOOK, SECOND_LOOK * 2.0 ** (attempt - 1))
         case _:
             return None
-
-
-def _time_left(
-    claims: Claims, headers: Mapping[str, Any], inputs: Inputs | None, now: float
-) -> float:
-    """Seconds until it may run, by what was signed."""
-    left = 0.0 if claims.eta is None else claims.eta / 1000 - now
-    if inputs is not None and inputs.can_run:
-        left = max(left, inputs.ended_at + _after(headers, "delay", 0.0) - now)
-    return left
-
-
-def _expiry(held: Held) -> float:
-    """When it is too late to begin; seconds since the epoch."""
-    expires = held.message.claims.expires
-    moment = float("inf") if expires is None else expires / 1000
-    if held.inputs is not None:
-        moment = min(moment, held.inputs.ended_at + _after(held.headers, "expires", float("inf")))
-    return moment
-
-
-def _after(headers: Mapping[str, Any], name: str, otherwise: float) -> float:
-    """Seconds that count from the end of what a task waited for."""
-    told = headers.get("after")
-    value = told.get(name) if isinstance(told, dict) else None
-    return value if _is_seconds(value) else otherwise
-
-
-def _limits(held: Held) -> tuple[float | None, float | None]:
-    """Hard and soft limit: the message's own, or else the task's."""
-    match held.headers.get("timelimit"):
-        case [hard, soft]:
-            pass
-        case _:
-            hard = soft = None
-    return (
-        hard if _is_seconds(hard) else held.rules.time_limit,
-        soft if _is_seconds(soft) else held.rules.soft_time_limit,
-    )
-
-
-def _is_seconds(value: object) -> TypeGuard[float]:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return 0 < value <= _MOST_SECONDS
 
 
 def _started(held: Held) -> ResultState:

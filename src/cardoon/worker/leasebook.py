@@ -168,6 +168,12 @@ def read_left(path: Path) -> list[Delivery]:
     return list(held.values())
 
 
+def return_leases(broker: Broker, book: LeaseBook) -> None:
+    """`give_back` as a worker's first step, which says what it did."""
+    if returned := give_back(broker, book):
+        logger.warning("gave back %d messages of the worker that was killed here", returned)
+
+
 def give_back(broker: Broker, book: LeaseBook) -> int:
     """Give back what the last worker held, each with one crash; return how many were still its own.
 

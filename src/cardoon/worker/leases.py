@@ -75,7 +75,7 @@ class Keeper:
         lease: float,
         max_bytes: int,
         on_lost: Callable[[Held], None],
-        on_terminate: Callable[[Held, str], None],
+        on_terminate: Callable[[Held, str], object],
         subscriptions: Subscriptions | None = None,
     ) -> None:
         self._broker = broker

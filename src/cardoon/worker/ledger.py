@@ -25,6 +25,7 @@ from cardoon.security.signing import Signer
 from cardoon.sender import Call, Receipt, receipts_of
 from cardoon.worker.concluding import Conclusion, ResultState, result_draft
 from cardoon.worker.held import Held
+from cardoon.worker.leasebook import LeaseBook
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Ledger:
         worker: str,
         result_expires: float | None,
         broadcasts: Collection[str] = (),
+        book: LeaseBook | None = None,
     ) -> None:
         self._broker = broker
         self._backend = backend
@@ -59,6 +61,7 @@ class Ledger:
         self._worker = worker
         self._result_expires = result_expires
         self._broadcasts = broadcasts
+        self._book = book
 
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
@@ -115,6 +118,8 @@ class Ledger:
             effective = self._broker.complete(completions)
         else:
             effective = self._complete_apart(completions)
+        if self._book is not None:
+            self._book.strike(one.settlement.delivery for one in completions)
         for one, took in zip(completions, effective, strict=True):
             if not took:
                 delivery = one.settlement.delivery

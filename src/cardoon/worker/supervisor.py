@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cardoon.clock import Clock
+from cardoon.config import Settings
 from cardoon.exceptions import CardoonError
 from cardoon.worker.child import Phase, Placed, TaskProcess
 from cardoon.worker.ipc import ChannelClosedError, Frame, FrameType, IpcError, field
@@ -53,6 +54,20 @@ class Plan:
     """Jobs for each slot, the running one included; None lets their run times decide."""
     farewell: float = 0.0
     """Seconds that processes have at the end to send `worker_process_shutdown`; 0 if nobody hears it."""
+
+
+def plan_pool(settings: Settings, *, concurrency: int, farewell: float) -> Plan:
+    """The pool that the settings describe."""
+    several = settings.worker_pool in {"threads", "asyncio"}
+    return Plan(
+        kind=settings.worker_pool,
+        processes=1 if several else concurrency,
+        slots=concurrency if several else 1,
+        max_tasks=settings.worker_max_tasks_per_child,
+        max_memory_kib=settings.worker_max_memory_per_child,
+        max_depth=settings.worker_prefetch_multiplier or None,
+        farewell=farewell,
+    )
 
 
 OnRequest = Callable[["ReplyTo", Frame], None]

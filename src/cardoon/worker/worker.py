@@ -37,6 +37,7 @@ from cardoon.worker.desk import Desk
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory, safe_url
+from cardoon.worker.leasebook import LeaseBook, return_leases
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
@@ -57,7 +58,7 @@ from cardoon.worker.receivers import (
 from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.subscribing import Subscriptions
-from cardoon.worker.supervisor import Plan, ProcessPool
+from cardoon.worker.supervisor import ProcessPool, plan_pool
 from cardoon.worker.weakened import find_unsafe, unpickles
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Worker:
         self._signals = 0
         self._periodic = ""
         self._has_told = False
+        self._book: LeaseBook | None = None
         self._nursery: Nursery | None = None
         self._receivers: Receivers | None = None
         born: dict[str, Any] = {
@@ -329,7 +331,7 @@ class Worker:
             lease=lease,
             max_bytes=settings.message_max_bytes,
             on_lost=self._drop,
-            on_terminate=self._terminate,
+            on_terminate=lambda held, name: self.pool.cancel(held.key, signal=name),
             subscriptions=self.subscriptions,
         )
         self.consumer = Consumer(
@@ -353,17 +355,25 @@ class Worker:
             audit=self.audit,
             clock=self.clock,
             notices=self._telling_of(OF_MESSAGES),
+            book=self._book,
         )
         self._beginning = Beginning(self._first_steps(), clock=self.clock)
 
     def _first_steps(self) -> list[Callable[[], None]]:
         declare = partial(self.broker.declare, self.queues)
-        clear = partial(purge, self.broker, self.consumer.sources, self.audit)
-        return [declare, *([clear] if self.options.purge else []), self.keeper.start]
+        steps: list[Callable[[], None]] = [declare]
+        if self._book is not None:
+            steps.append(partial(return_leases, self.broker, self._book))
+        if self.options.purge:
+            steps.append(partial(purge, self.broker, self.consumer.sources, self.audit))
+        return [*steps, self.keeper.start]
 
     def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
-        broker = self.deployment.open_broker()
-        return broker, self.deployment.open_backend(broker)
+        deployment = self.deployment
+        if not deployment.embedded:  # whose store is told by the kernel who is dead
+            self._book = LeaseBook.open(deployment.state_directory / "nodes", self.hostname)
+        broker = deployment.open_broker()
+        return broker, deployment.open_backend(broker)
 
     def _make_ledger(self) -> Ledger:
         settings, deployment = self.settings, self.deployment
@@ -378,6 +388,7 @@ class Worker:
             worker=self.hostname,
             result_expires=settings.result_expires,
             broadcasts=broadcast_names(settings.task_queues),
+            book=self._book,
         )
 
     def _guard(self, broker: Broker) -> ReplayGuard:
@@ -403,24 +414,15 @@ class Worker:
             settler=self.settler, held=self.held, reader=self._make_reader, clock=self.clock
         )
         return ProcessPool(
-            self._plan(),
+            plan_pool(
+                self.settings,
+                concurrency=self.concurrency,
+                farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
+            ),
             self._nursery,
             clock=self.clock,
             on_ended=self.settler.ended,
             on_request=self.desk.take,
-        )
-
-    def _plan(self) -> Plan:
-        settings = self.settings
-        several = settings.worker_pool in {"threads", "asyncio"}
-        return Plan(
-            kind=settings.worker_pool,
-            processes=1 if several else self.concurrency,
-            slots=self.concurrency if several else 1,
-            max_tasks=settings.worker_max_tasks_per_child,
-            max_memory_kib=settings.worker_max_memory_per_child,
-            max_depth=settings.worker_prefetch_multiplier or None,
-            farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
         )
 
     def _make_reader(self) -> Producer:
@@ -435,9 +437,6 @@ class Worker:
         """A message is no longer ours: its task is stopped, and its outcome would change nothing."""
         if not self.pool.cancel(held.key, signal="SIGKILL"):
             self.settler.ended(held.key, HandedBack())
-
-    def _terminate(self, held: Held, name: str) -> None:
-        self.pool.cancel(held.key, signal=name)
 
     def _exit_stuck(self, code: int) -> None:
         self.exit_code = code
@@ -463,6 +462,8 @@ class Worker:
                 if self.backend is not None:
                     self.backend.close()
                 self.broker.close()
+        if self._book is not None:
+            self._book.close()
         self.audit.close()
 
     def _say_goodbye(self) -> None:

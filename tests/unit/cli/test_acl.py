@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cardoon.postgres import access as postgres_access
 from cardoon.redis import access
 
 ROLES = ("client", "worker", "beat", "monitor")
@@ -51,6 +52,17 @@ def test_it_is_the_same_for_every_way_to_a_server(project, url):
     assert told.split() == access.commands("beat", username="b.eat")
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.usefixtures("unconnected")
+def test_the_statements_for_postgresql_are_printed(project, role):
+    url = "postgresql://owner:secret@pg.example/shop?schema=tasks"
+
+    told = project.answer("acl", "--role", role, "--user", "shop", "-b", url)
+
+    wanted = postgres_access.commands(role, schema="tasks", username="shop")
+    assert told == "".join(f"{statement};\n" for statement in wanted)
+
+
 def test_the_options_of_the_app_count(project):
     (Path.cwd() / "shop.py").write_text(
         "from cardoon import Cardoon\n"
@@ -70,7 +82,6 @@ def test_the_options_of_the_app_count(project):
         ("sqlite:///here.db", "sqlite has no users"),
         ("memory://", "memory has no users"),
         ("amqps://secret@rabbit.example", "this version has no access rules for amqps"),
-        ("postgresql://secret@pg.example/x", "this version has no access rules for postgresql"),
         ("redi://secret@redis.example", "every server needs a whole URL"),
     ],
 )
