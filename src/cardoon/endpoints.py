@@ -146,6 +146,12 @@ PLAIN_ACCESS = Access()
 """Encrypted to other hosts, and verified."""
 
 
+def kind_of(url: str) -> str:
+    """The kind of server that a URL's scheme means, as in `Endpoint.kind`; empty if none."""
+    kind, _ = _SCHEMES.get(url.partition("://")[0].lower(), ("", False))
+    return kind
+
+
 def parse_endpoints(
     url: str, *, setting: str, access: Access = PLAIN_ACCESS
 ) -> tuple[Endpoint, ...]:

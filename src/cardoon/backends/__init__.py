@@ -9,7 +9,7 @@ from typing import Any
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
 from cardoon.clock import Clock
-from cardoon.endpoints import PLAIN_ACCESS, Access
+from cardoon.endpoints import PLAIN_ACCESS, Access, kind_of
 from cardoon.exceptions import ImproperlyConfigured
 
 _NO_OPTIONS: Mapping[str, Any] = {}
@@ -29,6 +29,19 @@ def connect(
     It shares the store of the broker `beside` it where both mean the same one, so that a result and
     the end of its message are one step. Raises `ImproperlyConfigured`.
     """
+    match kind_of(url):
+        case "redis" | "sentinel":
+            from cardoon.backends import redis  # noqa: PLC0415 - load what is chosen
+
+            return redis.connect(
+                url, clock=clock, beside=beside, timeout=timeout, access=access, transport=transport
+            )
+        case "postgresql":
+            from cardoon.backends import postgres  # noqa: PLC0415 - load what is chosen
+
+            return postgres.connect(
+                url, clock=clock, beside=beside, timeout=timeout, access=access, transport=transport
+            )
     # What does not look like a scheme may hold a password, and is not repeated.
     scheme = re.match(r"([\w+.-]+)://", url)
     match scheme[1].lower() if scheme else "":
@@ -40,34 +53,6 @@ def connect(
             from cardoon.backends import sqlite  # noqa: PLC0415 - load what is chosen
 
             return sqlite.connect(url, clock=clock, beside=beside, timeout=timeout)
-        case "redis" | "rediss" | "redis+socket" | "sentinel" | "sentinels" | "valkey" | "valkeys":
-            from cardoon.backends import redis  # noqa: PLC0415 - load what is chosen
-
-            return redis.connect(
-                url,
-                clock=clock,
-                beside=beside,
-                timeout=timeout,
-                access=access,
-                transport=transport,
-            )
-        case (
-            "postgresql"
-            | "postgres"
-            | "postgresql+psycopg"
-            | "postgresql+psycopg2"
-            | "db+postgresql"
-        ):
-            from cardoon.backends import postgres  # noqa: PLC0415 - load what is chosen
-
-            return postgres.connect(
-                url,
-                clock=clock,
-                beside=beside,
-                timeout=timeout,
-                access=access,
-                transport=transport,
-            )
         case "rpc" as known:
             raise ImproperlyConfigured(
                 "result_backend: this version has drivers for sqlite, redis, postgresql and memory, not"

@@ -239,8 +239,6 @@ class Worker:
             logger.warning("%s: %s", name, what)
             self.audit.record("config.unsafe", setting=name, worker=self.hostname)
 
-    # Building
-
     def _use(self, app: Cardoon, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
         self._receivers = Receivers(app, WorkerInfo(app=app, **born))
         self._receivers.announce_birth()
@@ -430,8 +428,6 @@ class Worker:
         if self._reader is None:
             self._reader = Producer(self.deployment, stores=(self.broker, self.backend))
         return self._reader
-
-    # Running
 
     def _drop(self, held: Held) -> None:
         """A message is no longer ours: its task is stopped, and its outcome would change nothing."""
