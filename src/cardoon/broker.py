@@ -270,6 +270,22 @@ class Transactional(Protocol):
 
 
 @runtime_checkable
+class Adopting(Protocol):
+    """A broker that can lend what another one still keeps, and so be its companion."""
+
+    def adopt(
+        self, messages: Sequence[Outgoing], *, lease: float, durable: bool
+    ) -> Sequence[Delivery | None]:
+        """Store messages as if they had been received here, in one step; None where the id is stored.
+
+        From then on each is a message of this broker as any other. For plain ones only: without `after`,
+        `unique`, `limit` and `run_at`. They survive the end of this process when this returns; of its
+        host, if `durable`, as does all that was written before. Otherwise whoever calls keeps them.
+        """
+        ...
+
+
+@runtime_checkable
 class Maintained(Protocol):
     """A broker whose leases do not run out by themselves."""
 

@@ -28,7 +28,6 @@ from cardoon.broker import (
     Requeue,
     Settlement,
     Subscription,
-    Trigger,
 )
 from cardoon.brokers.dependents import take_dropped
 from cardoon.brokers.depths import measure
@@ -51,7 +50,7 @@ _REAL_TIME = SystemClock()
 
 
 class MemoryBroker:
-    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
+    """Broker, with all optional powers."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -149,6 +148,20 @@ class MemoryBroker:
             self._drop()
             self._changed.notify_all()
             return taken
+
+    def adopt(
+        self,
+        messages: Sequence[Outgoing],
+        *,
+        lease: float,
+        durable: bool,  # noqa: ARG002
+    ) -> Sequence[Delivery | None]:
+        """Store messages as lent; None where the id is stored."""
+        with self._changed:
+            return [
+                None if sent.id in self._by_id else self._lend(self._store(sent), lease)
+                for sent in messages
+            ]
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
@@ -336,32 +349,18 @@ class MemoryBroker:
 
     def _tell(self, message: Message, name: str, outcome: Outcome) -> None:
         """Have a message know how one that it waits for has ended."""
-        dormant = message.dormant
-        if dormant is None:
+        if message.dormant is None:
             return
-        dormant.missing.discard(name)
-        match dormant.trigger:
-            case Trigger.SUCCESS if not outcome.succeeded:
-                self._wake(message, due=self._clock.now())
-            case Trigger.FAILURE if outcome.succeeded or outcome.skipped:
-                message.dormant = None
-                self._dropped.append(message)
-            case Trigger.SUCCESS if dormant.missing:
-                pass
-            case Trigger.SUCCESS | Trigger.FAILURE:
-                due = self._clock.now() + dormant.delay
-                self._wake(message, due=due if dormant.run_at is None else max(due, dormant.run_at))
-            case _:
-                assert_never(dormant.trigger)
+        due = message.dormant.hear(name, outcome, now=self._clock.now())
+        if due is not None:
+            message.due, message.dormant = due, None
+        if due == math.inf:
+            self._dropped.append(message)
 
     def _drop(self) -> None:
         """Delete errbacks without a cause, and what waits for them."""
         for message in take_dropped(self._dropped, self._messages, self._inputs):
             self._delete(message)
-
-    def _wake(self, message: Message, *, due: float) -> None:
-        message.due = due
-        message.dormant = None
 
     def _wake_strays(self) -> None:
         now = self._clock.now()
@@ -371,7 +370,7 @@ class MemoryBroker:
             if dormant is None or dormant.since + STRAY_GRACE_SECONDS > now:
                 continue
             if not dormant.missing <= there:
-                self._wake(message, due=now)
+                message.due, message.dormant = now, None
 
     def _awake(self, queues: Sequence[str]) -> list[str]:
         names = self._subscribers.shown(self._clock.monotonic()).names if self._paused else {}
@@ -397,9 +396,12 @@ class MemoryBroker:
                         continue
                     self._limits.enter(message.limit, now)
                     running[message.limit] += 1
-                until = self._clock.monotonic() + lease
-                deliveries.append(message.lend(self._inputs.of(message.number), until=until))
+                deliveries.append(self._lend(message, lease))
         return deliveries
+
+    def _lend(self, message: Message, lease: float) -> Delivery:
+        until = self._clock.monotonic() + lease
+        return message.lend(self._inputs.of(message.number), until=until)
 
     def _until_next(self, queues: Sequence[str]) -> float:
         running = count_running(self._messages.values())

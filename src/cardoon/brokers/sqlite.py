@@ -55,7 +55,7 @@ def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
 
 
 class SqliteBroker:
-    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
+    """Broker, with all optional powers."""
 
     def __init__(self, database: Database, *, boot: str | None = None) -> None:
         self._database = database
@@ -131,6 +131,23 @@ class SqliteBroker:
             return []
         with self._database.write(durable=True) as transaction:
             return settling.complete(transaction, completions, **self._moment())
+
+    def adopt(
+        self, messages_: Sequence[Outgoing], *, lease: float, durable: bool
+    ) -> Sequence[Delivery | None]:
+        """Store messages as lent to this process; None where the id is stored."""
+        if not messages_:
+            return []
+        clock = self._database.clock
+        owner = self._enter()
+        with self._database.write(durable=durable) as transaction:
+            return messages.adopt(
+                transaction,
+                messages_,
+                owner=owner,
+                now=clock.now(),
+                lease_until=clock.monotonic() + lease,
+            )
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""

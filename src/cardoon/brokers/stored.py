@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
+from typing import assert_never
 
-from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Trigger
+from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Outcome, Trigger
 from cardoon.security.replay import Nonce
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -75,6 +77,22 @@ class Dormancy:
     run_at: float | None
     delay: float
     since: float
+
+    def hear(self, name: str, outcome: Outcome, *, now: float) -> float | None:
+        """When it is due, now that one has ended so: None as long as it has to wait, infinity for never."""
+        self.missing.discard(name)
+        match self.trigger:
+            case Trigger.SUCCESS if not outcome.succeeded:
+                return now
+            case Trigger.FAILURE if outcome.succeeded or outcome.skipped:
+                return math.inf
+            case Trigger.SUCCESS if self.missing:
+                return None
+            case Trigger.SUCCESS | Trigger.FAILURE:
+                due = now + self.delay
+                return due if self.run_at is None else max(due, self.run_at)
+            case _:
+                assert_never(self.trigger)
 
 
 @dataclasses.dataclass(slots=True)

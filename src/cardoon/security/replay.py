@@ -65,6 +65,9 @@ class NonceState(enum.Enum):
     """Another delivery of the same message is on loan at this moment."""
     DONE = "done"
     """It was carried out before: a replay."""
+    REPEATED = "repeated"
+    """It was carried out before, and the broker says that this is no new copy, but the same one again,
+    whose end it did not hear of. Not to be carried out either, and no cause for alarm."""
 
 
 class NonceClaim(NamedTuple):

@@ -56,6 +56,41 @@ def replace(
         _lay_down(transaction, numbered, now=now)
 
 
+def adopt(
+    transaction: Transaction,
+    outgoing: Sequence[Outgoing],
+    *,
+    owner: int,
+    now: float,
+    lease_until: float,
+) -> list[Delivery | None]:
+    """Store messages as leased, but not those whose id is stored; return them as they are lent."""
+    lent: list[Delivery | None] = []
+    for messages, blob in batches(outgoing, [message.frame for message in outgoing]):
+        cuts = cut(message.frame for message in messages)
+        packed = document(
+            [
+                (message.id, message.queue, message.priority, None, offset, size)
+                for message, (offset, size) in zip(messages, cuts, strict=True)
+            ]
+        )
+        (last,) = transaction.row("messages.reserve", count=len(messages))
+        first = last - len(messages) + 1
+        transaction.run(
+            "messages.adopt", rows=packed, first=first, now=now, owner=owner, until=lease_until
+        )
+        transaction.run("messages.insert_frames", rows=packed, first=first, frames=blob)
+        (stored,) = transaction.row("messages.stored", first=first, last=last)
+        numbers = frozenset(json.loads(stored))
+        lent += [
+            Delivery(each.queue, each.id, each.frame, number, 1, priority=each.priority)
+            if number in numbers
+            else None
+            for number, each in enumerate(messages, first)
+        ]
+    return lent
+
+
 def look_out(database: Database, queues: Sequence[str]) -> tuple[bool, float | None]:
     """Whether a message is ready, and when the next one will be: scheduled, or let go by a rate."""
     ready, due, opens_at = database.row("messages.outlook", queues=document(queues))

@@ -30,6 +30,7 @@ from cardoon.testing.inspecting import InspectableSuite
 from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
 from cardoon.testing.pausing import PausingSuite
 from cardoon.testing.powers import (
+    AdoptingSuite,
     BroadcasterSuite,
     MaintainedSuite,
     ReplaySuite,
@@ -47,6 +48,7 @@ LONG = 20.0
 class BrokerSuite(
     MaintainedSuite,
     TransactionalSuite,
+    AdoptingSuite,
     ReplaySuite,
     BroadcasterSuite,
     PausingSuite,

@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cardoon.backend import ResultBackend, SealedResult
 from cardoon.broker import (
     Ack,
+    Adopting,
     Broadcaster,
     Broker,
     Cause,
     Completion,
     DeadLetter,
+    Delivery,
+    Inspectable,
+    Kept,
     Maintained,
     Outgoing,
     Quarantine,
@@ -183,6 +189,70 @@ class TransactionalSuite(BrokerFixtures):
         )
 
         assert dict(backend.load(["task"])) == {"task": won}
+
+
+class AdoptingSuite(BrokerFixtures):
+    """What another broker keeps is lent as one's own."""
+
+    def test_adopted_messages_are_lent_as_if_they_had_been_received(self, broker: Broker) -> None:
+        adopting = having(broker, Adopting)
+        wanted = [message("a")._replace(priority=3), Outgoing("r", "b", bytes(range(256)) * 999)]
+
+        first, second = adopting.adopt(wanted, lease=30, durable=False)
+
+        assert first is not None
+        assert second is not None
+        assert first == Delivery("q", "a", b"a", first.receipt, 1, priority=3)
+        assert second == Delivery("r", "b", wanted[1].frame, second.receipt, 1)
+        assert receive(broker, "q", "r") == []
+        assert list(broker.extend([first, second], lease=30)) == [first, second]
+        assert broker.settle([Ack(first), Ack(second)]) == [True, True]
+        assert adopting.adopt([], lease=30, durable=True) == []
+
+    @pytest.mark.parametrize("durable", [False, True])
+    def test_what_is_stored_is_not_adopted(self, broker: Broker, *, durable: bool) -> None:
+        adopting = having(broker, Adopting)
+        publish(broker, message("ready"), message("held"))
+        receive(broker, limit=1)
+
+        taken = adopting.adopt(
+            [message("new"), message("held"), message("ready"), message("new")],
+            lease=30,
+            durable=durable,
+        )
+
+        assert [each and each.id for each in taken] == ["new", None, None, None]
+        assert [each.id for each in receive(broker)] == ["held"]
+
+    def test_an_adopted_message_goes_back_and_is_kept_as_any_other(self, broker: Broker) -> None:
+        adopting, inspectable = having(broker, Adopting), having(broker, Inspectable)
+        publish(broker, message("before"))
+        lent = adopting.adopt([message("a"), message("b")], lease=30, durable=False)
+        publish(broker, message("after"))
+        a, b = filter(None, lent)
+
+        broker.settle([DeadLetter(b, "broken"), Requeue(a, Cause.RETRIED)])
+
+        given = receive(broker)
+        assert [each.id for each in given] == ["before", "a", "after"]
+        assert (given[1].attempt, given[1].crashes, given[1].retries) == (2, 0, 1)
+        assert [each.id for each in inspectable.kept(Kept.DEAD_LETTER, limit=9)] == ["b"]
+
+    def test_an_adopted_message_is_taken_back_when_its_lease_runs_out(
+        self, broker: Broker, clock: FakeClock
+    ) -> None:
+        adopting, maintained = having(broker, Adopting), having(broker, Maintained)
+        (lost,) = adopting.adopt([message("a")], lease=30, durable=False)
+        assert lost is not None
+        self.pass_time(clock, 30)
+
+        taken_back = maintained.maintain()
+        self.pass_time(clock, 1)
+
+        (again,) = receive(broker)
+        assert taken_back == 1
+        assert (again.id, again.attempt, again.crashes) == ("a", 2, 1)
+        assert broker.settle([Ack(lost)]) == [False]
 
 
 class ReplaySuite(BrokerFixtures):

@@ -284,6 +284,8 @@ class Consumer:
                         self._settler.put(Concluded(one, conclusion))
                 case NonceState.HELD:
                     self._release(one.delivery, HELD_ELSEWHERE_DELAY)
+                case NonceState.REPEATED:
+                    self._end_again(one)
                 case NonceState.DONE:
                     error = RefusedError(Refusal.REPLAYED, "it was carried out before")
                     self._refuse(one.delivery, error, one.message)
@@ -407,6 +409,14 @@ class Consumer:
 
     def _release(self, delivery: Delivery, delay: float) -> None:
         self._settler.put(Bare(Completion(Requeue(delivery, Cause.RELEASED, delay))))
+
+    def _end_again(self, held: Held) -> None:
+        """Acknowledge what has ended before. On record, for a broker may lie about its copies."""
+        logger.info("task %s[%s] had ended before; its message came again", held.task, held.id)
+        self._audit.record(
+            "message.repeated", task=held.task, task_id=held.id, queue=held.delivery.queue
+        )
+        self._settler.put(Bare(Completion(Ack(held.delivery))))
 
     def _refuse(
         self, delivery: Delivery, error: RefusedError, message: VerifiedMessage | None = None

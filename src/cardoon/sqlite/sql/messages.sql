@@ -26,6 +26,26 @@ SELECT
 FROM json_each(:rows) WHERE true
 ON CONFLICT (id) DO NOTHING;
 
+-- name: adopt
+-- :rows and :first as for insert; leased from the beginning.
+INSERT INTO message (number, id, queue, priority, state, due, size, attempt, owner, lease_until)
+SELECT
+    :first + key,
+    json_extract(value, '$[0]'),
+    json_extract(value, '$[1]'),
+    json_extract(value, '$[2]'),
+    2,
+    :now,
+    json_extract(value, '$[5]'),
+    1,
+    :owner,
+    :until
+FROM json_each(:rows) WHERE true
+ON CONFLICT (id) DO NOTHING;
+
+-- name: stored
+SELECT json_group_array(number) FROM message WHERE number BETWEEN :first AND :last;
+
 -- name: insert_frames
 -- :rows and :first as for insert  :frames joined
 INSERT INTO frame (number, frame)
