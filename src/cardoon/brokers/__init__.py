@@ -8,7 +8,7 @@ from typing import Any
 
 from cardoon.broker import Broker
 from cardoon.clock import Clock
-from cardoon.endpoints import PLAIN_ACCESS, Access
+from cardoon.endpoints import PLAIN_ACCESS, Access, kind_of
 from cardoon.exceptions import ImproperlyConfigured
 
 _NO_OPTIONS: Mapping[str, Any] = {}
@@ -21,13 +21,39 @@ def connect(
     timeout: float = 10.0,
     access: Access = PLAIN_ACCESS,
     transport: Mapping[str, Any] = _NO_OPTIONS,
+    companion: Broker | None = None,
 ) -> Broker:
     """The broker that a URL names; nothing is opened before it is needed.
 
     `timeout` bounds every call in seconds, but for those that say their own. `access` says how servers
-    may be reached, and `transport` has the driver's own options. Raises `ImproperlyConfigured`, whose
-    message never shows more of the URL than its scheme and host.
+    may be reached, and `transport` has the driver's own options. `companion` is the broker beside RabbitMQ, which closes
+    it; others need none. Raises `ImproperlyConfigured`, whose message never shows more of the URL than its
+    scheme and host.
     """
+    match kind_of(url):
+        case "redis" | "sentinel":
+            from cardoon.brokers import redis  # noqa: PLC0415 - load what is chosen
+
+            return redis.connect(
+                url, clock=clock, timeout=timeout, access=access, transport=transport
+            )
+        case "postgresql":
+            from cardoon.brokers import postgres  # noqa: PLC0415 - load what is chosen
+
+            return postgres.connect(
+                url, clock=clock, timeout=timeout, access=access, transport=transport
+            )
+        case "amqp":
+            from cardoon.brokers import rabbitmq  # noqa: PLC0415 - load what is chosen
+
+            return rabbitmq.connect(
+                url,
+                clock=clock,
+                timeout=timeout,
+                access=access,
+                transport=transport,
+                companion=companion,
+            )
     # What does not look like a scheme may hold a password, and is not repeated.
     scheme = re.match(r"([\w+.-]+)://", url)
     match scheme[1].lower() if scheme else "":
@@ -39,24 +65,6 @@ def connect(
             from cardoon.brokers import sqlite  # noqa: PLC0415 - load what is chosen
 
             return sqlite.connect(url, clock=clock, timeout=timeout)
-        case "redis" | "rediss" | "redis+socket" | "sentinel" | "sentinels" | "valkey" | "valkeys":
-            from cardoon.brokers import redis  # noqa: PLC0415 - load what is chosen
-
-            return redis.connect(
-                url, clock=clock, timeout=timeout, access=access, transport=transport
-            )
-        case "postgresql" | "postgres" | "postgresql+psycopg" | "postgresql+psycopg2":
-            from cardoon.brokers import postgres  # noqa: PLC0415 - load what is chosen
-
-            return postgres.connect(
-                url, clock=clock, timeout=timeout, access=access, transport=transport
-            )
-        case "amqp" | "amqps" | "pyamqp" as known:
-            raise ImproperlyConfigured(
-                "broker_url: this version has drivers for sqlite, redis, postgresql and memory, not"
-                f" {known};"
-                " use sqlite:///cardoon.db"
-            )
         case "":
             raise ImproperlyConfigured(
                 "broker_url: not a URL; use sqlite:///cardoon.db, or memory:// within one process"

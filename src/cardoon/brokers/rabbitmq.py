@@ -1,0 +1,475 @@
+"""The RabbitMQ driver of the Broker contract: a server of queues, and a companion for all else.
+
+AMQP cannot deduplicate, fence, count, keep what sleeps, or remember. So plain messages travel through
+RabbitMQ, and a batch that is taken is at once lent by the companion as well (`Adopting.adopt`), a broker of
+another kind whose store is usually the result backend's. From then on a loan is the companion's: its
+attempts, crashes, claims, results and ends are those of any other. RabbitMQ keeps its own copy until the
+companion has written down how the loan ended, so that the loss of either loses nothing.
+
+What cannot travel, lies in the companion from the start: what waits for others or for a time, what others
+of the same batch wait for, what is unique or limited; and all that goes back to its queue.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from cardoon.broker import (
+    Adopting,
+    Broadcaster,
+    Broker,
+    Completion,
+    Delivery,
+    Inspectable,
+    Kept,
+    KeptMessage,
+    Limiting,
+    LimitUse,
+    Maintained,
+    Outgoing,
+    QueueDepth,
+    Settlement,
+    Transactional,
+)
+from cardoon.clock import Clock, SystemClock
+from cardoon.endpoints import Access, parse_endpoints
+from cardoon.exceptions import ImproperlyConfigured, OperationalError
+from cardoon.rabbitmq.queues import Names, Place
+from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
+
+try:
+    from cardoon.rabbitmq.intake import Intake, Parcel
+    from cardoon.rabbitmq.line import Line, open_line
+    from cardoon.rabbitmq.publishing import Publisher
+    from cardoon.rabbitmq.watching import Watcher
+except ModuleNotFoundError as missing:
+    if missing.name != "pika":
+        raise
+    raise ImproperlyConfigured(
+        "broker_url: amqp needs pika; pip install 'cardoon[rabbitmq]'"
+    ) from missing
+
+PREFIX = "cardoon"
+"""With which the names of all queues on the server begin."""
+
+OPTIONS = frozenset({"store", "prefix", "visibility_timeout", "confirm_publish"})
+"""Of `broker_transport_options`. The last one is Celery's, and always on."""
+
+IDLE_SECONDS = 2.0
+"""How long a message may lie here without being taken, while others may have time for it."""
+
+DROPPED_SECONDS = 30.0
+"""How often it is looked for what the server has given up."""
+
+_TIME = SystemClock()
+
+
+@runtime_checkable
+class Companion(
+    Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, ReplayGuard, Protocol
+):
+    """A broker that can do all that AMQP cannot; one that can `adopt` keeps nothing alone."""
+
+
+@runtime_checkable
+class HasCompanion(Protocol):
+    """A broker whose results, marks and ends lie in another one's store."""
+
+    @property
+    def companion(self) -> Broker:
+        """The other one."""
+        ...
+
+
+class _Loan(NamedTuple):
+    """What the companion lends, and the server's copy of it."""
+
+    delivery: Delivery
+    parcel: Parcel
+    until: float
+    """By the monotonic clock."""
+
+
+def connect(
+    url: str,
+    *,
+    clock: Clock,
+    timeout: float,
+    access: Access,
+    transport: Mapping[str, Any],
+    companion: Broker | None,
+) -> RabbitmqBroker:
+    """The broker that an `amqp:` URL means, with its companion, which it will close."""
+    endpoints = parse_endpoints(url, setting="broker_url", access=access)
+    if unknown := sorted(set(transport) - OPTIONS):
+        raise ImproperlyConfigured(
+            f"broker_transport_options: {unknown[0]!r} is nothing that RabbitMQ is told; it takes "
+            f"{', '.join(sorted(OPTIONS))}"
+        )
+    if companion is None:
+        raise TypeError("RabbitMQ needs a companion")
+    if not isinstance(companion, Companion):
+        raise ImproperlyConfigured(
+            f"broker_transport_options: its store, {type(companion).__name__}, cannot stand beside "
+            "RabbitMQ; use sqlite, redis or postgresql"
+        )
+
+    def open_one(purpose: str, deadline: float) -> Line:
+        return open_line(endpoints, purpose=purpose, deadline=deadline, patience=timeout)
+
+    names = Names(str(transport.get("prefix", PREFIX)))
+    return RabbitmqBroker(
+        names,
+        publisher=Publisher(names, lambda deadline: open_one("publishing", deadline)),
+        intake=Intake(names, lambda deadline: open_one("taking", deadline)),
+        companion=companion,
+        clock=clock,
+        timeout=timeout,
+    )
+
+
+class RabbitmqBroker:
+    """Broker, with all optional powers but `Findable`: nobody can ask AMQP where a message is."""
+
+    def __init__(
+        self,
+        names: Names,
+        *,
+        publisher: Publisher,
+        intake: Intake,
+        companion: Companion,
+        clock: Clock,
+        timeout: float,
+    ) -> None:
+        self._names = names
+        self._publisher = publisher
+        self._intake = intake
+        self._companion = companion
+        self._clock = clock
+        self._timeout = timeout
+        self._watcher = Watcher(companion, intake.changed)
+        self._lock = threading.Lock()  # guards the loans
+        self._loans: dict[int | str, _Loan] = {}
+        self._receipts: dict[str, int | str] = {}
+        self._turn = 0
+        self._looked_for_dropped = 0.0
+
+    @property
+    def companion(self) -> Broker:
+        """The broker beside it, for a result backend that shares its store."""
+        return self._companion
+
+    def declare(self, queues: Sequence[str]) -> None:
+        """Make the queues, here and there; doing it again changes nothing."""
+        self._companion.declare(queues)
+        places = [Place(queue, 0) for queue in queues]
+        self._publisher.declare(places, self._deadline())
+        self._intake.know(places)
+
+    def publish(self, outgoing: Sequence[Outgoing], *, timeout: float) -> Mapping[str, str]:
+        """Store durably before returning; say who stands in for whom.
+
+        What RabbitMQ cannot carry is stored first, all or none of it; then the rest, in one round of
+        confirms. When this raises, some of the rest may be stored: the same ids may be sent again.
+        """
+        deadline = _TIME.monotonic() + timeout
+        plain, other = self._part(outgoing)
+        stand_ins: Mapping[str, str] = {}
+        if other:
+            stand_ins = self._companion.publish(other, timeout=timeout)
+        if plain:
+            self._publisher.publish(plain, deadline)
+            self._intake.know({Place(sent.queue, sent.priority) for sent in plain})
+        return stand_ins
+
+    def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
+    ) -> Sequence[Delivery]:
+        """Lease up to `limit` due messages, the most urgent first; the queues take turns.
+
+        So do the two stores, each of which knows only its own messages' priorities.
+        """
+        deadline = _TIME.monotonic() + timeout
+        found = self._look(queues, limit, lease, is_exact=timeout <= 0)
+        try:
+            while not found and (remaining := deadline - _TIME.monotonic()) > 0:
+                self._watcher.watch(queues, lease)
+                with self._intake.changed:
+                    self._intake.changed.wait_for(
+                        lambda: (
+                            self._watcher.has_any
+                            or self._intake.has_any(queues)
+                            or not self._intake.is_connected
+                        ),
+                        remaining,
+                    )
+                    has_spare = self._watcher.has_any
+                found = self._look(queues, limit, lease, asks_companion=has_spare)
+        finally:
+            self._watcher.rest()
+        return found
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
+        """Renew the leases, and return those that are still held."""
+        kept = self._companion.extend(deliveries, lease=lease)
+        still = {(delivery.receipt, delivery.attempt) for delivery in kept}
+        until = self._clock.monotonic() + lease
+        lost = []
+        with self._lock:
+            for delivery in deliveries:
+                loan = self._loan_of(delivery)
+                if loan is None:
+                    continue
+                if (delivery.receipt, delivery.attempt) in still:
+                    self._loans[delivery.receipt] = loan._replace(until=until)
+                else:
+                    lost.append(self._forget(loan))
+        self._intake.put_back(lost)
+        return kept
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """End each loan; False where the lease was lost before."""
+        return self.complete([Completion(settlement) for settlement in settlements])
+
+    def close(self) -> None:
+        """Let go of every connection, the companion's too; safe twice."""
+        self._watcher.close()
+        self._intake.close()
+        self._publisher.close()
+        self._companion.close()
+
+    def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
+        """End loans in one step of the companion; then RabbitMQ may forget its copies.
+
+        What is published goes into the companion, in that same step.
+        """
+        taken = self._companion.complete(completions)
+        done: list[Parcel] = []
+        lost: list[Parcel] = []
+        with self._lock:
+            for completion, took in zip(completions, taken, strict=True):
+                loan = self._loan_of(completion.settlement.delivery)
+                if loan is not None:
+                    (done if took else lost).append(self._forget(loan))
+        self._intake.acknowledge(done)
+        self._intake.put_back(lost)
+        return taken
+
+    def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
+        """Claim each nonce for its delivery, all in one step."""
+        states = self._companion.claim(claims)
+        with self._lock:
+            return [
+                NonceState.REPEATED
+                if state is NonceState.DONE and self._is_copy(asked.receipt)
+                else state
+                for asked, state in zip(claims, states, strict=True)
+            ]
+
+    def finish(self, nonces: Sequence[Nonce]) -> None:
+        """Mark nonces as done, durably."""
+        self._companion.finish(nonces)
+
+    def maintain(self) -> int:
+        """Take back what silent workers held, and give back what nobody here has taken."""
+        taken_back = self._companion.maintain()
+        now = self._clock.monotonic()
+        with self._lock:
+            # The companion has taken these back. Its copy is checked once more by who gets ours.
+            overdue = [loan for loan in self._loans.values() if loan.until <= now]
+            parcels = [self._forget(loan) for loan in overdue]
+        self._intake.put_back(parcels)
+        self._intake.give_back(IDLE_SECONDS)
+        self._watcher.release(IDLE_SECONDS)
+        if self._intake.is_connected:
+            self._keep_dropped()
+        return taken_back
+
+    def broadcast(self, frame: bytes, *, expires_at: float) -> None:
+        """Keep a frame for every worker until it expires."""
+        self._companion.broadcast(frame, expires_at=expires_at)
+
+    def heard(self, after: int) -> Sequence[tuple[int, bytes]]:
+        """Frames numbered higher than `after`, in order, each with its number."""
+        return self._companion.heard(after)
+
+    def depths(self) -> Sequence[QueueDepth]:
+        """What lies in each queue. How old it is, RabbitMQ cannot tell, so `oldest` is the companion's."""
+        deadline = self._deadline()
+        return [
+            QueueDepth(
+                queue=depth.queue,
+                ready=depth.ready + self._intake.count(depth.queue, deadline),
+                scheduled=depth.scheduled,
+                dormant=depth.dormant,
+                leased=depth.leased,
+                oldest=depth.oldest,
+                limited=depth.limited,
+            )
+            for depth in self._companion.depths()
+        ]
+
+    def purge(self, queue: str) -> int:
+        """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
+        return self._companion.purge(queue) + self._intake.purge(queue, self._deadline())
+
+    def limits(self, *, limit: int) -> Sequence[LimitUse]:
+        """The keys that hold messages back, those with the most waiting first."""
+        return self._companion.limits(limit=limit)
+
+    def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
+        """Kept messages by number, from the one behind `after`."""
+        return self._companion.kept(where, limit=limit, after=after)
+
+    def restore(self, where: Kept, numbers: Sequence[int]) -> int:
+        """Put kept messages back; return how many. Whether an id waits in RabbitMQ nobody can tell."""
+        return self._companion.restore(where, numbers)
+
+    def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
+        """Delete kept messages, all of them for None; return how many."""
+        return self._companion.discard(where, numbers)
+
+    def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
+        """Keep a frame that came by another way than a queue."""
+        self._companion.quarantine(queue=queue, id=id, frame=frame, reason=reason, detail=detail)
+
+    def _deadline(self) -> float:
+        return _TIME.monotonic() + self._timeout
+
+    def _part(self, outgoing: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
+        """What RabbitMQ carries, and what lies in the companion from the start.
+
+        There also lies what others of the batch wait for, or the companion would take it for lost.
+        """
+        awaited = {predecessor.id for sent in outgoing for predecessor in sent.after}
+        now = self._clock.now()
+        plain: list[Outgoing] = []
+        other: list[Outgoing] = []
+        for sent in outgoing:
+            is_bound = sent.unique is not None or sent.limit is not None
+            is_due = sent.run_at is None or sent.run_at <= now
+            is_plain = is_due and not is_bound and not sent.after and sent.id not in awaited
+            (plain if is_plain else other).append(sent)
+        return plain, other
+
+    def _look(
+        self,
+        queues: Sequence[str],
+        limit: int,
+        lease: float,
+        *,
+        is_exact: bool = False,
+        asks_companion: bool = True,
+    ) -> list[Delivery]:
+        """What is due at this moment, in either store."""
+        self._turn += 1
+        start = self._turn % len(queues)
+        turned = [*queues[start:], *queues[:start]]
+        there: list[Delivery] = []
+        here: list[Delivery] = []
+        if not asks_companion:
+            here = self._take(turned, limit, lease, is_exact=is_exact)
+        elif self._turn % 2:
+            there = self._receive(turned, limit, lease)
+            try:
+                here = self._take(turned, limit - len(there), lease, is_exact=is_exact)
+            except OperationalError:
+                if not there:
+                    raise
+        else:
+            here = self._take(turned, limit, lease, is_exact=is_exact)
+            there = self._receive(turned, limit - len(here), lease)
+        # What lies in the companion was sent first, as a rule: it has waited, or has run before.
+        return sorted([*there, *here], key=lambda delivery: -delivery.priority)
+
+    def _receive(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        """What is due in the companion."""
+        if limit <= 0:
+            return []
+        spare = self._watcher.take(queues)
+        if len(spare) == limit:
+            return spare
+        rest = self._companion.receive(queues, limit=limit - len(spare), lease=lease, timeout=0)
+        return [*spare, *rest]
+
+    def _take(
+        self, queues: Sequence[str], limit: int, lease: float, *, is_exact: bool
+    ) -> list[Delivery]:
+        """What has come from the server, lent by the companion."""
+        parcels = self._intake.take(queues, limit, self._deadline(), is_exact=is_exact)
+        if not parcels:
+            return []
+        messages = [
+            Outgoing(each.place.queue, each.id, each.frame, each.place.level) for each in parcels
+        ]
+        try:
+            if not isinstance(self._companion, Adopting):
+                self._companion.publish(messages, timeout=self._timeout)
+                self._intake.acknowledge(parcels)
+                return list(self._companion.receive(queues, limit=limit, lease=lease, timeout=0))
+            # A copy is acknowledged when the companion has the message, so that must be on disk.
+            durable = any(each.is_copy for each in parcels)
+            lent = self._companion.adopt(messages, lease=lease, durable=durable)
+        except OperationalError:
+            self._intake.untake(parcels)
+            raise
+        return self._note(parcels, lent, until=self._clock.monotonic() + lease)
+
+    def _note(
+        self, parcels: Sequence[Parcel], lent: Iterable[Delivery | None], *, until: float
+    ) -> list[Delivery]:
+        """Remember which copies belong to what was lent; copies of what is stored have had their day."""
+        found, needless = [], []
+        with self._lock:
+            for parcel, delivery in zip(parcels, lent, strict=True):
+                if delivery is not None:
+                    self._loans[delivery.receipt] = _Loan(delivery, parcel, until)
+                    self._receipts[delivery.id] = delivery.receipt
+                    found.append(delivery)
+                    continue
+                held = self._loans.get(self._receipts.get(parcel.id, ""))
+                if held is not None and not held.parcel.line.is_alive:
+                    # It runs here, and was delivered again because its connection was lost.
+                    self._loans[held.delivery.receipt] = held._replace(parcel=parcel)
+                else:
+                    needless.append(parcel)
+        self._intake.acknowledge(needless)
+        return found
+
+    def _loan_of(self, delivery: Delivery) -> _Loan | None:
+        """Called with the lock held."""
+        loan = self._loans.get(delivery.receipt)
+        if loan is None:
+            return None
+        named = (loan.delivery.id, loan.delivery.attempt)
+        return loan if named == (delivery.id, delivery.attempt) else None
+
+    def _forget(self, loan: _Loan) -> Parcel:
+        """Called with the lock held."""
+        del self._loans[loan.delivery.receipt]
+        if self._receipts.get(loan.delivery.id) == loan.delivery.receipt:
+            del self._receipts[loan.delivery.id]
+        return loan.parcel
+
+    def _is_copy(self, receipt: int | str) -> bool:
+        """Called with the lock held."""
+        loan = self._loans.get(receipt)
+        return loan is not None and loan.parcel.is_copy
+
+    def _keep_dropped(self) -> None:
+        """Put into the quarantine what the server has given up."""
+        now = _TIME.monotonic()
+        if now - self._looked_for_dropped < DROPPED_SECONDS:
+            return
+        self._looked_for_dropped = now
+        while (parcel := self._intake.fetch_dropped(self._deadline())) is not None:
+            self._companion.quarantine(
+                queue=parcel.place.queue,
+                id=parcel.id,
+                frame=parcel.frame,
+                reason="undeliverable",
+                detail="RabbitMQ delivered it too often to workers that did not store it",
+            )
+            self._intake.acknowledge([parcel])

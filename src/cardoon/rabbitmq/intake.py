@@ -1,0 +1,375 @@
+"""Taking: consumers feed a small buffer, from which a batch is taken when there is room for it.
+
+What the server has sent and nobody has acknowledged is the window of its consumer. It is opened as far
+as somebody has asked to take, so that a worker holds no more than it can run; what lies here for long
+without being taken goes back (`give_back`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pika.channel import Channel
+
+from cardoon.clock import SystemClock
+from cardoon.rabbitmq.line import Line
+from cardoon.rabbitmq.publishing import AGAIN, ID
+from cardoon.rabbitmq.queues import LEVELS, Names, Place
+
+LOOK_FOR_LEVELS_SECONDS = 5.0
+"""How often it is looked for queues of priorities that were not used before."""
+
+_MOST_AHEAD = 65_535
+"""The widest window that AMQP can say."""
+
+_TIME = SystemClock()
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """One message as the server delivered it, until it is acknowledged."""
+
+    line: Line
+    tag: int
+    place: Place
+    id: str
+    frame: bytes
+    is_copy: bool
+    """Whether the server or its sender says that an earlier copy may have been taken."""
+    arrived: float
+    consumer: str
+    """The tag of what it was sent to."""
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """What one queue of the server sends us."""
+
+    place: Place
+    window: int = 0
+    tag: str = ""
+    """Empty while the window is shut. A window is for life, so a new one has a new tag."""
+    held: int = 0
+    """Sent through this window and not yet acknowledged; taken or not."""
+    buffer: deque[Parcel] = field(default_factory=deque)
+
+
+class Intake:
+    """What one process takes, over one connection that is opened anew whenever it is lost."""
+
+    def __init__(self, names: Names, open_line: Callable[[float], Line]) -> None:
+        self._names = names
+        self._open_line = open_line
+        self.changed = threading.Condition()
+        """Guards what follows; notified when something arrives or the line dies."""
+        self._opening = threading.RLock()  # held by who opens a line or its windows
+        self._line: Line | None = None
+        self._last_tag = 0
+        self._consumers: dict[Place, _Consumer] = {}
+        self._levels: dict[str, set[int]] = {}
+        self._looked: dict[str, float] = {}
+
+    def know(self, places: Iterable[Place]) -> None:
+        """These queues are there: somebody has just declared them."""
+        with self.changed:
+            for place in places:
+                self._levels.setdefault(place.queue, set()).add(place.level)
+
+    def take(
+        self, queues: Sequence[str], limit: int, deadline: float, *, is_exact: bool
+    ) -> list[Parcel]:
+        """Up to `limit` messages that have arrived, the most urgent of each queue first.
+
+        If it is to be exact, everything that lay ready on the server arrives first.
+        """
+        if limit <= 0:
+            return []
+        line = self._connected(deadline)
+        if is_exact:
+            self._let_arrive(line, queues, deadline)
+        if self._open_windows(line, queues, limit, deadline, is_exact=is_exact) and is_exact:
+            self._let_arrive(line, queues, deadline)
+        taken: list[Parcel] = []
+        with self.changed:
+            for queue in queues:
+                for level in LEVELS:
+                    consumer = self._consumers.get(Place(queue, level))
+                    while consumer is not None and consumer.buffer and len(taken) < limit:
+                        taken.append(consumer.buffer.popleft())
+        return taken
+
+    def has_any(self, queues: Sequence[str]) -> bool:
+        """Whether something has arrived. Called with `changed` held."""
+        return any(self._consumers_of(queues, lambda each: bool(each.buffer)))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether something can arrive."""
+        line = self._line
+        return line is not None and line.is_alive
+
+    def untake(self, parcels: Sequence[Parcel]) -> None:
+        """Have these wait here as if they had not been taken."""
+        with self.changed:
+            for parcel in reversed(parcels):
+                consumer = self._consumers.get(parcel.place)
+                if consumer is not None and parcel.line is self._line:
+                    consumer.buffer.appendleft(parcel)
+
+    def acknowledge(self, parcels: Sequence[Parcel]) -> None:
+        """The server may forget these. Those of a lost connection it delivers again anyway."""
+        self._end(parcels, lambda channel, tag: channel.basic_ack(tag))
+
+    def put_back(self, parcels: Sequence[Parcel]) -> None:
+        """The server is to deliver these again, to anyone."""
+        self._end(parcels, lambda channel, tag: channel.basic_nack(tag, requeue=True))
+
+    def give_back(self, age: float) -> int:
+        """Close every window behind which something has waited for so many seconds, and put it back."""
+        now = _TIME.monotonic()
+        with self.changed:
+            stale = [
+                consumer
+                for consumer in self._consumers.values()
+                if consumer.buffer and consumer.buffer[0].arrived <= now - age
+            ]
+            parcels = [parcel for consumer in stale for parcel in consumer.buffer]
+            for consumer in stale:
+                consumer.buffer.clear()
+                self._cancel(consumer)
+        self.put_back(parcels)
+        return len(parcels)
+
+    def count(self, queue: str, deadline: float) -> int:
+        """How many messages of a queue wait: on the server, and here."""
+        line = self._connected(deadline)
+        self._look_for_levels(line, [queue], deadline, is_due=True)
+        ready = sum(line.probe(name, deadline) or 0 for name in self._names_of(queue))
+        return ready + self._count([queue])
+
+    def purge(self, queue: str, deadline: float) -> int:
+        """Delete what waits; return how many."""
+        line = self._connected(deadline)
+        self._look_for_levels(line, [queue], deadline, is_due=True)
+        with self.changed:
+            found = list(self._consumers_of([queue], lambda each: list(each.buffer)))
+            doomed = [parcel for parcels in found for parcel in parcels]
+            for _ in self._consumers_of([queue], lambda each: each.buffer.clear()):
+                pass
+        self.acknowledge(doomed)
+        count = len(doomed)
+        for name in self._names_of(queue):
+            frame = line.ask(_purging(name), deadline, "purging")
+            count += frame.method.message_count
+        return count
+
+    def fetch_dropped(self, deadline: float) -> Parcel | None:
+        """One of those messages that the server has given up, if there is any."""
+        name = self._names.dropped
+        line = self._connected(deadline)
+        if not line.probe(name, deadline):
+            return None
+
+        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            def got(_: Channel, method: Any, properties: Any, body: bytes) -> None:
+                tell((method, properties, body))
+
+            # What it answers to an empty queue comes by no callback of `basic_get`.
+            channel.add_callback(lambda _: tell(None), ["Basic.GetEmpty"])
+            channel.basic_get(name, got)
+
+        found = line.ask(request, deadline, "looking at what was dropped")
+        if not isinstance(found, tuple):
+            return None
+        method, properties, body = found
+        return self._parcel(line, Place(_origin(properties), 0), method, properties, body)
+
+    def close(self) -> None:
+        """Let go of the connection; safe twice. What was not acknowledged is delivered again."""
+        with self.changed:
+            line, self._line = self._line, None
+            self._consumers.clear()
+        if line is not None:
+            line.close()
+
+    def _open_windows(
+        self, line: Line, queues: Sequence[str], limit: int, deadline: float, *, is_exact: bool
+    ) -> bool:
+        """See that the server may send `limit` messages of each queue that is there."""
+        # Not for each one more: a window that is half as wide as wished will do for a while.
+        enough = limit if is_exact else (limit + 1) // 2
+        with self._opening:
+            self._look_for_levels(line, queues, deadline, is_due=False)
+            narrow = []
+            with self.changed:
+                for queue in queues:
+                    for level in self._levels.get(queue, ()):
+                        place = Place(queue, level)
+                        consumer = self._consumers.setdefault(place, _Consumer(place))
+                        ahead = consumer.window - consumer.held + len(consumer.buffer)
+                        if not consumer.tag or ahead < enough:
+                            narrow.append(consumer)
+            for consumer in narrow:
+                self._open_window(line, consumer, limit, deadline)
+        return bool(narrow)
+
+    def _connected(self, deadline: float) -> Line:
+        line = self._line
+        if line is not None and line.is_alive:
+            return line
+        with self._opening:
+            line = self._line
+            if line is not None and line.is_alive:
+                return line
+            fresh = self._open_line(deadline)
+            with self.changed:
+                # All that the old one delivered is the server's again.
+                self._consumers.clear()
+                self._looked.clear()
+                self._line = fresh
+            fresh.on_end(self._wake)
+            return fresh
+
+    def _look_for_levels(
+        self, line: Line, queues: Sequence[str], deadline: float, *, is_due: bool
+    ) -> None:
+        now = _TIME.monotonic()
+        for queue in queues:
+            looked = self._looked.get(queue)
+            if not is_due and looked is not None and now - looked < LOOK_FOR_LEVELS_SECONDS:
+                continue
+            known = self._levels.get(queue, set())
+            found = [
+                Place(queue, level)
+                for level in LEVELS
+                if level not in known
+                and line.probe(self._names.of(Place(queue, level)), deadline) is not None
+            ]
+            self.know(found)
+            self._looked[queue] = now
+
+    def _open_window(self, line: Line, consumer: _Consumer, limit: int, deadline: float) -> None:
+        """Have the server send `limit` more."""
+        with self.changed:
+            self._last_tag += 1
+            old, consumer.tag = consumer.tag, f"cardoon-{self._last_tag}"
+            consumer.window, consumer.held = min(_MOST_AHEAD, limit), 0
+
+        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            if old:
+                channel.basic_cancel(old)
+            channel.basic_qos(prefetch_count=consumer.window)
+            channel.basic_consume(
+                self._names.of(consumer.place),
+                lambda _, method, properties, body: self._arrive(
+                    line, consumer, method, properties, body
+                ),
+                consumer_tag=consumer.tag,
+                callback=tell,
+            )
+
+        line.ask(request, deadline, "consuming")
+
+    def _let_arrive(self, line: Line, queues: Sequence[str], deadline: float) -> None:
+        """Wait until all that lies ready, and that a window lets in, has come.
+
+        The server's answer on each queue's length comes from the queue itself, behind all that it has
+        sent to this channel before; and that the channel has sent on before it answers again.
+        """
+        for queue in queues:
+            for name in self._names_of(queue):
+                line.ask(_looking_into(name), deadline, "looking into a queue")
+        line.ask(
+            lambda channel, tell: channel.basic_qos(prefetch_count=1, callback=tell),
+            deadline,
+            "waiting for what was sent",
+        )
+
+    def _arrive(
+        self, line: Line, consumer: _Consumer, method: Any, properties: Any, body: bytes
+    ) -> None:
+        parcel = self._parcel(line, consumer.place, method, properties, body)
+        with self.changed:
+            if self._line is not line:
+                return
+            consumer.held += parcel.consumer == consumer.tag
+            consumer.buffer.append(parcel)
+            self.changed.notify_all()
+
+    def _parcel(
+        self, line: Line, place: Place, method: Any, properties: Any, body: bytes
+    ) -> Parcel:
+        headers = properties.headers or {}
+        name = headers.get(ID)
+        return Parcel(
+            line,
+            method.delivery_tag,
+            place,
+            name if isinstance(name, str) else hashlib.sha256(body).hexdigest(),
+            body,
+            bool(method.redelivered) or AGAIN in headers,
+            _TIME.monotonic(),
+            getattr(method, "consumer_tag", ""),
+        )
+
+    def _end(self, parcels: Sequence[Parcel], end: Callable[[Channel, int], None]) -> None:
+        with self.changed:
+            line = self._line
+            tags = []
+            for parcel in parcels:
+                if parcel.line is line:
+                    tags.append(parcel.tag)
+                    consumer = self._consumers.get(parcel.place)
+                    if consumer is not None and consumer.tag == parcel.consumer:
+                        consumer.held -= 1
+
+        def act(channel: Channel) -> None:
+            for tag in tags:
+                end(channel, tag)
+
+        if tags and line is not None:
+            line.post(act)
+
+    def _cancel(self, consumer: _Consumer) -> None:
+        """Called with `changed` held."""
+        tag, consumer.tag = consumer.tag, ""
+        if tag and self._line is not None:
+            self._line.post(lambda channel: channel.basic_cancel(tag))
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def _count(self, queues: Sequence[str]) -> int:
+        with self.changed:
+            return sum(self._consumers_of(queues, lambda each: len(each.buffer)))
+
+    def _consumers_of(
+        self, queues: Sequence[str], ask: Callable[[_Consumer], Any]
+    ) -> Iterable[Any]:
+        return [ask(each) for each in self._consumers.values() if each.place.queue in queues]
+
+    def _names_of(self, queue: str) -> list[str]:
+        with self.changed:
+            levels = sorted(self._levels.get(queue, ()), reverse=True)
+        return [self._names.of(Place(queue, level)) for level in levels]
+
+
+def _purging(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:
+    return lambda channel, tell: channel.queue_purge(name, callback=tell)
+
+
+def _looking_into(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:
+    return lambda channel, tell: channel.queue_declare(name, passive=True, callback=tell)
+
+
+def _origin(properties: Any) -> str:
+    """The queue of ours that a dropped message lay in, as the server tells."""
+    deaths = (properties.headers or {}).get("x-death")
+    name = deaths[0].get("queue", "") if isinstance(deaths, list) and deaths else ""
+    return str(name).split(".", 2)[-1]

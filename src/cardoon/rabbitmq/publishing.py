@@ -1,0 +1,239 @@
+"""Publishing: every message persistent, mandatory and confirmed, a batch in one round."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import pika
+from pika.channel import Channel
+
+from cardoon.broker import Outgoing
+from cardoon.clock import SystemClock
+from cardoon.exceptions import OperationalError
+from cardoon.rabbitmq.line import Line
+from cardoon.rabbitmq.queues import Names, Place
+
+ID = "id"
+AGAIN = "again"
+"""The headers of a message. The second says that an earlier copy may have arrived."""
+
+CONTENT_TYPE = "application/vnd.cardoon"
+
+_TIME = SystemClock()
+
+
+class _Batch:
+    """Messages that are on the way together."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.returned: set[str] = set()
+        self.refused = 0
+        self.done: Future[None] = Future()
+
+
+class _Round(NamedTuple):
+    """A line that is ready to publish, and what is known of it."""
+
+    line: Line
+    declared: set[str]
+    unconfirmed: OrderedDict[int, _Batch]
+    """By delivery tag; touched by the line's thread alone."""
+    sent: list[int]
+
+
+class Publisher:
+    """Publishes for one process, over one connection that is opened anew whenever it is lost."""
+
+    def __init__(self, names: Names, open_line: Callable[[float], Line]) -> None:
+        self._names = names
+        self._open_line = open_line
+        self._lock = threading.Lock()  # guards the round: who opens the next line
+        self._round: _Round | None = None
+        self._process = os.getpid()
+
+    def declare(self, places: Iterable[Place], deadline: float) -> None:
+        """Make queues on the server; doing it again changes nothing."""
+        current = self._current(deadline)
+        try:
+            self._declare(current, places, deadline)
+        except OperationalError:
+            if current.line.is_alive:
+                raise
+            self._declare(self._current(deadline), places, deadline)
+
+    def publish(self, outgoing: Sequence[Outgoing], deadline: float) -> None:
+        """Return when the server has stored all of them.
+
+        Raises `OperationalError` after `deadline`, or when the server refuses; then some may be stored.
+        A connection that is lost is opened again, and all are sent again: who takes them knows ids.
+        """
+        again = False
+        while True:
+            current = self._current(deadline)
+            try:
+                self._send(current, outgoing, deadline, again=again)
+            except OperationalError:
+                if current.line.is_alive or _TIME.monotonic() >= deadline:
+                    self._forget(current)
+                    raise
+            else:
+                return
+            again = True
+
+    def close(self) -> None:
+        """Let go of the connection; safe twice."""
+        with self._lock:
+            current, self._round = self._round, None
+        if current is not None:
+            current.line.close()
+
+    def after_fork(self) -> None:
+        """In the child: nothing of the parent's is used."""
+        self._lock = threading.Lock()
+        self._round = None
+
+    def _current(self, deadline: float) -> _Round:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.after_fork()
+        with self._lock:
+            current = self._round
+            if current is not None and current.line.is_alive:
+                return current
+            self._round = None
+            fresh = _Round(self._open_line(deadline), set(), OrderedDict(), [0])
+            self._prepare(fresh, deadline)
+            self._round = fresh
+            return fresh
+
+    def _prepare(self, fresh: _Round, deadline: float) -> None:
+        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            channel.add_on_return_callback(
+                lambda _channel, method, properties, _body: _on_return(fresh, method, properties)
+            )
+            channel.confirm_delivery(lambda frame: _on_confirm(fresh, frame), callback=tell)
+
+        try:
+            fresh.line.ask(request, deadline, "asking for confirms")
+        except OperationalError:
+            fresh.line.abandon("it did not open")
+            raise
+        fresh.line.on_end(lambda: _on_end(fresh))
+
+    def _forget(self, current: _Round) -> None:
+        """What was not confirmed in time may be confirmed later, when nobody waits for it any more."""
+        with self._lock:
+            if self._round is current:
+                self._round = None
+        current.line.abandon("no confirm in time")
+
+    def _declare(self, current: _Round, places: Iterable[Place], deadline: float) -> None:
+        wanted = [
+            name for place in places if (name := self._names.of(place)) not in current.declared
+        ]
+        if not wanted:
+            return
+        names = self._names
+
+        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            if names.dropped not in current.declared:
+                channel.exchange_declare(names.exchange, "fanout", durable=True)
+                arguments = dict(names.dropped_arguments)
+                channel.queue_declare(names.dropped, durable=True, arguments=arguments)
+                channel.queue_bind(names.dropped, names.exchange)
+            for name in wanted:
+                last = tell if name == wanted[-1] else None
+                arguments = dict(names.arguments)
+                channel.queue_declare(name, durable=True, arguments=arguments, callback=last)
+
+        current.line.ask(request, deadline, "declaring queues")
+        current.declared.update(wanted, [names.dropped])
+
+    def _send(
+        self, current: _Round, outgoing: Sequence[Outgoing], deadline: float, *, again: bool
+    ) -> None:
+        places = [Place(sent.queue, sent.priority) for sent in outgoing]
+        self._declare(current, dict.fromkeys(places), deadline)
+        routed = [
+            (self._names.of(place), sent) for place, sent in zip(places, outgoing, strict=True)
+        ]
+        returned = self._send_round(current, routed, deadline, again=again)
+        if returned:  # somebody deleted a queue; nothing of these was stored
+            current.declared.difference_update(name for name, _ in routed)
+            self._declare(current, dict.fromkeys(places), deadline)
+            rest = [(name, sent) for name, sent in routed if sent.id in returned]
+            if self._send_round(current, rest, deadline, again=again):
+                raise OperationalError("rabbitmq: the server can route a message to no queue")
+
+    def _send_round(
+        self,
+        current: _Round,
+        routed: Sequence[tuple[str, Outgoing]],
+        deadline: float,
+        *,
+        again: bool,
+    ) -> set[str]:
+        """Send, and wait until the server has confirmed all; return the ids that it sent back."""
+        batch = _Batch(len(routed))
+
+        def act(channel: Channel) -> None:
+            for name, sent in routed:
+                headers: dict[str, Any] = {ID: sent.id}
+                if again:
+                    headers[AGAIN] = True
+                properties = pika.BasicProperties(
+                    content_type=CONTENT_TYPE, delivery_mode=2, headers=headers
+                )
+                current.sent[0] += 1
+                current.unconfirmed[current.sent[0]] = batch
+                channel.basic_publish("", name, sent.frame, properties, mandatory=True)
+
+        current.line.post(act)
+        current.line.wait(batch.done, deadline, "publishing; what was sent may have arrived")
+        if batch.refused:
+            raise OperationalError(
+                f"rabbitmq {current.line.endpoint}: the server refused {batch.refused} messages; a "
+                "queue is full, or it lacks disk or memory"
+            )
+        return {sent.id for _, sent in routed if sent.id in batch.returned}
+
+
+def _on_return(current: _Round, _method: Any, properties: Any) -> None:
+    """A message that fits no queue comes back before it is confirmed."""
+    name = (properties.headers or {}).get(ID)
+    for batch in current.unconfirmed.values():
+        batch.returned.add(str(name))
+
+
+def _on_confirm(current: _Round, frame: Any) -> None:
+    method = frame.method
+    tag, is_refused = method.delivery_tag, method.NAME == "Basic.Nack"
+    ended = [tag]
+    if method.multiple:
+        ended = []
+        for each in current.unconfirmed:
+            if each > tag:
+                break
+            ended.append(each)
+    for each in ended:
+        batch = current.unconfirmed.pop(each, None)
+        if batch is None:
+            continue
+        batch.left -= 1
+        batch.refused += is_refused
+        if batch.left == 0 and not batch.done.done():
+            batch.done.set_result(None)
+
+
+def _on_end(current: _Round) -> None:
+    error = OperationalError(f"rabbitmq {current.line.endpoint}: {current.line.reason}")
+    for batch in list(current.unconfirmed.values()):
+        if not batch.done.done():
+            batch.done.set_exception(error)
+    current.unconfirmed.clear()

@@ -1,0 +1,70 @@
+"""How queues are named and declared on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cardoon.exceptions import ImproperlyConfigured
+
+LEVELS = range(9, -1, -1)
+"""Priorities, the most urgent first. Quorum queues of this age know none, so each used one has a queue."""
+
+MAX_NAME_BYTES = 255
+"""AMQP's own limit."""
+
+DELIVERY_LIMIT = 100
+"""How often the server delivers a message that nobody stores; then it is set aside in `dropped`. A
+connection that is lost counts as well, so it is high: a message is on the way to the companion for a
+millisecond, and who crashes while running it is counted there."""
+
+
+class Place(NamedTuple):
+    """One queue of the server: those messages of a queue of ours that have one priority."""
+
+    queue: str
+    level: int
+
+
+class Names:
+    """Names on the server under a prefix, so that nobody else's queues are ever mixed with ours."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    @property
+    def exchange(self) -> str:
+        """Where the server sends what it gives up."""
+        return f"{self._prefix}.dropped"
+
+    @property
+    def dropped(self) -> str:
+        """The queue of what the server gave up."""
+        return f"{self._prefix}.dropped"
+
+    def of(self, place: Place) -> str:
+        """The name of one queue on the server; raises `ImproperlyConfigured` for one that is too long."""
+        # The priority comes first, so that no two places have one name.
+        name = f"{self._prefix}.{place.level}.{place.queue}"
+        if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+            raise ImproperlyConfigured(
+                f"queue {place.queue[:40]!r}...: its name on RabbitMQ is longer than {MAX_NAME_BYTES} "
+                "bytes; use a shorter one"
+            )
+        return name
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Of every queue of tasks."""
+        return {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": self.exchange,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",  # the strategy asks for it
+        }
+
+    @property
+    def dropped_arguments(self) -> Mapping[str, Any]:
+        """Of the queue of what the server gave up."""
+        return {"x-queue-type": "quorum"}

@@ -1,0 +1,26 @@
+"""Servers that tests share, since each takes seconds to start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.ground import Authority, running
+from tests.servers.rabbitmq import RabbitServer
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A RabbitMQ node for everybody: tests use prefixes of their own, and leave it running."""
+    with running(RabbitServer(tmp_path_factory.mktemp("rabbitmq"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A RabbitMQ node that takes encrypted connections only."""
+    folder: Path = tmp_path_factory.mktemp("rabbitmq-tls")
+    with running(RabbitServer(folder, tls=Authority(folder / "authority"))) as server:
+        yield server

@@ -1,0 +1,124 @@
+"""A RabbitMQ node of our own: free ports, a cookie and a name of its own, no plug-ins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.servers.ground import Authority, Process, find_program, free_port, listens
+
+
+class RabbitServer:
+    """One node in a folder. Its only user is `guest`, from this host."""
+
+    def __init__(self, folder: Path, *, tls: Authority | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port, self.tls_port = free_port(), free_port()
+        self.tls = tls
+        self._mapper, self._distribution = free_port(), free_port()
+        cookie = folder / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
+        (folder / "enabled_plugins").write_text("[].\n")
+        (folder / "rabbitmq.conf").write_text("\n".join(self._settings()) + "\n")
+        script = _find("rabbitmq-server")
+        self._process = Process(folder, [script], env=self.environment, cwd=folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the node and its tools are started with."""
+        folder = str(self.folder)
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        return {
+            **kept,
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": f"cardoon{self._distribution}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "ERL_EPMD_PORT": str(self._mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_MNESIA_BASE": f"{folder}/db",
+            "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/environment",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins",
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    @property
+    def url(self) -> str:
+        """Of the broker, as its administrator."""
+        return self.url_of("guest", "guest")
+
+    def url_of(self, username: str, password: str, *, vhost: str = "") -> str:
+        """Of the broker, as somebody else."""
+        account = f"{username}:{password}@"
+        if self.tls is None:
+            return f"amqp://{account}127.0.0.1:{self.port}/{vhost}"
+        return f"amqps://{account}localhost:{self.tls_port}/{vhost}?ssl_ca_certs={self.tls.file}"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        port = self.port if self.tls is None else self.tls_port
+        self._process.start(lambda: listens(port))
+
+    def stop(self) -> None:
+        """End it in order, and the port mapper that it started; safe twice."""
+        self._process.stop(timeout=30)
+        with contextlib.suppress(subprocess.SubprocessError):
+            subprocess.run(
+                [find_program("epmd"), "-kill"], env=self.environment, check=False, timeout=10,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self._process.kill()
+
+    def freeze(self) -> None:
+        """Stop all its threads; its connections stay."""
+        self._process.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send(signal.SIGCONT)
+
+    def control(self, *arguments: str) -> str:
+        """What `rabbitmqctl` says; raises if it fails."""
+        ended = subprocess.run(
+            [_find("rabbitmqctl"), *arguments], env=self.environment, check=False, timeout=60,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert ended.returncode == 0, f"rabbitmqctl {arguments}: {ended.stdout} {ended.stderr}"
+        return ended.stdout
+
+    def _settings(self) -> list[str]:
+        lines = ["log.console.level = warning", "loopback_users.guest = true"]
+        if self.tls is None:
+            return [*lines, f"listeners.tcp.1 = 127.0.0.1:{self.port}"]
+        pair = self.tls.issue("rabbitmq")
+        return [
+            *lines,
+            "listeners.tcp = none",
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
+            f"ssl_options.cacertfile = {self.tls.file}",
+            f"ssl_options.certfile = {pair.certificate}",
+            f"ssl_options.keyfile = {pair.key}",
+            "ssl_options.verify = verify_none",
+            "ssl_options.versions.1 = tlsv1.2",
+        ]
+
+
+def _find(program: str) -> str:
+    """The program itself: those that stand in for it in `PATH` insist on a system user."""
+    for folder in sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin")):
+        if (folder / program).exists():
+            return str(folder / program)
+    return find_program(program, folders=("/opt/rabbitmq/sbin",))
