@@ -286,6 +286,16 @@ class Adopting(Protocol):
 
 
 @runtime_checkable
+class Accompanied(Protocol):
+    """A broker whose loans, marks and ends lie in another one's store."""
+
+    @property
+    def companion(self) -> Broker:
+        """The other one; closed with it."""
+        ...
+
+
+@runtime_checkable
 class Maintained(Protocol):
     """A broker whose leases do not run out by themselves."""
 

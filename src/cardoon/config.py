@@ -430,7 +430,11 @@ def reveal(settings: Settings, name: str, environ: Mapping[str, str] = os.enviro
 
     Called only in the process that needs the secret, so that no other one ever holds it.
     """
-    value = str(getattr(settings, name))
+    return follow(str(getattr(settings, name)), name=name, environ=environ)
+
+
+def follow(value: str, *, name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What a value or a reference says; `name` is the setting's, for errors."""
     if value.startswith(WITHHELD):
         raise ImproperlyConfigured(f"{name} is withheld from processes that run tasks")
     if value.startswith("env:"):

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from cardoon import backends, brokers
 from cardoon.audit import AuditLog
 from cardoon.backend import ResultBackend
-from cardoon.broker import Broker
+from cardoon.broker import Accompanied, Broker
 from cardoon.clock import Clock
-from cardoon.config import Conf, Settings, content_kind, find_state_directory, reveal
+from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
 from cardoon.endpoints import Access
 from cardoon.exceptions import ImproperlyConfigured
@@ -31,6 +32,12 @@ EMBEDDED = frozenset({"sqlite", "memory"})
 
 REDIS = frozenset({"redis", "rediss", "redis+socket", "sentinel", "sentinels", "valkey", "valkeys"})
 """Whose result backend has a setting of its own for TLS, as in Celery."""
+
+AMQP = frozenset({"amqp", "amqps", "pyamqp"})
+"""Brokers that keep nothing but messages, and so have a store beside them."""
+
+COMPANIONS = EMBEDDED | REDIS | {"postgresql", "postgres", "db+postgresql"}
+"""Stores that can be that."""
 
 _ALIASES = {"sqla+sqlite": "sqlite", "db+sqlite": "sqlite", "cache+memory": "memory"}
 """Celery's names, by which one store must not be taken for two, or for one on a network."""
@@ -68,8 +75,7 @@ class Deployment:
     @property
     def broker_url(self) -> str:
         """The broker's URL, references followed; the project's own SQLite file where none is set."""
-        url = _plain(reveal(self.settings, "broker_url"))
-        return url or f"sqlite:///{self.state_directory / 'cardoon.db'}"
+        return _plain(reveal(self.settings, "broker_url")) or self._own_file
 
     @property
     def backend_url(self) -> str:
@@ -78,6 +84,27 @@ class Deployment:
         if not url and self.embedded:
             return self.broker_url
         return url
+
+    @property
+    def store_url(self) -> str:
+        """Where loans and what belongs to them end: the broker's URL, or that of its companion."""
+        if _scheme(self.broker_url) not in AMQP:
+            return self.broker_url
+        told = str(self.settings.broker_transport_options.get("store", ""))
+        if told:
+            if urlsplit(
+                told
+            ).password:  # what is no secret setting goes to processes that run tasks
+                raise ImproperlyConfigured(
+                    "broker_transport_options: its store has a password; use env:NAME or file:PATH, or "
+                    "set result_backend, which is kept secret"
+                )
+            return _plain(follow(told, name="broker_transport_options: store"))
+        return self.backend_url if _scheme(self.backend_url) in COMPANIONS else self._own_file
+
+    @property
+    def _own_file(self) -> str:
+        return f"sqlite:///{self.state_directory / 'cardoon.db'}"
 
     @property
     def embedded(self) -> bool:
@@ -164,7 +191,13 @@ class Deployment:
         if self.signs and not self.embedded:
             self.identity()  # a missing identity is the first thing to know
         way = self.way_to_broker()
-        return brokers.connect(url, clock=self.clock, access=way.access, transport=way.transport)
+        return brokers.connect(
+            url,
+            clock=self.clock,
+            access=way.access,
+            transport=way.transport,
+            companion=self._open_companion(),
+        )
 
     def open_backend(self, broker: Broker) -> ResultBackend | None:
         """Connect to the result backend; None where results are kept nowhere."""
@@ -173,8 +206,28 @@ class Deployment:
             return None
         way = self.way_to_backend()
         return backends.connect(
-            url, clock=self.clock, beside=broker, access=way.access, transport=way.transport
+            url,
+            clock=self.clock,
+            beside=broker.companion if isinstance(broker, Accompanied) else broker,
+            access=way.access,
+            transport=way.transport,
         )
+
+    def _open_companion(self) -> Broker | None:
+        """The store beside a broker that needs one. It is reached as the same store's results are."""
+        url = self.store_url
+        if url == self.broker_url:
+            return None
+        if url == self._own_file:
+            logger.warning(
+                "RabbitMQ has no store beside it but this host's %s: what was carried out before, dead "
+                "letters, workflows, and tasks that wait, are unique or limited, are known to this host "
+                "only, and run here; set result_backend, or store in broker_transport_options, to one "
+                "that all hosts reach",
+                self.state_directory / "cardoon.db",
+            )
+        way = self._way_to_store(url)
+        return brokers.connect(url, clock=self.clock, access=way.access, transport=way.transport)
 
     def way_to_broker(self) -> Way:
         """How the broker's servers are reached."""
@@ -182,14 +235,18 @@ class Deployment:
         return self._way(settings.broker_use_ssl, settings.broker_transport_options)
 
     def way_to_backend(self) -> Way:
-        """How the result backend's are: as the broker's where both are one store, unless said otherwise."""
+        """How the result backend's are."""
+        return self._way_to_store(self.backend_url)
+
+    def _way_to_store(self, url: str) -> Way:
+        """As the broker's where both are one store, unless said otherwise."""
         settings = self.settings
         use_ssl = settings.redis_backend_use_ssl
         transport = settings.result_backend_transport_options
-        if self.backend_url == self.broker_url:
+        if url == self.broker_url:
             use_ssl = settings.broker_use_ssl if use_ssl is None else use_ssl
             transport = transport or settings.broker_transport_options
-        elif _scheme(self.backend_url) not in REDIS:
+        elif _scheme(url) not in REDIS:
             use_ssl = None
         return self._way(use_ssl, transport)
 

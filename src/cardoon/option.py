@@ -18,7 +18,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
 _RATE_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST = 1e9
 """Of a number in a mapping, be it seconds or a count: no use for more is known."""
-TRANSPORT_NAMES = ("durability", "global_keyprefix", "master_name", "prepare", "schema")
+TRANSPORT_NAMES = ("durability", "global_keyprefix", "master_name", "prepare", "schema", "store")
 """Options of drivers that are text; docs/configuration.md says whose."""
 UNNEEDED_TRANSPORT = frozenset(
     {

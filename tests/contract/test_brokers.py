@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 
 from cardoon import backends, brokers
@@ -66,23 +64,3 @@ class TestPostgresTlsBroker(TestPostgresBroker):
     @pytest.fixture(autouse=True)
     def place(self, postgres_tls):
         self.url = postgres_tls.empty()
-
-
-class TestRabbitmqBroker(BrokerSuite):
-    """Beside SQLite. What AMQP cannot tell is said anew here; see docs/adr/0021-rabbitmq.md."""
-
-    @pytest.fixture(autouse=True)
-    def place(self, tmp_path, rabbitmq):
-        self.url = rabbitmq.url
-        self.store = f"sqlite:///{tmp_path}/cardoon.db"
-
-    def make(self, clock):
-        return brokers.connect(
-            self.url,
-            clock=clock,
-            transport={"prefix": f"t{uuid.uuid4().hex}"},
-            companion=brokers.connect(self.store, clock=clock),
-        )
-
-    def make_backend(self, broker, clock):
-        return backends.connect(self.store, clock=clock, beside=broker.companion)

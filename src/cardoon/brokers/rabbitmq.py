@@ -12,7 +12,9 @@ of the same batch wait for, what is unique or limited; and all that goes back to
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -54,8 +56,8 @@ except ModuleNotFoundError as missing:
 PREFIX = "cardoon"
 """With which the names of all queues on the server begin."""
 
-OPTIONS = frozenset({"store", "prefix", "visibility_timeout", "confirm_publish"})
-"""Of `broker_transport_options`. The last one is Celery's, and always on."""
+OPTIONS = frozenset({"store", "global_keyprefix", "visibility_timeout"})
+"""Of `broker_transport_options`: where the companion is, the prefix, and the worker's lease."""
 
 IDLE_SECONDS = 2.0
 """How long a message may lie here without being taken, while others may have time for it."""
@@ -71,16 +73,6 @@ class Companion(
     Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, ReplayGuard, Protocol
 ):
     """A broker that can do all that AMQP cannot; one that can `adopt` keeps nothing alone."""
-
-
-@runtime_checkable
-class HasCompanion(Protocol):
-    """A broker whose results, marks and ends lie in another one's store."""
-
-    @property
-    def companion(self) -> Broker:
-        """The other one."""
-        ...
 
 
 class _Loan(NamedTuple):
@@ -116,10 +108,13 @@ def connect(
             "RabbitMQ; use sqlite, redis or postgresql"
         )
 
+    # What it has to say of a connection that is lost, is in our own errors; the rest is noise.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+
     def open_one(purpose: str, deadline: float) -> Line:
         return open_line(endpoints, purpose=purpose, deadline=deadline, patience=timeout)
 
-    names = Names(str(transport.get("prefix", PREFIX)))
+    names = Names(str(transport.get("global_keyprefix", PREFIX)))
     return RabbitmqBroker(
         names,
         publisher=Publisher(names, lambda deadline: open_one("publishing", deadline)),
@@ -192,23 +187,26 @@ class RabbitmqBroker:
         So do the two stores, each of which knows only its own messages' priorities.
         """
         deadline = _TIME.monotonic() + timeout
+        intake, watcher = self._intake, self._watcher
+        known = intake.news
         found = self._look(queues, limit, lease, is_exact=timeout <= 0)
         try:
             while not found and (remaining := deadline - _TIME.monotonic()) > 0:
-                self._watcher.watch(queues, lease)
-                with self._intake.changed:
-                    self._intake.changed.wait_for(
+                watcher.watch(queues, lease)
+                with intake.changed:
+                    intake.changed.wait_for(
                         lambda: (
-                            self._watcher.has_any
-                            or self._intake.has_any(queues)
-                            or not self._intake.is_connected
+                            watcher.has_any
+                            or intake.has_any(queues)
+                            or intake.news != known  # noqa: B023  # it is called at once
+                            or not intake.is_connected
                         ),
                         remaining,
                     )
-                    has_spare = self._watcher.has_any
+                    has_spare, known = watcher.has_any, intake.news
                 found = self._look(queues, limit, lease, asks_companion=has_spare)
         finally:
-            self._watcher.rest()
+            watcher.rest()
         return found
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
@@ -341,16 +339,19 @@ class RabbitmqBroker:
     def _part(self, outgoing: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
         """What RabbitMQ carries, and what lies in the companion from the start.
 
-        There also lies what others of the batch wait for, or the companion would take it for lost.
+        There also lies what others of the batch wait for, or the companion would take it for lost; and
+        what is in the batch twice, for only the companion knows which one was first.
         """
         awaited = {predecessor.id for sent in outgoing for predecessor in sent.after}
+        times = Counter(sent.id for sent in outgoing)
         now = self._clock.now()
         plain: list[Outgoing] = []
         other: list[Outgoing] = []
         for sent in outgoing:
             is_bound = sent.unique is not None or sent.limit is not None
             is_due = sent.run_at is None or sent.run_at <= now
-            is_plain = is_due and not is_bound and not sent.after and sent.id not in awaited
+            is_alone = sent.id not in awaited and times[sent.id] == 1
+            is_plain = is_due and not is_bound and not sent.after and is_alone
             (plain if is_plain else other).append(sent)
         return plain, other
 

@@ -17,12 +17,13 @@ from typing import Any
 from pika.channel import Channel
 
 from cardoon.clock import SystemClock
+from cardoon.exceptions import OperationalError
 from cardoon.rabbitmq.line import Line
 from cardoon.rabbitmq.publishing import AGAIN, ID
-from cardoon.rabbitmq.queues import LEVELS, Names, Place
+from cardoon.rabbitmq.queues import LEVELS, Names, Place, parse_place
 
-LOOK_FOR_LEVELS_SECONDS = 5.0
-"""How often it is looked for queues of priorities that were not used before."""
+_LOOK_AGAIN_SECONDS = 0.02
+"""While the server lets in what was acknowledged."""
 
 _MOST_AHEAD = 65_535
 """The widest window that AMQP can say."""
@@ -66,42 +67,46 @@ class Intake:
         self._names = names
         self._open_line = open_line
         self.changed = threading.Condition()
-        """Guards what follows; notified when something arrives or the line dies."""
+        """Guards what follows; notified when something arrives or is known, or the line dies."""
+        self.news = 0
+        """How often a queue has become known."""
         self._opening = threading.RLock()  # held by who opens a line or its windows
         self._line: Line | None = None
         self._last_tag = 0
         self._consumers: dict[Place, _Consumer] = {}
         self._levels: dict[str, set[int]] = {}
-        self._looked: dict[str, float] = {}
+        self._looked: set[str] = set()
+        """Queues whose priorities were looked for over this line; of later ones it is told."""
 
     def know(self, places: Iterable[Place]) -> None:
-        """These queues are there: somebody has just declared them."""
+        """These queues are there: somebody has declared them."""
         with self.changed:
             for place in places:
-                self._levels.setdefault(place.queue, set()).add(place.level)
+                levels = self._levels.setdefault(place.queue, set())
+                if place.level not in levels:
+                    levels.add(place.level)
+                    self.news += 1
+                    self.changed.notify_all()
 
     def take(
         self, queues: Sequence[str], limit: int, deadline: float, *, is_exact: bool
     ) -> list[Parcel]:
         """Up to `limit` messages that have arrived, the most urgent of each queue first.
 
-        If it is to be exact, everything that lay ready on the server arrives first.
+        If it is to be exact, everything that lay ready on the server arrives first. A connection that is
+        lost is opened again; raises `OperationalError` when there is none at the deadline.
         """
         if limit <= 0:
             return []
-        line = self._connected(deadline)
-        if is_exact:
-            self._let_arrive(line, queues, deadline)
-        if self._open_windows(line, queues, limit, deadline, is_exact=is_exact) and is_exact:
-            self._let_arrive(line, queues, deadline)
-        taken: list[Parcel] = []
-        with self.changed:
-            for queue in queues:
-                for level in LEVELS:
-                    consumer = self._consumers.get(Place(queue, level))
-                    while consumer is not None and consumer.buffer and len(taken) < limit:
-                        taken.append(consumer.buffer.popleft())
-        return taken
+        while True:
+            line = self._connected(deadline)
+            try:
+                self._ask_for(line, queues, limit, deadline, is_exact=is_exact)
+            except OperationalError:
+                if line.is_alive or _TIME.monotonic() >= deadline:
+                    raise
+            else:
+                return self._taken(queues, limit)
 
     def has_any(self, queues: Sequence[str]) -> bool:
         """Whether something has arrived. Called with `changed` held."""
@@ -149,7 +154,8 @@ class Intake:
         """How many messages of a queue wait: on the server, and here."""
         line = self._connected(deadline)
         self._look_for_levels(line, [queue], deadline, is_due=True)
-        ready = sum(line.probe(name, deadline) or 0 for name in self._names_of(queue))
+        names = [self._names.of(place) for place in self._places_of([queue])]
+        ready = sum(line.probe(name, deadline) or 0 for name in names)
         return ready + self._count([queue])
 
     def purge(self, queue: str, deadline: float) -> int:
@@ -163,8 +169,8 @@ class Intake:
                 pass
         self.acknowledge(doomed)
         count = len(doomed)
-        for name in self._names_of(queue):
-            frame = line.ask(_purging(name), deadline, "purging")
+        for place in self._places_of([queue]):
+            frame = line.ask(_purging(self._names.of(place)), deadline, "purging")
             count += frame.method.message_count
         return count
 
@@ -197,12 +203,32 @@ class Intake:
         if line is not None:
             line.close()
 
-    def _open_windows(
+    def _ask_for(
         self, line: Line, queues: Sequence[str], limit: int, deadline: float, *, is_exact: bool
+    ) -> None:
+        if not is_exact:
+            self._open_windows(line, queues, limit, deadline, enough=(limit + 1) // 2)
+            return
+        while self._let_arrive(line, queues, deadline) and self._count(queues) < limit:
+            # There is more. Either its window is too narrow, or it opens as acknowledgements arrive.
+            if not self._open_windows(line, queues, limit, deadline, enough=limit):
+                with self.changed:
+                    self.changed.wait(_LOOK_AGAIN_SECONDS)
+
+    def _taken(self, queues: Sequence[str], limit: int) -> list[Parcel]:
+        taken: list[Parcel] = []
+        with self.changed:
+            for queue in queues:
+                for level in LEVELS:
+                    consumer = self._consumers.get(Place(queue, level))
+                    while consumer is not None and consumer.buffer and len(taken) < limit:
+                        taken.append(consumer.buffer.popleft())
+        return taken
+
+    def _open_windows(
+        self, line: Line, queues: Sequence[str], limit: int, deadline: float, *, enough: int
     ) -> bool:
-        """See that the server may send `limit` messages of each queue that is there."""
-        # Not for each one more: a window that is half as wide as wished will do for a while.
-        enough = limit if is_exact else (limit + 1) // 2
+        """See that the server may send `enough` messages of each queue; if not, as many as `limit`."""
         with self._opening:
             self._look_for_levels(line, queues, deadline, is_due=False)
             narrow = []
@@ -227,6 +253,7 @@ class Intake:
             if line is not None and line.is_alive:
                 return line
             fresh = self._open_line(deadline)
+            self._listen(fresh, deadline)
             with self.changed:
                 # All that the old one delivered is the server's again.
                 self._consumers.clear()
@@ -235,23 +262,45 @@ class Intake:
             fresh.on_end(self._wake)
             return fresh
 
+    def _listen(self, line: Line, deadline: float) -> None:
+        """Hear of queues that are made later, before it is looked for those that are there."""
+        names, ear = self._names, self._names.ear
+
+        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            channel.exchange_declare(names.levels, "fanout", durable=True)
+            channel.queue_declare(ear, exclusive=True, auto_delete=True)
+            channel.queue_bind(ear, names.levels)
+            channel.basic_consume(ear, self._hear, auto_ack=True, callback=tell)
+
+        try:
+            line.ask(request, deadline, "listening")
+        except OperationalError:
+            line.abandon("it did not open")
+            raise
+
+    def _hear(self, _channel: Channel, _method: Any, _properties: Any, told: bytes) -> None:
+        place = parse_place(told)
+        if place is not None and place.queue in self._looked:
+            self.know([place])
+
     def _look_for_levels(
         self, line: Line, queues: Sequence[str], deadline: float, *, is_due: bool
     ) -> None:
-        now = _TIME.monotonic()
+        """Find the queues of those priorities that somebody has used, once for each line.
+
+        The server closes the channel of who asks in vain, and writes a line in its log.
+        """
         for queue in queues:
-            looked = self._looked.get(queue)
-            if not is_due and looked is not None and now - looked < LOOK_FOR_LEVELS_SECONDS:
+            if not is_due and queue in self._looked:
                 continue
             known = self._levels.get(queue, set())
-            found = [
+            self._looked.add(queue)
+            self.know(
                 Place(queue, level)
                 for level in LEVELS
                 if level not in known
                 and line.probe(self._names.of(Place(queue, level)), deadline) is not None
-            ]
-            self.know(found)
-            self._looked[queue] = now
+            )
 
     def _open_window(self, line: Line, consumer: _Consumer, limit: int, deadline: float) -> None:
         """Have the server send `limit` more."""
@@ -275,20 +324,25 @@ class Intake:
 
         line.ask(request, deadline, "consuming")
 
-    def _let_arrive(self, line: Line, queues: Sequence[str], deadline: float) -> None:
-        """Wait until all that lies ready, and that a window lets in, has come.
+    def _let_arrive(self, line: Line, queues: Sequence[str], deadline: float) -> bool:
+        """Wait until all has come that lies ready and that a window lets in; return whether there is more.
 
         The server's answer on each queue's length comes from the queue itself, behind all that it has
         sent to this channel before; and that the channel has sent on before it answers again.
         """
-        for queue in queues:
-            for name in self._names_of(queue):
-                line.ask(_looking_into(name), deadline, "looking into a queue")
+        self._look_for_levels(line, queues, deadline, is_due=False)
+        left = 0
+        for place in self._places_of(queues):
+            answer = line.ask(
+                _looking_into(self._names.of(place)), deadline, "looking into a queue"
+            )
+            left += answer.method.message_count
         line.ask(
             lambda channel, tell: channel.basic_qos(prefetch_count=1, callback=tell),
             deadline,
             "waiting for what was sent",
         )
+        return left > 0
 
     def _arrive(
         self, line: Line, consumer: _Consumer, method: Any, properties: Any, body: bytes
@@ -354,10 +408,13 @@ class Intake:
     ) -> Iterable[Any]:
         return [ask(each) for each in self._consumers.values() if each.place.queue in queues]
 
-    def _names_of(self, queue: str) -> list[str]:
+    def _places_of(self, queues: Sequence[str]) -> list[Place]:
         with self.changed:
-            levels = sorted(self._levels.get(queue, ()), reverse=True)
-        return [self._names.of(Place(queue, level)) for level in levels]
+            return [
+                Place(queue, level)
+                for queue in queues
+                for level in sorted(self._levels.get(queue, ()), reverse=True)
+            ]
 
 
 def _purging(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:

@@ -229,7 +229,7 @@ class Line:
         for listener in self._listeners:
             listener()
         with contextlib.suppress(Exception):
-            if not self._connection.is_closed:
+            if self._connection.is_open:
                 # Nobody waits for the server's farewell, which may never come.
                 self._connection.close()
         with contextlib.suppress(Exception):
@@ -287,7 +287,7 @@ def _parameters(endpoint: Endpoint, *, purpose: str, timeout: float) -> pika.Con
         socket_timeout=timeout,
         stack_timeout=timeout,
         # Milliseconds until the kernel gives up a link whose other end acknowledges nothing.
-        tcp_options={"TCP_USER_TIMEOUT": 2000 * HEARTBEAT_SECONDS, "TCP_NODELAY": 1},
+        tcp_options={"TCP_USER_TIMEOUT": 2000 * HEARTBEAT_SECONDS},
         client_properties={"connection_name": f"cardoon {purpose}"},
     )
 
@@ -305,7 +305,7 @@ def _explain(why: Any) -> str:
         case 406 if "inequivalent arg" in text:
             return (
                 f"a queue exists with other properties ({text}); delete it when it is empty, or choose "
-                "another `prefix` in broker_transport_options"
+                "another global_keyprefix in broker_transport_options"
             )
         case int():
             return f"{code} {text}"

@@ -16,7 +16,7 @@ from cardoon.broker import Outgoing
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.rabbitmq.line import Line
-from cardoon.rabbitmq.queues import Names, Place
+from cardoon.rabbitmq.queues import Names, Place, tell_place
 
 ID = "id"
 AGAIN = "again"
@@ -134,26 +134,28 @@ class Publisher:
         current.line.abandon("no confirm in time")
 
     def _declare(self, current: _Round, places: Iterable[Place], deadline: float) -> None:
-        wanted = [
-            name for place in places if (name := self._names.of(place)) not in current.declared
-        ]
-        if not wanted:
-            return
         names = self._names
+        fresh = [place for place in places if names.of(place) not in current.declared]
+        if not fresh:
+            return
 
         def request(channel: Channel, tell: Callable[[Any], None]) -> None:
             if names.dropped not in current.declared:
+                channel.exchange_declare(names.levels, "fanout", durable=True)
                 channel.exchange_declare(names.exchange, "fanout", durable=True)
                 arguments = dict(names.dropped_arguments)
                 channel.queue_declare(names.dropped, durable=True, arguments=arguments)
                 channel.queue_bind(names.dropped, names.exchange)
-            for name in wanted:
-                last = tell if name == wanted[-1] else None
+            for place in fresh:
+                last = tell if place is fresh[-1] else None
                 arguments = dict(names.arguments)
-                channel.queue_declare(name, durable=True, arguments=arguments, callback=last)
+                channel.queue_declare(
+                    names.of(place), durable=True, arguments=arguments, callback=last
+                )
 
         current.line.ask(request, deadline, "declaring queues")
-        current.declared.update(wanted, [names.dropped])
+        current.declared.update([names.of(place) for place in fresh], [names.dropped])
+        current.line.post(lambda channel: _announce(current, channel, names.levels, fresh))
 
     def _send(
         self, current: _Round, outgoing: Sequence[Outgoing], deadline: float, *, again: bool
@@ -183,6 +185,8 @@ class Publisher:
         batch = _Batch(len(routed))
 
         def act(channel: Channel) -> None:
+            if not routed:
+                batch.done.set_result(None)
             for name, sent in routed:
                 headers: dict[str, Any] = {ID: sent.id}
                 if again:
@@ -202,6 +206,14 @@ class Publisher:
                 "queue is full, or it lacks disk or memory"
             )
         return {sent.id for _, sent in routed if sent.id in batch.returned}
+
+
+def _announce(current: _Round, channel: Channel, exchange: str, places: Iterable[Place]) -> None:
+    """Tell workers that are there of queues that may be new; others look when they come."""
+    for place in places:
+        if place.level:
+            current.sent[0] += 1  # it is confirmed as well, to nobody
+            channel.basic_publish(exchange, "", tell_place(place))
 
 
 def _on_return(current: _Round, _method: Any, properties: Any) -> None:

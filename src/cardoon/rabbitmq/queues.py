@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +44,16 @@ class Names:
         """The queue of what the server gave up."""
         return f"{self._prefix}.dropped"
 
+    @property
+    def levels(self) -> str:
+        """The exchange over which it is told which priorities are used."""
+        return f"{self._prefix}.levels"
+
+    @property
+    def ear(self) -> str:
+        """The name of a queue in which one process hears that."""
+        return f"{self._prefix}.levels.{uuid.uuid4().hex}"
+
     def of(self, place: Place) -> str:
         """The name of one queue on the server; raises `ImproperlyConfigured` for one that is too long."""
         # The priority comes first, so that no two places have one name.
@@ -68,3 +80,19 @@ class Names:
     def dropped_arguments(self) -> Mapping[str, Any]:
         """Of the queue of what the server gave up."""
         return {"x-queue-type": "quorum"}
+
+
+def tell_place(place: Place) -> bytes:
+    """A place, as it is told over the exchange of levels."""
+    return json.dumps([place.queue, place.level]).encode()
+
+
+def parse_place(told: bytes) -> Place | None:
+    """What was told; None if it makes no sense, for anyone may have said it."""
+    try:
+        match json.loads(told):
+            case [str(queue), int(level)] if level in LEVELS:
+                return Place(queue, level)
+    except (ValueError, RecursionError):
+        pass
+    return None

@@ -378,7 +378,7 @@ class Worker:
         return Ledger(
             broker=self.broker,
             backend=self.backend,
-            shared_store=deployment.backend_url == deployment.broker_url,
+            shared_store=deployment.backend_url == deployment.store_url,
             task_signer=deployment.make_signer(settings.task_serializer),
             result_signer=deployment.make_signer(settings.result_serializer),
             audit=self.audit,

@@ -1,0 +1,88 @@
+"""A real worker on a real RabbitMQ, with SQLite beside it."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from cardoon import Cardoon, chord, states
+from cardoon.clock import SystemClock
+from cardoon.security.authority import ensure_identity
+from tests.e2e.conftest import DEADLINE, Site, wait_until
+
+
+@pytest.fixture
+def rabbit_site(tmp_path, rabbitmq) -> Iterator[Site]:
+    """A project whose tasks travel through RabbitMQ, and whose results lie in a file."""
+    site = Site(tmp_path)
+    site.app.close()
+    state = tmp_path / ".cardoon"
+    for role in ("client", "worker"):
+        ensure_identity(state, role, clock=SystemClock())
+    site.settings = {
+        "broker_url": rabbitmq.url,
+        "result_backend": f"sqlite:///{tmp_path}/results.db",
+        "broker_transport_options": {"global_keyprefix": f"e{uuid.uuid4().hex}"},
+    }
+    site.app = Cardoon("work", state_directory=str(state), set_as_current=False)
+    site.app.conf.update(site.settings)
+    yield site
+    site.stop()
+
+
+def start(site: Site, *arguments: str, wait: bool = True):
+    environment = {
+        "CARDOON_BROKER_URL": site.settings["broker_url"],
+        "CARDOON_RESULT_BACKEND": site.settings["result_backend"],
+        "RABBITMQ_TEST_PREFIX": site.settings["broker_transport_options"]["global_keyprefix"],
+    }
+    return site.start(*arguments, env=environment, app="rabbit", wait=wait)
+
+
+def test_tasks_and_a_workflow_run(rabbit_site):
+    start(rabbit_site, "-c", "2")
+    add = rabbit_site.app.task(name="work.add")(lambda x, y: x + y)
+    total = rabbit_site.app.task(name="work.total")(sum)
+
+    results = add.send_many([(number, number) for number in range(300)])
+    body = chord([add.s(number, number) for number in range(9)], total.s())()
+    soon = add.apply_async((1, 2), countdown=0.5)
+    urgent = add.apply_async((2, 2), priority=9)
+
+    assert [each.get(timeout=DEADLINE) for each in results] == [2 * n for n in range(300)]
+    assert body.get(timeout=DEADLINE) == 72
+    assert (soon.get(timeout=DEADLINE), urgent.get(timeout=DEADLINE)) == (3, 4)
+
+
+def test_a_retry_and_a_failure_end_as_on_any_broker(rabbit_site):
+    start(rabbit_site, "-c", "1")
+
+    assert rabbit_site.call("flaky", 2) == 2
+    with pytest.raises(ValueError, match="no"):
+        rabbit_site.call("fail", "no")
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_workers_die(rabbit_site):
+    site = rabbit_site
+    worker = start(site, "-c", "2", "-n", "first")
+    touch = site.app.task(name="work.touch")(lambda path, text="": None)
+    names = [f"n{number}" for number in range(1500)]
+    results = touch.send_many([(site.path("done"), name) for name in names])
+    for _ in range(3):
+        before = len(site.lines("done"))
+        wait_until(lambda seen=before: len(site.lines("done")) > seen + 50)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        worker = start(site, "-c", "2", "-n", "first", wait=False)
+
+    wait_until(lambda: all(result.ready() for result in results), "results")
+
+    assert {result.state for result in results} == {states.SUCCESS}
+    runs = Counter(line.split()[0] for line in site.lines("done"))
+    assert set(runs) >= set(names)
+    assert "message.replay" not in (site.folder / ".cardoon" / "audit.jsonl").read_text()
