@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from cardoon import Cardoon, chord, states
 from cardoon.clock import SystemClock
 from cardoon.security.authority import ensure_identity
-from tests.e2e.conftest import DEADLINE, Site, wait_until
+from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def rabbit_site(tmp_path, rabbitmq) -> Iterator[Site]:
 
 def start(site: Site, *arguments: str, wait: bool = True):
     environment = {
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "CARDOON_BROKER_URL": site.settings["broker_url"],
         "CARDOON_RESULT_BACKEND": site.settings["result_backend"],
         "RABBITMQ_TEST_PREFIX": site.settings["broker_transport_options"]["global_keyprefix"],
