@@ -7,6 +7,8 @@ import os
 import secrets
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.servers.ground import Authority, Process, find_program, free_port, listens
@@ -79,12 +81,26 @@ class RabbitServer:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """End it as `kill -9` does."""
+        """End it as `kill -9` does; what it listened on is free when this returns."""
         self._process.kill()
+        self._wait(lambda: not listens(self.port if self.tls is None else self.tls_port), "end")
+
+    def wait_until_kept(self, queue: str) -> None:
+        """Wait until the node has noted on disk that it holds a queue, which takes it a moment.
+
+        One that was made just before a `kill -9` comes back empty and out of reach (seen with 3.10.8).
+        """
+        self._wait(
+            lambda: any(
+                queue.encode() in path.read_bytes() for path in self.folder.rglob("names.dets")
+            ),
+            f"note {queue}",
+        )
 
     def freeze(self) -> None:
         """Stop all its threads; its connections stay."""
         self._process.send(signal.SIGSTOP)
+        self._wait(lambda: set(self._states()) == {"T"}, "stop")
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -98,6 +114,22 @@ class RabbitServer:
         )  # fmt: skip
         assert ended.returncode == 0, f"rabbitmqctl {arguments}: {ended.stdout} {ended.stderr}"
         return ended.stdout
+
+    def _states(self) -> list[str]:
+        """Of each of its processes, as the kernel has them."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+                if int(group) == self._process.pid:
+                    found.append(state)
+        return found
+
+    def _wait(self, is_so: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 30
+        while not is_so():
+            assert time.monotonic() < deadline, f"the node did not {what} in time"
+            time.sleep(0.02)
 
     def _settings(self) -> list[str]:
         lines = ["log.console.level = warning", "loopback_users.guest = true"]

@@ -62,9 +62,6 @@ OPTIONS = frozenset({"store", "global_keyprefix", "visibility_timeout"})
 IDLE_SECONDS = 2.0
 """How long a message may lie here without being taken, while others may have time for it."""
 
-DROPPED_SECONDS = 30.0
-"""How often it is looked for what the server has given up."""
-
 _TIME = SystemClock()
 
 
@@ -149,7 +146,6 @@ class RabbitmqBroker:
         self._loans: dict[int | str, _Loan] = {}
         self._receipts: dict[str, int | str] = {}
         self._turn = 0
-        self._looked_for_dropped = 0.0
 
     @property
     def companion(self) -> Broker:
@@ -281,8 +277,6 @@ class RabbitmqBroker:
         self._intake.put_back(parcels)
         self._intake.give_back(IDLE_SECONDS)
         self._watcher.release(IDLE_SECONDS)
-        if self._intake.is_connected:
-            self._keep_dropped()
         return taken_back
 
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
@@ -458,19 +452,3 @@ class RabbitmqBroker:
         """Called with the lock held."""
         loan = self._loans.get(receipt)
         return loan is not None and loan.parcel.is_copy
-
-    def _keep_dropped(self) -> None:
-        """Put into the quarantine what the server has given up."""
-        now = _TIME.monotonic()
-        if now - self._looked_for_dropped < DROPPED_SECONDS:
-            return
-        self._looked_for_dropped = now
-        while (parcel := self._intake.fetch_dropped(self._deadline())) is not None:
-            self._companion.quarantine(
-                queue=parcel.place.queue,
-                id=parcel.id,
-                frame=parcel.frame,
-                reason="undeliverable",
-                detail="RabbitMQ delivered it too often to workers that did not store it",
-            )
-            self._intake.acknowledge([parcel])

@@ -174,27 +174,6 @@ class Intake:
             count += frame.method.message_count
         return count
 
-    def fetch_dropped(self, deadline: float) -> Parcel | None:
-        """One of those messages that the server has given up, if there is any."""
-        name = self._names.dropped
-        line = self._connected(deadline)
-        if not line.probe(name, deadline):
-            return None
-
-        def request(channel: Channel, tell: Callable[[Any], None]) -> None:
-            def got(_: Channel, method: Any, properties: Any, body: bytes) -> None:
-                tell((method, properties, body))
-
-            # What it answers to an empty queue comes by no callback of `basic_get`.
-            channel.add_callback(lambda _: tell(None), ["Basic.GetEmpty"])
-            channel.basic_get(name, got)
-
-        found = line.ask(request, deadline, "looking at what was dropped")
-        if not isinstance(found, tuple):
-            return None
-        method, properties, body = found
-        return self._parcel(line, Place(_origin(properties), 0), method, properties, body)
-
     def close(self) -> None:
         """Let go of the connection; safe twice. What was not acknowledged is delivered again."""
         with self.changed:
@@ -423,10 +402,3 @@ def _purging(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:
 
 def _looking_into(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:
     return lambda channel, tell: channel.queue_declare(name, passive=True, callback=tell)
-
-
-def _origin(properties: Any) -> str:
-    """The queue of ours that a dropped message lay in, as the server tells."""
-    deaths = (properties.headers or {}).get("x-death")
-    name = deaths[0].get("queue", "") if isinstance(deaths, list) and deaths else ""
-    return str(name).split(".", 2)[-1]

@@ -229,14 +229,17 @@ class Line:
         for listener in self._listeners:
             listener()
         with contextlib.suppress(Exception):
-            if self._connection.is_open:
+            if not (self._connection.is_closed or self._connection.is_closing):
                 # Nobody waits for the server's farewell, which may never come.
                 self._connection.close()
         with contextlib.suppress(Exception):
             transport = getattr(self._connection, "_transport", None)
             if transport is not None:
                 transport.abort()
-        self._loop.stop()
+        # The socket is closed by what these calls have left for the loop to do.
+        self._loop.add_callback_threadsafe(
+            lambda: self._loop.add_callback_threadsafe(self._loop.stop)
+        )
 
 
 def open_line(
@@ -313,9 +316,13 @@ def _explain(why: Any) -> str:
         return "access refused; user name, password or virtual host are wrong"
     if isinstance(why, pika.exceptions.ProbableAccessDeniedError):
         return "access refused to the virtual host"
-    causes = getattr(why, "args", ())
-    inner = causes[0] if causes and isinstance(causes[0], BaseException) else None
-    if inner is not None:
-        return f"{type(why).__name__}: {_explain(inner)}"
+    causes = (*getattr(why, "exceptions", ()), getattr(why, "exception", None), *_args(why))
+    for inner in reversed(causes):
+        if isinstance(inner, BaseException):
+            return _explain(inner)
     logging.getLogger(__name__).debug("connection ended: %r", why)
     return f"{type(why).__name__}: {why}" if str(why) else type(why).__name__
+
+
+def _args(why: Any) -> tuple[Any, ...]:
+    return why.args if isinstance(why, BaseException) else ()

@@ -140,12 +140,7 @@ class Publisher:
             return
 
         def request(channel: Channel, tell: Callable[[Any], None]) -> None:
-            if names.dropped not in current.declared:
-                channel.exchange_declare(names.levels, "fanout", durable=True)
-                channel.exchange_declare(names.exchange, "fanout", durable=True)
-                arguments = dict(names.dropped_arguments)
-                channel.queue_declare(names.dropped, durable=True, arguments=arguments)
-                channel.queue_bind(names.dropped, names.exchange)
+            channel.exchange_declare(names.levels, "fanout", durable=True)
             for place in fresh:
                 last = tell if place is fresh[-1] else None
                 arguments = dict(names.arguments)
@@ -154,7 +149,7 @@ class Publisher:
                 )
 
         current.line.ask(request, deadline, "declaring queues")
-        current.declared.update([names.of(place) for place in fresh], [names.dropped])
+        current.declared.update(names.of(place) for place in fresh)
         current.line.post(lambda channel: _announce(current, channel, names.levels, fresh))
 
     def _send(

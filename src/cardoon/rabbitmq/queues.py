@@ -15,10 +15,10 @@ LEVELS = range(9, -1, -1)
 MAX_NAME_BYTES = 255
 """AMQP's own limit."""
 
-DELIVERY_LIMIT = 100
-"""How often the server delivers a message that nobody stores; then it is set aside in `dropped`. A
-connection that is lost counts as well, so it is high: a message is on the way to the companion for a
-millisecond, and who crashes while running it is counted there."""
+DELIVERY_LIMIT = 2**31 - 1
+"""How often the server delivers a message before it drops it: so often that it never does. Some versions
+have a limit of 20 unless another is said, and a lost connection counts. What becomes of a task that ends
+its workers is the companion's business, which counts them."""
 
 
 class Place(NamedTuple):
@@ -33,16 +33,6 @@ class Names:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-
-    @property
-    def exchange(self) -> str:
-        """Where the server sends what it gives up."""
-        return f"{self._prefix}.dropped"
-
-    @property
-    def dropped(self) -> str:
-        """The queue of what the server gave up."""
-        return f"{self._prefix}.dropped"
 
     @property
     def levels(self) -> str:
@@ -68,18 +58,7 @@ class Names:
     @property
     def arguments(self) -> Mapping[str, Any]:
         """Of every queue of tasks."""
-        return {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": self.exchange,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",  # the strategy asks for it
-        }
-
-    @property
-    def dropped_arguments(self) -> Mapping[str, Any]:
-        """Of the queue of what the server gave up."""
-        return {"x-queue-type": "quorum"}
+        return {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
 
 
 def tell_place(place: Place) -> bytes:

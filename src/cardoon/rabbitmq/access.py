@@ -1,0 +1,42 @@
+"""What each role may do on a RabbitMQ server, as the commands that grant it and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Literal, assert_never
+
+Role = Literal["client", "worker", "beat", "monitor"]
+
+_NOTHING = "^$"
+
+
+def commands(role: Role, *, prefix: str = "cardoon", username: str, vhost: str = "/") -> list[str]:
+    """The command lines for an administrator's shell, in order. The first one asks for a password.
+
+    A client and beat may send and make queues, a worker may take as well, and a monitor may count. To send
+    at all is to be allowed to write to any queue of the virtual host, so Cardoon's is best its own.
+    """
+    configure, write, read = _rights(role, re.escape(prefix))
+    account, host = shlex.quote(username), f"--vhost {shlex.quote(vhost)}"
+    rights = " ".join(map(shlex.quote, (configure, write, read)))
+    nothing = shlex.quote(_NOTHING)
+    return [
+        f"rabbitmqctl add_user {account}",
+        f"rabbitmqctl set_permissions {host} {account} {rights}",
+        f"rabbitmqctl set_topic_permissions {host} {account} amq.topic {nothing} {nothing}",
+    ]
+
+
+def _rights(role: Role, prefix: str) -> tuple[str, str, str]:
+    """Patterns of the names that may be configured, written and read."""
+    levels = rf"{prefix}\.levels"
+    match role:
+        case "client" | "beat":
+            return rf"^{prefix}\.", rf"^(amq\.default|{levels})$", _NOTHING
+        case "worker":
+            return rf"^{prefix}\.", rf"^(amq\.default$|{prefix}\.)", rf"^{prefix}\."
+        case "monitor":
+            return rf"^{levels}(\.|$)", rf"^{levels}\.", rf"^{levels}(\.|$)"
+        case _:
+            assert_never(role)

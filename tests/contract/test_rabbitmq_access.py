@@ -1,0 +1,113 @@
+"""Each role is given what it needs, and the server itself refuses the rest."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+
+import pika
+import pika.exceptions
+import pytest
+
+from cardoon import brokers
+from cardoon.broker import Ack
+from cardoon.clock import SystemClock
+from cardoon.exceptions import OperationalError
+from cardoon.rabbitmq.access import commands
+from cardoon.testing.setting import ids, message, publish, receive
+
+
+@pytest.fixture
+def shop(rabbitmq, tmp_path):
+    """A virtual host with a user for each role; gives brokers and raw channels of each."""
+    place = Shop(rabbitmq, tmp_path)
+    yield place
+    place.close()
+
+
+class Shop:
+    def __init__(self, server, folder):
+        self.server, self.folder = server, folder
+        self.vhost = f"v{uuid.uuid4().hex}"
+        server.control("add_vhost", self.vhost)
+        self._made = []
+        for role in ("client", "worker", "monitor"):
+            lines = commands(role, prefix="shop", username=f"{role}-{self.vhost}", vhost=self.vhost)
+            for line in lines:
+                program, *arguments = shlex.split(line)
+                assert program == "rabbitmqctl"
+                if arguments[0] == "add_user":
+                    arguments.append("secret")
+                server.control(*arguments)
+
+    def url(self, role):
+        return self.server.url_of(f"{role}-{self.vhost}", "secret", vhost=self.vhost)
+
+    def broker(self, role):
+        clock = SystemClock()
+        made = brokers.connect(
+            self.url(role),
+            clock=clock,
+            timeout=30.0,
+            transport={"global_keyprefix": "shop"},
+            companion=brokers.connect(f"sqlite:///{self.folder}/store.db", clock=clock),
+        )
+        self._made.append(made)
+        return made
+
+    def refuses(self, role, action):
+        connection = pika.BlockingConnection(pika.URLParameters(self.url(role)))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        try:
+            action(channel)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            return error.reply_code == 403
+        else:
+            return False
+        finally:
+            connection.close()
+
+    def close(self):
+        for broker in self._made:
+            broker.close()
+        self.server.control("delete_vhost", self.vhost)
+
+
+def test_roles_do_their_work_and_the_server_refuses_the_rest(shop):
+    client, worker, monitor = map(shop.broker, ("client", "worker", "monitor"))
+    worker.declare(["q"])
+    publish(client, message("a"), message("b")._replace(priority=4))
+    counted = {depth.queue: depth.ready for depth in monitor.depths()}
+    taken = receive(worker)
+
+    assert counted == {"q": 2}
+    assert ids(taken) == ["b", "a"]
+    assert worker.settle([Ack(each) for each in taken]) == [True, True]
+
+    queue = "shop.0.q"
+    for role in ("client", "monitor"):
+        assert shop.refuses(role, lambda channel: channel.basic_get(queue))
+        assert shop.refuses(role, lambda channel: channel.basic_consume(queue, print))
+        assert shop.refuses(role, lambda channel: channel.queue_purge(queue))
+    assert shop.refuses("monitor", lambda channel: channel.basic_publish("", queue, b"x"))
+    assert shop.refuses("monitor", lambda channel: channel.queue_delete(queue))
+    for role in ("client", "worker", "monitor"):
+        assert shop.refuses(role, lambda channel: channel.queue_declare("celery"))
+        assert shop.refuses(role, lambda channel: channel.queue_delete("celery"))
+        assert shop.refuses(role, lambda channel: channel.basic_publish("amq.topic", "x", b"x"))
+
+
+def test_what_the_server_refuses_is_explained(shop):
+    shop.broker("worker").declare(["q"])
+
+    with pytest.raises(OperationalError, match=r"access refused .*cardoon\.rabbitmq\.access"):
+        publish(shop.broker("monitor"), message("a"))
+
+
+def test_names_are_quoted_for_a_shell():
+    lines = commands("client", prefix="a.b", username="o'neil; rm", vhost="/ x")
+
+    assert [shlex.split(line)[0] for line in lines] == ["rabbitmqctl"] * 3
+    assert shlex.split(lines[1])[2:5] == ["--vhost", "/ x", "o'neil; rm"]
+    assert shlex.split(lines[1])[5] == r"^a\.b\."

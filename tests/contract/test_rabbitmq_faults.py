@@ -1,0 +1,258 @@
+"""RabbitMQ is killed, frozen and restarted, and its connections are cut: nothing is lost, nobody hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pika
+import pytest
+
+from cardoon import brokers
+from cardoon.broker import Ack, Outgoing
+from cardoon.clock import SystemClock
+from cardoon.exceptions import ImproperlyConfigured, OperationalError
+from cardoon.security.replay import NonceState
+from cardoon.testing.setting import claim, ids, message, nonce, publish, receive
+from tests.servers.ground import running
+from tests.servers.rabbitmq import RabbitServer
+
+LONG = 30.0
+"""Seconds after which a test gives up on something that should happen soon."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A node that only these tests treat badly."""
+    with running(RabbitServer(tmp_path_factory.mktemp("faults"))) as found:
+        yield found
+
+
+@pytest.fixture
+def prefix():
+    return f"f{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def connect(server, prefix, tmp_path):
+    """Makes brokers that share a server and a companion, as several workers do."""
+    made = []
+
+    def make(url=None, timeout=LONG, **options):
+        clock = SystemClock()
+        broker = brokers.connect(
+            url or server.url,
+            clock=clock,
+            timeout=timeout,
+            transport={"global_keyprefix": prefix, **options},
+            companion=brokers.connect(f"sqlite:///{tmp_path}/store.db", clock=clock),
+        )
+        made.append(broker)
+        return broker
+
+    yield make
+    for broker in made:
+        broker.close()
+
+
+@pytest.fixture
+def raw(server):
+    """A connection of nobody's, that can do what our own never would."""
+    connection = pika.BlockingConnection(pika.URLParameters(server.url))
+    yield connection.channel()
+    if connection.is_open:
+        connection.close()
+
+
+def until(broker, count=1):
+    """What arrives, within a deadline."""
+    found = []
+    deadline = time.monotonic() + LONG
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"only {ids(found)} arrived"
+        found += broker.receive(["q"], limit=count, lease=30, timeout=1)
+    return found
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_server_that_is_killed_loses_nothing(server, connect, prefix):
+    broker = connect()
+    publish(broker, *(message(f"m{number}") for number in range(20)))
+    held = receive(broker, limit=5)
+    server.wait_until_kept(f"{prefix}.0.q")
+
+    server.kill()
+    server.start()
+
+    assert broker.settle([Ack(each) for each in held]) == [True] * 5
+    publish(broker, message("later"))
+    rest = until(broker, 16)
+    assert sorted(ids(rest)) == sorted(["later", *(f"m{number}" for number in range(5, 20))])
+    assert broker.settle([Ack(each) for each in rest]) == [True] * 16
+    assert receive(broker) == []
+
+
+def test_what_runs_here_is_adopted_when_its_connection_was_cut(server, connect):
+    broker = connect()
+    broker.declare(["q"])
+    publish(broker, message("a"), message("b"))
+    held = receive(broker)
+
+    server.control("close_all_connections", "a test")
+
+    again = broker.receive(["q"], limit=9, lease=30, timeout=0)
+    assert again == []
+    assert list(broker.extend(held, lease=30)) == list(held)
+    assert broker.settle([Ack(each) for each in held]) == [True, True]
+    assert [depth.ready for depth in broker.depths()] == [0]
+
+
+def test_connections_that_are_cut_leave_nothing_behind(server, connect):
+    broker = connect()
+    publish(broker, message("first"))
+    until(broker)
+    before = descriptors()
+
+    for number in range(3):
+        server.control("close_all_connections", "a test")
+        publish(broker, message(f"m{number}"))
+        assert ids(until(broker)) == [f"m{number}"]
+
+    assert descriptors() <= before + 1
+
+
+def test_a_server_that_stands_still_holds_nobody_up(server, connect):
+    broker = connect(timeout=2.0)
+    publish(broker, message("before"))
+    server.freeze()
+    try:
+        start = time.monotonic()
+        with pytest.raises(OperationalError, match="no answer in time"):
+            broker.publish([message("lost?")], timeout=1.5)
+        with pytest.raises(OperationalError):
+            broker.receive(["q"], limit=1, lease=30, timeout=0)
+        took = time.monotonic() - start
+    finally:
+        server.thaw()
+
+    assert took < 8
+    publish(broker, message("after"))
+    found = set()
+    while not found >= {"before", "after"}:
+        found.update(ids(until(broker)))
+    assert found - {"lost?"} == {"before", "after"}
+
+
+def test_a_copy_whose_end_was_not_heard_of_is_no_replay(server, connect, raw, prefix):
+    """A worker dies between the end of a task and the acknowledgement."""
+    broker, other = connect(), connect()
+    publish(broker, Outgoing("q", "a", b"frame"))
+    (a,) = receive(broker)
+    assert broker.claim([claim(a, nonce(1))]) == [NonceState.CLAIMED]
+    broker.companion.settle([Ack(a)])
+    broker.companion.finish([nonce(1)])
+    broker._intake.close()  # the end of its process, as the server sees it
+
+    (again,) = until(other)
+
+    assert (again.id, again.frame) == ("a", b"frame")
+    assert other.claim([claim(again, nonce(1))]) == [NonceState.REPEATED]
+    assert other.settle([Ack(again)]) == [True]
+
+    # Whoever sends it anew is found out.
+    raw.basic_publish("", f"{prefix}.0.q", b"frame", pika.BasicProperties(headers={"id": "copy"}))
+    (copy,) = until(other)
+    assert other.claim([claim(copy, nonce(1))]) == [NonceState.DONE]
+
+
+def test_a_message_that_came_back_often_is_not_dropped(connect, raw, prefix):
+    broker = connect()
+    publish(broker, Outgoing("q", "restless", b"frame"))
+    for _ in range(50):
+        method, _, _ = raw.basic_get(f"{prefix}.0.q")
+        assert method is not None
+        raw.basic_nack(method.delivery_tag, requeue=True)
+
+    assert ids(receive(broker)) == ["restless"]
+
+
+def test_a_priority_that_is_new_reaches_who_waits(connect):
+    worker, client = connect(), connect()
+    worker.declare(["q"])
+    assert receive(worker) == []
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(worker.receive, ["q"], limit=1, lease=30, timeout=LONG)
+        publish(client, message("urgent")._replace(priority=7))
+
+        assert ids(waiting.result(LONG)) == ["urgent"]
+
+
+def test_what_one_worker_does_not_take_another_one_gets(connect):
+    busy, idle = connect(), connect()
+    busy.declare(["q"])
+    assert busy.receive(["q"], limit=5, lease=30, timeout=0.01) == []
+    publish(busy, *(message(f"m{number}") for number in range(3)))
+    assert len(busy.receive(["q"], limit=1, lease=30, timeout=LONG)) == 1
+
+    deadline = time.monotonic() + LONG
+    found = []
+    while len(found) < 2:
+        assert time.monotonic() < deadline
+        busy.maintain()
+        found += idle.receive(["q"], limit=5, lease=30, timeout=0.2)
+
+    assert len({*ids(found)}) == 2
+
+
+def test_a_child_has_connections_of_its_own(connect):
+    broker = connect()
+    publish(broker, message("parent"))
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(Exception):
+            publish(broker, message("child"))
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    publish(broker, message("later"))
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert sorted(ids(until(broker, 3))) == ["child", "later", "parent"]
+
+
+def test_the_second_server_of_a_url_stands_in_for_the_first(server, connect):
+    broker = connect(url=f"amqp://127.0.0.1:1/;{server.url}")
+
+    publish(broker, message("a"))
+
+    assert ids(until(broker)) == ["a"]
+
+
+def test_a_queue_of_another_kind_is_explained(connect, raw, prefix):
+    raw.queue_declare(f"{prefix}.0.q", durable=True)
+
+    with pytest.raises(OperationalError, match=r"other properties.*global_keyprefix"):
+        connect(timeout=2.0).declare(["q"])
+
+
+def test_an_error_shows_no_password(server, connect):
+    broker = connect(url=server.url_of("guest", "hunter2"), timeout=1.0)
+
+    with pytest.raises(OperationalError) as failed:
+        broker.publish([message("a")], timeout=1.0)
+
+    assert "access refused" in str(failed.value)
+    assert "hunter2" not in repr(failed.value)
+
+
+@pytest.mark.parametrize("options", [{"durability": "fsync"}, {"schema": "x"}])
+def test_an_option_of_another_driver_is_told(connect, options):
+    with pytest.raises(ImproperlyConfigured, match=next(iter(options))):
+        connect(**options)
