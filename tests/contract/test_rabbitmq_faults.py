@@ -13,7 +13,7 @@ import pika
 import pytest
 
 from cardoon import brokers
-from cardoon.broker import Ack, Outgoing
+from cardoon.broker import Ack, Completion, Outgoing
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.security.replay import NonceState
@@ -86,16 +86,22 @@ def test_a_server_that_is_killed_loses_nothing(server, connect, prefix):
     broker = connect()
     publish(broker, *(message(f"m{number}") for number in range(20)))
     held = receive(broker, limit=5)
+    broker.claim([claim(each, nonce(number)) for number, each in enumerate(held)])
     server.wait_until_kept(f"{prefix}.0.q")
 
     server.kill()
     server.start()
 
-    assert broker.settle([Ack(each) for each in held]) == [True] * 5
+    ends = [Completion(Ack(each), nonce=nonce(number)) for number, each in enumerate(held)]
+    assert broker.complete(ends) == [True] * 5
     publish(broker, message("later"))
-    rest = until(broker, 16)
-    assert sorted(ids(rest)) == sorted(["later", *(f"m{number}" for number in range(5, 20))])
-    assert broker.settle([Ack(each) for each in rest]) == [True] * 16
+    found = until(broker, 21)
+    assert sorted(ids(found)) == sorted(["later", *(f"m{number}" for number in range(20))])
+    # The server did not hear of five ends, and delivers those again: known as what they are.
+    copies = {each.id: each for each in found}
+    states = broker.claim([claim(copies[f"m{number}"], nonce(number)) for number in range(5)])
+    assert states == [NonceState.REPEATED] * 5
+    assert broker.settle([Ack(each) for each in found]) == [True] * 21
     assert receive(broker) == []
 
 

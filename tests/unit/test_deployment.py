@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from cardoon.clock import SystemClock
 from cardoon.config import Conf
 from cardoon.deployment import Deployment
 from cardoon.exceptions import ImproperlyConfigured, Refusal, RefusedError, SecurityError
@@ -106,6 +107,51 @@ class TestStores:
         assert sent.get(timeout=5) == 5
         hands.close()
         app.close()
+
+    @pytest.mark.parametrize(
+        ("settings", "store"),
+        [
+            ({"result_backend": "sqlite:///r.db"}, "sqlite:///r.db"),
+            ({"result_backend": "redis://localhost/0"}, "redis://localhost/0"),
+            ({}, "sqlite:///{0}/state/cardoon.db"),
+            ({"result_backend": "rpc://"}, "sqlite:///{0}/state/cardoon.db"),
+            ({"broker_transport_options": {"store": "db+sqlite:///s.db"}}, "sqlite:///s.db"),
+            ({"broker_transport_options": {"store": "file:{0}/url"}}, "sqlite:///told.db"),
+        ],
+    )
+    def test_rabbitmq_has_a_store_beside_it(self, deploy, tmp_path, settings, store):
+        (tmp_path / "url").write_text("sqlite:///told.db")
+        for options in settings.values():
+            if isinstance(options, dict):
+                options["store"] = options["store"].format(tmp_path)
+
+        deployment = deploy(broker_url="amqp://localhost", **settings)
+
+        assert deployment.store_url == store.format(tmp_path)
+
+    def test_a_password_does_not_stand_where_task_processes_see_it(self, deploy):
+        deployment = deploy(
+            broker_url="amqp://localhost",
+            broker_transport_options={"store": "redis://:hunter2@localhost"},
+        )
+
+        with pytest.raises(ImproperlyConfigured, match="env:NAME") as refused:
+            _ = deployment.store_url
+
+        assert "hunter2" not in str(refused.value)
+
+    def test_it_is_said_when_rabbitmqs_store_is_this_hosts_alone(self, deploy, tmp_path, caplog):
+        ensure_identity(tmp_path / "state", "client", clock=SystemClock())
+        for settings in ({"result_backend": f"sqlite:///{tmp_path}/r.db"}, {}):
+            caplog.clear()
+            deployment = deploy(broker_url="amqp://localhost", **settings)
+            broker = deployment.open_broker()
+            backend = deployment.open_backend(broker)
+            told = "known to this host only" in caplog.text
+
+            assert told == (not settings)
+            assert (backend is None) == (not settings)
+            broker.close()
 
     def test_results_of_a_networked_broker_are_kept_only_if_asked_for(self, deploy):
         assert deploy(broker_url=NETWORKED).backend_url == ""

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from cardoon import brokers
+from cardoon.broker import Accompanied
 from cardoon.brokers.memory import MemoryBroker
+from cardoon.brokers.rabbitmq import RabbitmqBroker
 from cardoon.brokers.redis import RedisBroker
 from cardoon.brokers.sqlite import SqliteBroker
 from cardoon.exceptions import ImproperlyConfigured
@@ -28,16 +30,6 @@ def test_a_sqlite_url_names_a_file_which_is_not_made_before_it_is_needed(tmp_pat
 
 def test_a_memory_url_is_a_broker_within_the_process():
     assert isinstance(brokers.connect("memory://", clock=FakeClock()), MemoryBroker)
-
-
-@pytest.mark.parametrize("scheme", ["amqp", "amqps", "pyamqp"])
-def test_a_broker_without_a_driver_yet_is_told(scheme):
-    with pytest.raises(
-        ImproperlyConfigured, match="drivers for sqlite, redis, postgresql and memory"
-    ) as refused:
-        brokers.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
-
-    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +63,28 @@ def test_redis_without_its_library_says_what_to_install():
         "ImproperlyConfigured: broker_url: redis needs the redis library;"
         " pip install 'cardoon[redis]'" in done.stderr
     )
+
+
+@pytest.mark.parametrize("url", ["amqp://localhost", "pyamqp://u:p@[::1]/v", "amqps://far.example"])
+def test_an_amqp_url_needs_a_companion_and_opens_nothing(url):
+    companion = MemoryBroker(clock=FakeClock())
+
+    broker = brokers.connect(url, clock=FakeClock(), companion=companion)
+
+    assert isinstance(broker, RabbitmqBroker)
+    assert isinstance(broker, Accompanied)
+    assert broker.companion is companion
+    broker.close()
+    with pytest.raises(TypeError, match="companion"):
+        brokers.connect(url, clock=FakeClock())
+
+
+def test_what_can_do_less_is_no_companion():
+    class Plain:
+        """No broker at all."""
+
+    with pytest.raises(ImproperlyConfigured, match="Plain, cannot stand beside RabbitMQ"):
+        brokers.connect("amqp://localhost", clock=FakeClock(), companion=Plain())
 
 
 def test_an_unknown_scheme_is_told_with_those_that_are_known():

@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 
 from cardoon.broker import Kept
+from cardoon.brokers.memory import MemoryBroker
 from cardoon.exceptions import Refusal
+from cardoon.security.replay import NonceState
+from cardoon.testing import FakeClock
 from cardoon.worker.consumer import LONGEST_LOOK, LOOKS_AT_THE_FUTURE, SECOND_LOOK
 from tests.unit.stage import PLAIN, succeeded
 from tests.unit.worker.store import frames, only, put, take_out
+
+
+class Forgetful(MemoryBroker):
+    """A broker that did not hear of any end, and says so of every copy."""
+
+    def claim(self, claims):
+        states = super().claim(claims)
+        return [NonceState.REPEATED if one is NonceState.DONE else one for one in states]
 
 
 def refusal(stage):
@@ -82,6 +93,23 @@ def test_a_message_that_was_carried_out_before_is_quarantined_and_named(stage):
     assert (kept.id, kept.reason) == ("copy", Refusal.REPLAYED)
     [event] = [event for event in stage.events() if event["event"] == "message.replay"]
     assert (event["task"], event["task_id"]) == ("shop.pay", "t1")
+
+
+def test_a_copy_that_the_broker_knows_is_acknowledged_on_record(make_stage):
+    stage = make_stage(broker=Forgetful(clock=FakeClock()))
+    stage.send(task_id="t1")
+    [frame] = frames(stage)
+    [job] = stage.consume()
+    stage.end(job, succeeded())
+    put(stage, frame, id="t1")
+
+    assert stage.consume() == []
+
+    assert stage.depth() == (0, 0, 0)
+    assert stage.broker.kept(Kept.QUARANTINE, limit=9) == []
+    [event] = [event for event in stage.events() if event["event"] == "message.repeated"]
+    assert (event["task"], event["task_id"], event["queue"]) == ("shop.pay", "t1", "celery")
+    assert stage.consumer.refused == 0
 
 
 def test_a_stranger_gets_a_second_look_and_is_then_refused(stage, make_stage):
