@@ -13,9 +13,11 @@ of the same batch wait for, what is unique or limited; and all that goes back to
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from cardoon.broker import (
@@ -112,14 +114,7 @@ def connect(
         return open_line(endpoints, purpose=purpose, deadline=deadline, patience=timeout)
 
     names = Names(str(transport.get("global_keyprefix", PREFIX)))
-    return RabbitmqBroker(
-        names,
-        publisher=Publisher(names, lambda deadline: open_one("publishing", deadline)),
-        intake=Intake(names, lambda deadline: open_one("taking", deadline)),
-        companion=companion,
-        clock=clock,
-        timeout=timeout,
-    )
+    return RabbitmqBroker(names, open_one, companion=companion, clock=clock, timeout=timeout)
 
 
 class RabbitmqBroker:
@@ -128,24 +123,33 @@ class RabbitmqBroker:
     def __init__(
         self,
         names: Names,
+        open_line: Callable[[str, float], Line],
         *,
-        publisher: Publisher,
-        intake: Intake,
         companion: Companion,
         clock: Clock,
         timeout: float,
     ) -> None:
         self._names = names
-        self._publisher = publisher
-        self._intake = intake
+        self._open_line = open_line
         self._companion = companion
         self._clock = clock
         self._timeout = timeout
-        self._watcher = Watcher(companion, intake.changed)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._publisher = Publisher(self._names, partial(self._open_line, "publishing"))
+        self._intake = Intake(self._names, partial(self._open_line, "taking"))
+        self._watcher = Watcher(self._companion, self._intake.changed)
         self._lock = threading.Lock()  # guards the loans
         self._loans: dict[int | str, _Loan] = {}
         self._receipts: dict[str, int | str] = {}
         self._turn = 0
+
+    def _renew(self) -> None:
+        """In a forked child, begin anew: connections, threads and locks are the parent's."""
+        if self._process != os.getpid():
+            self._begin()
 
     @property
     def companion(self) -> Broker:
@@ -154,6 +158,7 @@ class RabbitmqBroker:
 
     def declare(self, queues: Sequence[str]) -> None:
         """Make the queues, here and there; doing it again changes nothing."""
+        self._renew()
         self._companion.declare(queues)
         places = [Place(queue, 0) for queue in queues]
         self._publisher.declare(places, self._deadline())
@@ -165,6 +170,7 @@ class RabbitmqBroker:
         What RabbitMQ cannot carry is stored first, all or none of it; then the rest, in one round of
         confirms. When this raises, some of the rest may be stored: the same ids may be sent again.
         """
+        self._renew()
         deadline = _TIME.monotonic() + timeout
         plain, other = self._part(outgoing)
         stand_ins: Mapping[str, str] = {}
@@ -182,6 +188,7 @@ class RabbitmqBroker:
 
         So do the two stores, each of which knows only its own messages' priorities.
         """
+        self._renew()
         deadline = _TIME.monotonic() + timeout
         intake, watcher = self._intake, self._watcher
         known = intake.news
@@ -207,6 +214,7 @@ class RabbitmqBroker:
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew the leases, and return those that are still held."""
+        self._renew()
         kept = self._companion.extend(deliveries, lease=lease)
         still = {(delivery.receipt, delivery.attempt) for delivery in kept}
         until = self._clock.monotonic() + lease
@@ -229,6 +237,7 @@ class RabbitmqBroker:
 
     def close(self) -> None:
         """Let go of every connection, the companion's too; safe twice."""
+        self._renew()
         self._watcher.close()
         self._intake.close()
         self._publisher.close()
@@ -239,6 +248,7 @@ class RabbitmqBroker:
 
         What is published goes into the companion, in that same step.
         """
+        self._renew()
         taken = self._companion.complete(completions)
         done: list[Parcel] = []
         lost: list[Parcel] = []
@@ -253,6 +263,7 @@ class RabbitmqBroker:
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
+        self._renew()
         states = self._companion.claim(claims)
         with self._lock:
             return [
@@ -268,6 +279,7 @@ class RabbitmqBroker:
 
     def maintain(self) -> int:
         """Take back what silent workers held, and give back what nobody here has taken."""
+        self._renew()
         taken_back = self._companion.maintain()
         now = self._clock.monotonic()
         with self._lock:
@@ -289,6 +301,7 @@ class RabbitmqBroker:
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue. How old it is, RabbitMQ cannot tell, so `oldest` is the companion's."""
+        self._renew()
         deadline = self._deadline()
         return [
             QueueDepth(
@@ -305,6 +318,7 @@ class RabbitmqBroker:
 
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""
+        self._renew()
         return self._companion.purge(queue) + self._intake.purge(queue, self._deadline())
 
     def limits(self, *, limit: int) -> Sequence[LimitUse]:

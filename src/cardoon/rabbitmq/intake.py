@@ -76,7 +76,9 @@ class Intake:
         self._consumers: dict[Place, _Consumer] = {}
         self._levels: dict[str, set[int]] = {}
         self._looked: set[str] = set()
-        """Queues whose priorities were looked for over this line; of later ones it is told."""
+        """Queues whose priorities were looked for over this line."""
+        self._rumours: set[Place] = set()
+        """What was told since then, and may be true."""
 
     def know(self, places: Iterable[Place]) -> None:
         """These queues are there: somebody has declared them."""
@@ -94,19 +96,19 @@ class Intake:
         """Up to `limit` messages that have arrived, the most urgent of each queue first.
 
         If it is to be exact, everything that lay ready on the server arrives first. A connection that is
-        lost is opened again; raises `OperationalError` when there is none at the deadline.
+        lost is opened again, once; raises `OperationalError` when that does not help.
         """
         if limit <= 0:
             return []
-        while True:
+        line = self._connected(deadline)
+        try:
+            self._ask_for(line, queues, limit, deadline, is_exact=is_exact)
+        except OperationalError:
+            if line.is_alive or line.is_refused:
+                raise
             line = self._connected(deadline)
-            try:
-                self._ask_for(line, queues, limit, deadline, is_exact=is_exact)
-            except OperationalError:
-                if line.is_alive or _TIME.monotonic() >= deadline:
-                    raise
-            else:
-                return self._taken(queues, limit)
+            self._ask_for(line, queues, limit, deadline, is_exact=is_exact)
+        return self._taken(queues, limit)
 
     def has_any(self, queues: Sequence[str]) -> bool:
         """Whether something has arrived. Called with `changed` held."""
@@ -237,6 +239,8 @@ class Intake:
                 # All that the old one delivered is the server's again.
                 self._consumers.clear()
                 self._looked.clear()
+                self._levels.clear()
+                self._rumours.clear()
                 self._line = fresh
             fresh.on_end(self._wake)
             return fresh
@@ -259,8 +263,13 @@ class Intake:
 
     def _hear(self, _channel: Channel, _method: Any, _properties: Any, told: bytes) -> None:
         place = parse_place(told)
-        if place is not None and place.queue in self._looked:
-            self.know([place])
+        with self.changed:
+            if place is None or place.queue not in self._looked:
+                return
+            if place.level not in self._levels.get(place.queue, ()):
+                self._rumours.add(place)
+                self.news += 1
+                self.changed.notify_all()
 
     def _look_for_levels(
         self, line: Line, queues: Sequence[str], deadline: float, *, is_due: bool
@@ -269,17 +278,20 @@ class Intake:
 
         The server closes the channel of who asks in vain, and writes a line in its log.
         """
-        for queue in queues:
-            if not is_due and queue in self._looked:
-                continue
-            known = self._levels.get(queue, set())
-            self._looked.add(queue)
-            self.know(
-                Place(queue, level)
-                for level in LEVELS
-                if level not in known
-                and line.probe(self._names.of(Place(queue, level)), deadline) is not None
-            )
+        with self.changed:
+            asked = {place for place in self._rumours if place.queue in queues}
+            self._rumours -= asked
+            for queue in queues:
+                if is_due or queue not in self._looked:
+                    self._looked.add(queue)
+                    known = self._levels.get(queue, set())
+                    asked.update(Place(queue, level) for level in LEVELS if level not in known)
+        found = [
+            place
+            for place in sorted(asked)
+            if line.probe(self._names.of(place), deadline) is not None
+        ]
+        self.know(found)
 
     def _open_window(self, line: Line, consumer: _Consumer, limit: int, deadline: float) -> None:
         """Have the server send `limit` more."""

@@ -32,6 +32,9 @@ HEARTBEAT_SECONDS = 15
 _CLOSE_SECONDS = 2.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+_REFUSALS = frozenset({402, 403, 405, 406})
+"""AMQP's words for no: no right, a queue that is somebody else's, or of another kind."""
+
 _TIME = SystemClock()
 
 
@@ -43,6 +46,8 @@ class Line:
         self.process = os.getpid()
         self.reason = ""
         """Why it is dead; empty while it lives. Never holds a secret."""
+        self.is_refused = False
+        """Whether the server has said no, and would say it again."""
         self._blocked = ""
         self._ended = threading.Event()
         self._waiting: set[Future[Any]] = set()  # touched by the thread alone
@@ -207,6 +212,7 @@ class Line:
     def _on_channel(self, channel: Channel) -> None:
         self._channel = channel
         channel.add_on_close_callback(lambda _, error: self._die(error))
+        channel.add_on_cancel_callback(lambda _: self._die("a queue was deleted"))
         if not self._opened.done():
             self._opened.set_result(None)
 
@@ -220,6 +226,7 @@ class Line:
         """In the thread. Everything that waits is told."""
         if self.reason:
             return
+        self.is_refused = getattr(why, "reply_code", 0) in _REFUSALS
         self.reason = _explain(why)
         error = OperationalError(f"rabbitmq {self.endpoint}: {self.reason}")
         for answer in (self._opened, *self._waiting):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -55,17 +54,17 @@ class Publisher:
         self._open_line = open_line
         self._lock = threading.Lock()  # guards the round: who opens the next line
         self._round: _Round | None = None
-        self._process = os.getpid()
 
     def declare(self, places: Iterable[Place], deadline: float) -> None:
         """Make queues on the server; doing it again changes nothing."""
+        wanted = list(places)
         current = self._current(deadline)
         try:
-            self._declare(current, places, deadline)
+            self._declare(current, wanted, deadline)
         except OperationalError:
-            if current.line.is_alive:
+            if current.line.is_alive or current.line.is_refused:
                 raise
-            self._declare(self._current(deadline), places, deadline)
+            self._declare(self._current(deadline), wanted, deadline)
 
     def publish(self, outgoing: Sequence[Outgoing], deadline: float) -> None:
         """Return when the server has stored all of them.
@@ -73,18 +72,21 @@ class Publisher:
         Raises `OperationalError` after `deadline`, or when the server refuses; then some may be stored.
         A connection that is lost is opened again, and all are sent again: who takes them knows ids.
         """
-        again = False
+        pause = 0.0
         while True:
             current = self._current(deadline)
             try:
-                self._send(current, outgoing, deadline, again=again)
+                self._send(current, outgoing, deadline, again=pause > 0)
             except OperationalError:
-                if current.line.is_alive or _TIME.monotonic() >= deadline:
+                line = current.line
+                late = _TIME.monotonic() + pause >= deadline
+                if line.is_alive or line.is_refused or late:
                     self._forget(current)
                     raise
             else:
                 return
-            again = True
+            threading.Event().wait(pause)
+            pause = min(1.0, max(0.05, 2 * pause))
 
     def close(self) -> None:
         """Let go of the connection; safe twice."""
@@ -93,15 +95,7 @@ class Publisher:
         if current is not None:
             current.line.close()
 
-    def after_fork(self) -> None:
-        """In the child: nothing of the parent's is used."""
-        self._lock = threading.Lock()
-        self._round = None
-
     def _current(self, deadline: float) -> _Round:
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self.after_fork()
         with self._lock:
             current = self._round
             if current is not None and current.line.is_alive:
@@ -206,9 +200,8 @@ class Publisher:
 def _announce(current: _Round, channel: Channel, exchange: str, places: Iterable[Place]) -> None:
     """Tell workers that are there of queues that may be new; others look when they come."""
     for place in places:
-        if place.level:
-            current.sent[0] += 1  # it is confirmed as well, to nobody
-            channel.basic_publish(exchange, "", tell_place(place))
+        current.sent[0] += 1  # it is confirmed as well, to nobody
+        channel.basic_publish(exchange, "", tell_place(place))
 
 
 def _on_return(current: _Round, _method: Any, properties: Any) -> None:

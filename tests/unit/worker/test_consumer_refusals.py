@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cardoon.broker import Kept
+from cardoon.broker import Kept, Requeue
 from cardoon.brokers.memory import MemoryBroker
 from cardoon.exceptions import Refusal
 from cardoon.security.replay import NonceState
@@ -98,10 +98,11 @@ def test_a_message_that_was_carried_out_before_is_quarantined_and_named(stage):
 def test_a_copy_that_the_broker_knows_is_acknowledged_on_record(make_stage):
     stage = make_stage(broker=Forgetful(clock=FakeClock()))
     stage.send(task_id="t1")
-    [frame] = frames(stage)
+    [sent] = stage.broker.receive(["celery"], limit=1, lease=30, timeout=0)
+    stage.broker.settle([Requeue(sent)])
     [job] = stage.consume()
     stage.end(job, succeeded())
-    put(stage, frame, id="t1")
+    put(stage, sent.frame, id="t1")
 
     assert stage.consume() == []
 
