@@ -200,6 +200,65 @@ def test_a_priority_that_is_new_reaches_who_waits(connect):
         assert ids(waiting.result(LONG)) == ["urgent"]
 
 
+def test_a_queue_of_which_somebody_lies_holds_up_nobody(connect, raw, prefix):
+    broker = connect()
+    broker.declare(["q"])
+    publish(broker, message("a"))
+    assert ids(receive(broker)) == ["a"]
+    for told in (b'["q", 6]', b'["q", 77]', b'["q", true]', b"[" * 9999, b"\xff", b"{}"):
+        raw.basic_publish(f"{prefix}.levels", "", told)
+    publish(broker, message("b"))
+
+    assert ids(until(broker)) == ["b"]
+
+
+def test_a_queue_that_somebody_deletes_is_made_again(connect, raw, prefix):
+    broker = connect()
+    publish(broker, message("a"))
+    assert ids(receive(broker)) == ["a"]
+
+    line = broker._intake._line
+    raw.queue_delete(f"{prefix}.0.q")
+    deadline = time.monotonic() + LONG
+    while line.is_alive:  # until it has heard
+        assert time.monotonic() < deadline
+        broker.receive(["q"], limit=1, lease=30, timeout=0.1)
+    publish(broker, message("b"))
+
+    assert ids(until(broker)) == ["b"]
+
+
+def test_a_task_that_runs_for_longer_than_the_server_waits_keeps_its_loan(server, connect):
+    """The server closes the channel of who holds a message for too long."""
+    set_limits(server, timeout=1000, tick=200)
+    try:
+        broker = connect()
+        publish(broker, message("long"))
+        (held,) = receive(broker)
+        first = broker._intake._line
+        deadline = time.monotonic() + LONG
+        while first.is_alive:
+            assert time.monotonic() < deadline, "the server had more patience than it was told"
+            assert broker.receive(["q"], limit=5, lease=30, timeout=0.2) == []
+    finally:
+        set_limits(server, timeout=1_800_000, tick=60_000)
+
+    assert "PRECONDITION_FAILED" in first.reason
+    assert broker.receive(["q"], limit=5, lease=30, timeout=0) == []
+    assert broker.extend([held], lease=30) == [held]
+    assert broker.settle([Ack(held)]) == [True]
+    assert receive(broker) == []
+
+
+def set_limits(server, *, timeout, tick):
+    """How many milliseconds a message may be held, and how often that is looked at; new channels only."""
+    server.control(
+        "eval",
+        f"application:set_env(rabbit, consumer_timeout, {timeout}), "
+        f"application:set_env(rabbit, channel_tick_interval, {tick}).",
+    )
+
+
 def test_what_one_worker_does_not_take_another_one_gets(connect):
     busy, idle = connect(), connect()
     busy.declare(["q"])
