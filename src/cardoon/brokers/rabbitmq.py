@@ -378,18 +378,19 @@ class RabbitmqBroker:
         turned = [*queues[start:], *queues[:start]]
         there: list[Delivery] = []
         here: list[Delivery] = []
-        if not asks_companion:
-            here = self._take(turned, limit, lease, is_exact=is_exact)
-        elif self._turn % 2:
-            there = self._receive(turned, limit, lease)
+        failure: OperationalError | None = None
+        # Who is away must not keep the other one's messages from anybody.
+        is_first = self._turn % 2 == 0 and self._intake.is_connected
+        for is_here in (True, False) if is_first else (False, True):
             try:
-                here = self._take(turned, limit - len(there), lease, is_exact=is_exact)
-            except OperationalError:
-                if not there:
-                    raise
-        else:
-            here = self._take(turned, limit, lease, is_exact=is_exact)
-            there = self._receive(turned, limit - len(here), lease)
+                if is_here:
+                    here = self._take(turned, limit - len(there), lease, is_exact=is_exact)
+                elif asks_companion:
+                    there = self._receive(turned, limit - len(here), lease)
+            except OperationalError as error:
+                failure = error
+        if failure is not None and not (here or there):
+            raise failure
         # What lies in the companion was sent first, as a rule: it has waited, or has run before.
         return sorted([*there, *here], key=lambda delivery: -delivery.priority)
 

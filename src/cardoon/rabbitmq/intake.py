@@ -19,7 +19,7 @@ from pika.channel import Channel
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.rabbitmq.line import Line
-from cardoon.rabbitmq.publishing import AGAIN, ID
+from cardoon.rabbitmq.publishing import ID
 from cardoon.rabbitmq.queues import LEVELS, Names, Place, parse_place
 
 _LOOK_AGAIN_SECONDS = 0.02
@@ -41,7 +41,7 @@ class Parcel:
     id: str
     frame: bytes
     is_copy: bool
-    """Whether the server or its sender says that an earlier copy may have been taken."""
+    """Whether the server says that it has delivered it before."""
     arrived: float
     consumer: str
     """The tag of what it was sent to."""
@@ -357,7 +357,7 @@ class Intake:
             place,
             name if isinstance(name, str) else hashlib.sha256(body).hexdigest(),
             body,
-            bool(method.redelivered) or AGAIN in headers,
+            bool(method.redelivered),
             _TIME.monotonic(),
             getattr(method, "consumer_tag", ""),
         )

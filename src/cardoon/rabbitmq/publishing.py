@@ -18,8 +18,7 @@ from cardoon.rabbitmq.line import Line
 from cardoon.rabbitmq.queues import Names, Place, tell_place
 
 ID = "id"
-AGAIN = "again"
-"""The headers of a message. The second says that an earlier copy may have arrived."""
+"""The header of a message."""
 
 CONTENT_TYPE = "application/vnd.cardoon"
 
@@ -76,7 +75,7 @@ class Publisher:
         while True:
             current = self._current(deadline)
             try:
-                self._send(current, outgoing, deadline, again=pause > 0)
+                self._send(current, outgoing, deadline)
             except OperationalError:
                 line = current.line
                 late = _TIME.monotonic() + pause >= deadline
@@ -146,20 +145,18 @@ class Publisher:
         current.declared.update(names.of(place) for place in fresh)
         current.line.post(lambda channel: _announce(current, channel, names.levels, fresh))
 
-    def _send(
-        self, current: _Round, outgoing: Sequence[Outgoing], deadline: float, *, again: bool
-    ) -> None:
+    def _send(self, current: _Round, outgoing: Sequence[Outgoing], deadline: float) -> None:
         places = [Place(sent.queue, sent.priority) for sent in outgoing]
         self._declare(current, dict.fromkeys(places), deadline)
         routed = [
             (self._names.of(place), sent) for place, sent in zip(places, outgoing, strict=True)
         ]
-        returned = self._send_round(current, routed, deadline, again=again)
+        returned = self._send_round(current, routed, deadline)
         if returned:  # somebody deleted a queue; nothing of these was stored
             current.declared.difference_update(name for name, _ in routed)
             self._declare(current, dict.fromkeys(places), deadline)
             rest = [(name, sent) for name, sent in routed if sent.id in returned]
-            if self._send_round(current, rest, deadline, again=again):
+            if self._send_round(current, rest, deadline):
                 raise OperationalError("rabbitmq: the server can route a message to no queue")
 
     def _send_round(
@@ -167,8 +164,6 @@ class Publisher:
         current: _Round,
         routed: Sequence[tuple[str, Outgoing]],
         deadline: float,
-        *,
-        again: bool,
     ) -> set[str]:
         """Send, and wait until the server has confirmed all; return the ids that it sent back."""
         batch = _Batch(len(routed))
@@ -177,11 +172,8 @@ class Publisher:
             if not routed:
                 batch.done.set_result(None)
             for name, sent in routed:
-                headers: dict[str, Any] = {ID: sent.id}
-                if again:
-                    headers[AGAIN] = True
                 properties = pika.BasicProperties(
-                    content_type=CONTENT_TYPE, delivery_mode=2, headers=headers
+                    content_type=CONTENT_TYPE, delivery_mode=2, headers={ID: sent.id}
                 )
                 current.sent[0] += 1
                 current.unconfirmed[current.sent[0]] = batch
