@@ -11,7 +11,8 @@ import uuid
 import pytest
 
 from cardoon import backends, brokers
-from cardoon.broker import Ack, Completion, DeadLetter, Kept, Outgoing, Quarantine
+from cardoon.broker import Ack, Adopting, Completion, DeadLetter, Kept, Outgoing, Quarantine
+from cardoon.brokers.memory import MemoryBroker
 from cardoon.lookup import Findable
 from cardoon.testing.brokers import BrokerSuite
 from cardoon.testing.setting import (
@@ -34,8 +35,11 @@ class Rabbitmq(BrokerSuite):
             self.url,
             clock=clock,
             transport={"global_keyprefix": f"t{uuid.uuid4().hex}"},
-            companion=brokers.connect(self.store, clock=clock),
+            companion=self.make_companion(clock),
         )
+
+    def make_companion(self, clock):
+        return brokers.connect(self.store, clock=clock)
 
     def make_backend(self, broker, clock):
         return backends.connect(self.store, clock=clock, beside=broker.companion)
@@ -139,3 +143,24 @@ class TestRabbitmqTlsBroker(Rabbitmq):
     def place(self, rabbitmq_tls):
         self.url = rabbitmq_tls.url
         self.store = "memory://"
+
+
+class Simple(MemoryBroker):
+    """A companion that cannot adopt."""
+
+    adopt = None
+
+
+class TestRabbitmqBesideASimplerStore(Rabbitmq):
+    """What is taken is moved into the companion, and received from there."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, rabbitmq):
+        self.url = rabbitmq.url
+        self.store = "memory://"
+
+    def make_companion(self, clock):
+        return Simple(clock=clock)
+
+    def test_the_companion_cannot_adopt(self, broker):
+        assert not isinstance(broker.companion, Adopting)
