@@ -156,6 +156,22 @@ def test_a_server_that_stands_still_holds_nobody_up(server, connect):
     assert found - {"lost?"} == {"before", "after"}
 
 
+def test_a_server_that_is_out_of_memory_holds_nobody_up(server, connect):
+    broker = connect(timeout=10.0)
+    publish(broker, message("before"))
+    server.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    try:
+        with pytest.raises(OperationalError, match=r"no answer in time.*takes no messages"):
+            broker.publish([message("held up")], timeout=3.0)
+    finally:
+        server.control("set_vm_memory_high_watermark", "0.4")
+
+    publish(broker, message("after"))
+    found = set()
+    while not found >= {"before", "after"}:
+        found.update(ids(until(broker)))
+
+
 def test_a_copy_whose_end_was_not_heard_of_is_no_replay(server, connect, raw, prefix):
     """A worker dies between the end of a task and the acknowledgement."""
     broker, other = connect(), connect()

@@ -49,7 +49,7 @@ try:
     from cardoon.rabbitmq.publishing import Publisher
     from cardoon.rabbitmq.watching import Watcher
 except ModuleNotFoundError as missing:
-    if missing.name != "pika":
+    if (missing.name or "").partition(".")[0] != "pika":
         raise
     raise ImproperlyConfigured(
         "broker_url: amqp needs pika; pip install 'cardoon[rabbitmq]'"

@@ -70,7 +70,7 @@ def parse_place(told: bytes) -> Place | None:
     """What was told; None if it makes no sense, for anyone may have said it."""
     try:
         match json.loads(told):
-            case [str(queue), int(level)] if level in LEVELS:
+            case [str(queue), int(level)] if level in LEVELS and type(level) is int:
                 return Place(queue, level)
     except (ValueError, RecursionError):
         pass

@@ -79,6 +79,24 @@ def test_an_amqp_url_needs_a_companion_and_opens_nothing(url):
         brokers.connect(url, clock=FakeClock())
 
 
+def test_who_lacks_the_client_library_is_told_what_to_install():
+    program = """
+import sys
+sys.modules["pika"] = None  # as if it were not installed
+from cardoon import brokers, exceptions
+from cardoon.clock import SystemClock
+try:
+    brokers.connect("amqp://localhost", clock=SystemClock())
+except exceptions.ImproperlyConfigured as error:
+    print(error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert told.stdout.strip() == ("broker_url: amqp needs pika; pip install 'cardoon[rabbitmq]'")
+
+
 def test_what_can_do_less_is_no_companion():
     class Plain:
         """No broker at all."""
