@@ -28,8 +28,9 @@ _TIME = SystemClock()
 class _Batch:
     """Messages that are on the way together."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, confirmed: set[str]) -> None:
         self.left = count
+        self.confirmed = confirmed
         self.returned: set[str] = set()
         self.refused = 0
         self.done: Future[None] = Future()
@@ -40,8 +41,8 @@ class _Round(NamedTuple):
 
     line: Line
     declared: set[str]
-    unconfirmed: OrderedDict[int, _Batch]
-    """By delivery tag; touched by the line's thread alone."""
+    unconfirmed: OrderedDict[int, tuple[_Batch, str]]
+    """Batch and id, by delivery tag; touched by the line's thread alone."""
     sent: list[int]
 
 
@@ -69,13 +70,16 @@ class Publisher:
         """Return when the server has stored all of them.
 
         Raises `OperationalError` after `deadline`, or when the server refuses; then some may be stored.
-        A connection that is lost is opened again, and all are sent again: who takes them knows ids.
+        A connection that is lost is opened again, and what was not confirmed is sent again: who takes it
+        knows ids.
         """
         pause = 0.0
+        confirmed: set[str] = set()
         while True:
             current = self._current(deadline)
+            missing = [sent for sent in outgoing if sent.id not in confirmed]
             try:
-                self._send(current, outgoing, deadline)
+                self._send(current, missing, confirmed, deadline)
             except OperationalError:
                 line = current.line
                 late = _TIME.monotonic() + pause >= deadline
@@ -145,28 +149,35 @@ class Publisher:
         current.declared.update(names.of(place) for place in fresh)
         current.line.post(lambda channel: _announce(current, channel, names.levels, fresh))
 
-    def _send(self, current: _Round, outgoing: Sequence[Outgoing], deadline: float) -> None:
+    def _send(
+        self,
+        current: _Round,
+        outgoing: Sequence[Outgoing],
+        confirmed: set[str],
+        deadline: float,
+    ) -> None:
         places = [Place(sent.queue, sent.priority) for sent in outgoing]
         self._declare(current, dict.fromkeys(places), deadline)
         routed = [
             (self._names.of(place), sent) for place, sent in zip(places, outgoing, strict=True)
         ]
-        returned = self._send_round(current, routed, deadline)
+        returned = self._send_round(current, routed, confirmed, deadline)
         if returned:  # somebody deleted a queue; nothing of these was stored
             current.declared.difference_update(name for name, _ in routed)
             self._declare(current, dict.fromkeys(places), deadline)
             rest = [(name, sent) for name, sent in routed if sent.id in returned]
-            if self._send_round(current, rest, deadline):
+            if self._send_round(current, rest, confirmed, deadline):
                 raise OperationalError("rabbitmq: the server can route a message to no queue")
 
     def _send_round(
         self,
         current: _Round,
         routed: Sequence[tuple[str, Outgoing]],
+        confirmed: set[str],
         deadline: float,
     ) -> set[str]:
         """Send, and wait until the server has confirmed all; return the ids that it sent back."""
-        batch = _Batch(len(routed))
+        batch = _Batch(len(routed), confirmed)
 
         def act(channel: Channel) -> None:
             if not routed:
@@ -176,7 +187,7 @@ class Publisher:
                     content_type=CONTENT_TYPE, delivery_mode=2, headers={ID: sent.id}
                 )
                 current.sent[0] += 1
-                current.unconfirmed[current.sent[0]] = batch
+                current.unconfirmed[current.sent[0]] = (batch, sent.id)
                 channel.basic_publish("", name, sent.frame, properties, mandatory=True)
 
         current.line.post(act)
@@ -199,7 +210,7 @@ def _announce(current: _Round, channel: Channel, exchange: str, places: Iterable
 def _on_return(current: _Round, _method: Any, properties: Any) -> None:
     """A message that fits no queue comes back before it is confirmed."""
     name = (properties.headers or {}).get(ID)
-    for batch in current.unconfirmed.values():
+    for batch, _ in current.unconfirmed.values():
         batch.returned.add(str(name))
 
 
@@ -214,18 +225,21 @@ def _on_confirm(current: _Round, frame: Any) -> None:
                 break
             ended.append(each)
     for each in ended:
-        batch = current.unconfirmed.pop(each, None)
-        if batch is None:
+        found = current.unconfirmed.pop(each, None)
+        if found is None:
             continue
+        batch, name = found
         batch.left -= 1
         batch.refused += is_refused
+        if not is_refused and name not in batch.returned:
+            batch.confirmed.add(name)
         if batch.left == 0 and not batch.done.done():
             batch.done.set_result(None)
 
 
 def _on_end(current: _Round) -> None:
     error = OperationalError(f"rabbitmq {current.line.endpoint}: {current.line.reason}")
-    for batch in list(current.unconfirmed.values()):
+    for batch, _ in list(current.unconfirmed.values()):
         if not batch.done.done():
             batch.done.set_exception(error)
     current.unconfirmed.clear()
