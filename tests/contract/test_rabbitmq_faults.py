@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,34 @@ def test_what_runs_here_is_adopted_when_its_connection_was_cut(server, connect):
     assert list(broker.extend(held, lease=30)) == list(held)
     assert broker.settle([Ack(each) for each in held]) == [True, True]
     assert [depth.ready for depth in broker.depths()] == [0]
+
+
+def test_a_send_that_is_cut_goes_on_and_loses_nothing(server, connect):
+    broker = connect()
+    broker.declare(["q"])
+    cut = threading.Event()
+    sent = []
+
+    def send():
+        while not cut.is_set() or len(sent) % 1000:
+            batch = [message(f"m{len(sent) + number}") for number in range(100)]
+            publish(broker, *batch)
+            sent.extend(each.id for each in batch)
+
+    with ThreadPoolExecutor() as threads:
+        sending = threads.submit(send)
+        for _ in range(2):
+            server.control("close_all_connections", "a test")
+        cut.set()
+        sending.result(LONG)
+
+    found = set()
+    while not found >= set(sent):
+        taken = broker.receive(["q"], limit=200, lease=30, timeout=LONG)
+        assert taken, f"{len(set(sent) - found)} never arrived"
+        broker.settle([Ack(each) for each in taken])
+        found.update(ids(taken))
+    assert found == set(sent)
 
 
 def test_connections_that_are_cut_leave_nothing_behind(server, connect):
