@@ -13,7 +13,7 @@ from tests.servers.redis import RedisServer
 
 __all__ = ["postgres", "postgres_tls"]
 
-_DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns)::")
+_DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns|Copying)::")
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
 

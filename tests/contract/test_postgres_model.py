@@ -9,6 +9,7 @@ from cardoon.brokers.postgres import PostgresBroker
 from cardoon.postgres.database import Database
 from cardoon.postgres.location import locate
 from cardoon.testing import FakeClock
+from cardoon.testing.copying import CopyingMachine
 from cardoon.testing.model import BrokerMachine
 from cardoon.testing.turns import TurnsMachine
 from tests.contract.test_model import SETTINGS
@@ -23,6 +24,11 @@ class PostgresMachine(BrokerMachine):
 class PostgresTurns(TurnsMachine):
     def make(self, clock):
         return PostgresBroker(PostgresTurns.store.open(clock))
+
+
+class PostgresCopying(CopyingMachine):
+    def make(self, clock):
+        return PostgresBroker(PostgresCopying.store.open(clock))
 
 
 class PostgresStore:
@@ -53,7 +59,7 @@ class OpenDatabase(Database):
 def machines(postgres):
     """Machines are made by Hypothesis, which knows no fixtures."""
     store = PostgresStore(postgres)
-    PostgresMachine.store = PostgresTurns.store = store
+    PostgresMachine.store = PostgresTurns.store = PostgresCopying.store = store
     yield
     store.close()
 
@@ -62,3 +68,5 @@ TestPostgresMachine = PostgresMachine.TestCase
 TestPostgresMachine.settings = SETTINGS
 TestPostgresTurns = PostgresTurns.TestCase
 TestPostgresTurns.settings = SETTINGS
+TestPostgresCopying = PostgresCopying.TestCase
+TestPostgresCopying.settings = SETTINGS

@@ -15,14 +15,15 @@ from cardoon.broker import (
     Outgoing,
     QueueDepth,
     Settlement,
+    Subscription,
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.lookup import Place
-from cardoon.postgres import messages, replay, settling
+from cardoon.postgres import messages, replay, settling, subscribers
 from cardoon.postgres.database import Database, Session
 from cardoon.postgres.location import locate
-from cardoon.postgres.wakeups import Bell, hints
+from cardoon.postgres.wakeups import Bell, hints, queues_of
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -50,7 +51,7 @@ def connect(
 
 
 class PostgresBroker:
-    """Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, Findable, ReplayGuard."""
+    """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,7 +73,7 @@ class PostgresBroker:
         if not outgoing:
             return {}
         now = self._database.now
-        then = hints(self._schema, Bell.MESSAGES, [one.queue for one in outgoing])
+        then = hints(self._schema, Bell.MESSAGES, queues_of(outgoing))
         return self._database.attempt(
             lambda session: messages.publish(session, outgoing, now=now, then=then),
             timeout=timeout,
@@ -152,6 +153,14 @@ class PostgresBroker:
             self._ring()
         return total
 
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them, for so many seconds; whether each was there."""
+        return subscribers.begin(self._database, subscriptions, seconds=seconds)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many."""
+        return subscribers.end(self._database, subscriptions, at_once=_MAX_ROWS_AT_ONCE)
+
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""
         self._database.call("broadcast", frame, expires_at)
@@ -160,6 +169,16 @@ class PostgresBroker:
         """Frames numbered higher than `after`, in order, each with its number."""
         rows = self._database.call("heard", self._database.now, after)
         return [(number, frame) for number, frame in rows]
+
+    def pause(self, queues: Sequence[str]) -> None:
+        """Let queues rest."""
+        self._database.call("pause_queues", list(queues))
+
+    def resume(self, queues: Sequence[str]) -> None:
+        """Let queues go on."""
+        # Those who wait may wait for a queue behind one of these, so all are told.
+        then = hints(self._schema, Bell.MESSAGES)
+        self._database.call("resume_queues", list(queues), then=then)
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
@@ -177,11 +196,12 @@ class PostgresBroker:
                 leased=leased,
                 oldest=oldest,
                 limited=limited,
+                paused=paused,
+                subscribers=subscribed,
             )
-            for queue, ready, scheduled, dormant, leased, oldest, limited in self._database.call(
-                "depths", self._database.now
-            )
-        ]
+            for queue, ready, scheduled, dormant, leased, oldest, limited, paused, subscribed
+            in self._database.call("depths", self._database.now)
+        ]  # fmt: skip
 
     def purge(self, queue: str) -> int:
         """Delete what waits in a queue: ready, limited, scheduled and dormant; return how many."""

@@ -25,7 +25,7 @@ from cardoon.postgres.database import Database, SharesPostgres
 from cardoon.postgres.failures import ServerError, explain
 from cardoon.postgres.functions import FUNCTIONS
 from cardoon.postgres.location import quoted
-from cardoon.postgres.wakeups import Bell, hints
+from cardoon.postgres.wakeups import Bell, hints, queues_of
 from cardoon.producer import Producer
 from cardoon.sender import Call as SentCall
 from cardoon.sender import Receipt, receipts_of
@@ -85,7 +85,7 @@ class _Within:
         database = broker.postgres
         caller = _Caller(connection, database)
         stand_ins = messages.publish_within(caller, outgoing, now=database.now)
-        bells = hints(database.location.schema, Bell.MESSAGES, [one.queue for one in outgoing])
+        bells = hints(database.location.schema, Bell.MESSAGES, queues_of(outgoing))
         for bell in bells:  # which the server rings with the commit
             caller.run(bell)
         return receipts_of(calls, [request for _, request in signed], stand_ins)

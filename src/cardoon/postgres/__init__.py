@@ -9,7 +9,7 @@ database     connections, retries and forks; the only module that begins and com
 wakeups      hints by LISTEN and NOTIFY, so that nobody has to poll fast
 schema       make the tables and functions, or bring them up to date
 access       which role may call what
-messages, settling, results, kept     the calls of one subject each
+messages, subscribers, settling, results, replay     the calls of one subject each
 
 What happens inside of a call is written in SQL, in `sql/`.
 """

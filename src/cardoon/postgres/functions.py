@@ -19,8 +19,8 @@ class Function(NamedTuple):
     """Its schema, where that is not ours."""
 
 
-_SENT = "TTIFY"
-"""Ids, queues, priorities, times and frames."""
+_SENT = "TTIFYO"
+"""Ids, queues, priorities, times, frames, and which are broadcast."""
 _LIMITS = "TIF"
 _WAITING = "IOFIITY"
 """Inputs' counts, triggers, delays; and of each input, whose it is, where, of whom, which request."""
@@ -50,12 +50,17 @@ FUNCTIONS: Mapping[str, Function] = {
     "horizon": Function("", "l"),
     "results_since": Function("li", "t"),
     "forget_results": Function("T"),
-    "depths": Function("f", "tllllfl"),
+    "depths": Function("f", "tllllflol"),
     "limits": Function("f", "tifllf"),
     "purge": Function("fti", "i"),
     "kept": Function("tli", "lttttfyiii"),
     "restore": Function("ftL", "i"),
     "discard": Function("tLi", "i"),
     "quarantine": Function("fttytt"),
+    "subscribe": Function("fTTfi", "ot"),
+    "unsubscribe": Function("TT", "t"),
+    "delete_copies": Function("fTi", "i"),
+    "pause_queues": Function("T"),
+    "resume_queues": Function("T"),
     "find_places": Function("fT", "tt"),
 }

@@ -20,6 +20,9 @@ MAX_BATCH_ROWS = 5000
 MAX_BATCH_BYTES = 32 * 2**20
 """What one call carries at most, so that memory stays bounded."""
 
+_ROWS_OF_FANOUT = 50
+"""What a message that is broadcast counts for: it may have ten thousand copies."""
+
 
 class Caller(Protocol):
     """What calls functions within one transaction."""
@@ -82,10 +85,11 @@ def split(outgoing: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
     """Runs of messages small enough for one call each."""
     start = 0
     while start < len(outgoing):
-        end, size = start, 0
-        while end < min(len(outgoing), start + MAX_BATCH_ROWS):
+        end, size, rows = start, 0, 0
+        while end < len(outgoing):
             size += len(outgoing[end].frame)
-            if size > MAX_BATCH_BYTES and end > start:
+            rows += _ROWS_OF_FANOUT if outgoing[end].fanout else 1
+            if (size > MAX_BATCH_BYTES or rows > MAX_BATCH_ROWS) and end > start:
                 break
             end += 1
         yield outgoing[start:end]

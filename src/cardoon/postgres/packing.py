@@ -8,14 +8,16 @@ from typing import Any
 from cardoon.broker import Outgoing, Trigger
 
 
-def pack_sent(outgoing: Sequence[Outgoing]) -> tuple[list[Any], ...]:
-    """Ids, queues, priorities, times and frames."""
+def pack_sent(outgoing: Sequence[Outgoing]) -> tuple[list[Any] | None, ...]:
+    """Ids, queues, priorities, times, frames, and which are broadcast; nothing where none is."""
+    fanouts = [one.fanout for one in outgoing]
     return (
         [one.id for one in outgoing],
         [one.queue for one in outgoing],
         [one.priority for one in outgoing],
         [one.run_at for one in outgoing],
         [one.frame for one in outgoing],
+        fanouts if any(fanouts) else None,
     )
 
 

@@ -22,8 +22,8 @@ except ImportError as error:
     ) from error
 
 _FUNCTIONS = (
-    *("basics", "limits", "dormant", "publish", "results", "replay"),
-    *("complete", "claim", "upkeep", "kept", "rights"),
+    *("basics", "limits", "dormant", "publish", "subscribers", "results", "replay"),
+    *("complete", "pausing", "claim", "upkeep", "kept", "rights"),
 )
 """In this order, and `rights` last."""
 

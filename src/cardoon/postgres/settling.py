@@ -18,7 +18,7 @@ from cardoon.broker import (
 from cardoon.postgres.connection import Call
 from cardoon.postgres.database import Session
 from cardoon.postgres.packing import pack_limits, pack_sent, pack_waiting, whole
-from cardoon.postgres.wakeups import Bell, hints
+from cardoon.postgres.wakeups import Bell, hints, queues_of
 
 _ACK, _RELEASED, _RETRIED, _CRASHED, _DEAD, _QUARANTINED = range(6)
 """Ends, as `sql/complete.sql` has them."""
@@ -107,7 +107,7 @@ def _bells(completions: Sequence[Completion], schema: str) -> list[Call]:
     """Who is to be told for what can be seen from here."""
     calls = []
     queues = [
-        *(one.queue for each in completions for one in each.publish),
+        *(queue for each in completions for queue in queues_of(each.publish)),
         *(
             each.settlement.delivery.queue
             for each in completions
@@ -185,14 +185,18 @@ def _outcomes(completions: Sequence[Completion]) -> tuple[list[Any] | None, ...]
 def _sent(completions: Sequence[Completion]) -> tuple[list[Any] | None, ...]:
     sent = [(place, one) for place, each in enumerate(completions, 1) for one in each.publish]
     if not sent:
-        return (None,) * 18
+        return (None,) * 19
     outgoing = [one for _, one in sent]
     unique = [None if one.unique is None else one.unique.key for one in outgoing]
     ends = {each.settlement.delivery.id: place for place, each in enumerate(completions, 1)}
     return (
         [place for place, _ in sent],
-        # What a later completion ends is still stored when this is sent, so it is dropped.
-        [end if (end := ends.get(one.id, 0)) > place else None for place, one in sent],
+        # What a later completion ends is still stored when this is sent, so it is dropped. Copies have
+        # other ids, which the server compares.
+        [
+            end if not one.fanout and (end := ends.get(one.id, 0)) > place else None
+            for place, one in sent
+        ],
         *pack_sent(outgoing),
         unique if any(key is not None for key in unique) else None,
         *pack_limits(outgoing),

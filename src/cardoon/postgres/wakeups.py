@@ -14,8 +14,9 @@ import enum
 import os
 import select
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from cardoon.broker import Outgoing
 from cardoon.clock import SystemClock
 from cardoon.exceptions import CardoonError
 from cardoon.postgres.connection import Call, Connection, sql
@@ -63,13 +64,20 @@ class Ear:
 
 
 def hints(schema: str, bell: Bell, queues: Collection[str] = ()) -> list[Call]:
-    """What tells those who wait; of these queues, or of any."""
+    """What tells those who wait; of these queues, or of any, which an empty name among them means too."""
     named = dict.fromkeys(queues)
-    if len(named) > _MAX_NAMED or any(
-        len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES for name in named
+    if (
+        len(named) > _MAX_NAMED
+        or "" in named
+        or any(len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES for name in named)
     ):
         named = {}
     return [Call("pg_notify", (_channel(schema, bell), name)) for name in named or {"": None}]
+
+
+def queues_of(outgoing: Iterable[Outgoing]) -> list[str]:
+    """The queues of which to tell. For copies that is any: the server alone knows where they go."""
+    return ["" if one.fanout else one.queue for one in outgoing]
 
 
 class Wakeups:

@@ -42,6 +42,9 @@ BEGIN
             NULL::bigint, NULL::text, NULL::text, NULL::bytea, 0, 0, 0, 0, 0, NULL::double precision, true;
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM paused) THEN
+        _queues := _awake(_queues);
+    END IF;
     <<queues>>
     FOREACH line IN ARRAY _queues LOOP
         wanted := _most - cardinality(taken);

@@ -13,7 +13,7 @@ CREATE OR REPLACE FUNCTION complete(
     _results bytea[],
     _outcome_of integer[], _succeeded boolean[], _skipped boolean[], _outcomes bytea[],
     _sent_by integer[], _unless integer[], _sent_ids text[], _queues text[], _priorities integer[],
-    _run_at double precision[], _frames bytea[],
+    _run_at double precision[], _frames bytea[], _fanouts boolean[],
     _unique_keys text[], _limit_keys text[], _most integer[], _gaps double precision[],
     _input_counts integer[], _on_failure boolean[], _sent_delays double precision[],
     _input_of integer[], _positions integer[], _predecessors text[], _requests bytea[]
@@ -62,8 +62,8 @@ BEGIN
     END IF;
     IF _sent_by IS NOT NULL THEN
         PERFORM _replace(
-            moment, held, _sent_by, _unless, _sent_ids, _queues, _priorities, _run_at, _frames,
-            _unique_keys, _limit_keys, _most, _gaps, _input_counts, _on_failure, _sent_delays,
+            moment, held, _ids, _sent_by, _unless, _sent_ids, _queues, _priorities, _run_at, _frames,
+            _fanouts, _unique_keys, _limit_keys, _most, _gaps, _input_counts, _on_failure, _sent_delays,
             _input_of, _positions, _predecessors, _requests
         );
     END IF;
@@ -132,8 +132,9 @@ $$;
 
 -- Store what was sent in the place of messages that have ended, whoever has their keys by now.
 CREATE OR REPLACE FUNCTION _replace(
-    _now double precision, _held integer[], _sent_by integer[], _unless integer[],
+    _now double precision, _held integer[], _loans text[], _sent_by integer[], _unless integer[],
     _ids text[], _queues text[], _priorities integer[], _run_at double precision[], _frames bytea[],
+    _fanouts boolean[],
     _unique_keys text[], _limit_keys text[], _most integer[], _gaps double precision[],
     _input_counts integer[], _on_failure boolean[], _delays double precision[],
     _input_of integer[], _positions integer[], _predecessors text[], _requests bytea[]
@@ -146,10 +147,24 @@ DECLARE
         FROM unnest(_sent_by, _unless) WITH ORDINALITY AS sent (sent_by, unless, place)
         ORDER BY sent.place
     );
-    numbers bigint[] := _insert(
+    copied boolean[];
+    numbers bigint[];
+BEGIN
+    IF _fanouts IS NOT NULL THEN
+        SELECT
+            array_agg(sent.wanted AND sent.fanout ORDER BY sent.place),
+            array_agg(sent.wanted AND NOT sent.fanout ORDER BY sent.place)
+        INTO copied, wanted
+        FROM unnest(wanted, _fanouts) WITH ORDINALITY AS sent (wanted, fanout, place);
+    END IF;
+    numbers := _insert(
         _now, wanted, _ids, _queues, _priorities, _run_at, _frames, NULL, _limit_keys, _input_counts
     );
-BEGIN
+    IF _fanouts IS NOT NULL THEN
+        PERFORM _spread(
+            _now, copied, _ids, _queues, _priorities, _run_at, _frames, _sent_by, _held, _loans
+        );
+    END IF;
     IF _unique_keys IS NOT NULL THEN
         PERFORM _take_keys(numbers, _unique_keys);
     END IF;

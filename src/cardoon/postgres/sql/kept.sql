@@ -1,8 +1,9 @@
 -- What people look at: depths, dead letters, quarantine.
 
+-- What lies in the queues of subscribers is counted with their broadcast queue.
 CREATE OR REPLACE FUNCTION depths(_now double precision) RETURNS TABLE (
     queue text, ready bigint, scheduled bigint, dormant bigint, leased bigint,
-    oldest double precision, limited bigint
+    oldest double precision, limited bigint, paused boolean, subscribers bigint
 )
 LANGUAGE sql STABLE AS $$
     WITH moment AS MATERIALIZED (SELECT _clock(_now) AS now),
@@ -15,12 +16,18 @@ LANGUAGE sql STABLE AS $$
     ),
     counted AS (
         SELECT
-            message.queue,
+            coalesce(subscription.broadcast, message.queue) AS queue,
             message.due,
             message.state,
             message.state IN (1, 4) OR (message.state = 0 AND message.due <= moment.now) AS is_due,
             closed.key IS NOT NULL AS is_closed
-        FROM moment CROSS JOIN message LEFT JOIN closed ON closed.key = message.limit_key
+        FROM moment CROSS JOIN message
+        LEFT JOIN closed ON closed.key = message.limit_key
+        LEFT JOIN subscription ON subscription.queue = message.queue
+    ),
+    live AS (
+        SELECT broadcast AS queue, count(*) AS subscribers
+        FROM subscription, moment WHERE expires_at > moment.now GROUP BY broadcast
     ),
     summed AS (
         SELECT
@@ -34,17 +41,37 @@ LANGUAGE sql STABLE AS $$
         FROM counted GROUP BY counted.queue
     )
     SELECT
-        coalesce(summed.queue, queue.name),
+        names.queue,
         coalesce(summed.ready, 0), coalesce(summed.scheduled, 0), coalesce(summed.dormant, 0),
         coalesce(summed.leased, 0), CASE WHEN summed.first IS NOT NULL THEN greatest(0, moment.now - summed.first) END,
-        coalesce(summed.limited, 0)
-    FROM moment CROSS JOIN (summed FULL JOIN queue ON queue.name = summed.queue)
+        coalesce(summed.limited, 0), paused.queue IS NOT NULL, coalesce(live.subscribers, 0)
+    FROM moment CROSS JOIN (
+        SELECT name AS queue FROM queue
+        UNION SELECT queue FROM paused
+        UNION SELECT queue FROM live
+        UNION SELECT queue FROM summed
+    ) AS names
+    LEFT JOIN summed ON summed.queue = names.queue
+    LEFT JOIN paused ON paused.queue = names.queue
+    LEFT JOIN live ON live.queue = names.queue
     ORDER BY 1
 $$;
 
--- Delete up to so many that wait in a queue; return how many. Those that are blocked before those that
--- are ready, since it is the end of one of these that would let them go.
+-- Delete up to so many that wait in a queue, and of a broadcast queue in those behind it; return how many.
 CREATE OR REPLACE FUNCTION purge(_now double precision, _queue text, _most integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN _delete_waiting(
+        _clock(_now), _queue || ARRAY(SELECT queue FROM subscription WHERE broadcast = _queue), _most
+    );
+END
+$$;
+
+-- Those that are blocked before those that are ready, since it is the end of one of these that would let
+-- them go.
+CREATE OR REPLACE FUNCTION _delete_waiting(
+    _now double precision, _queues text[], _most integer
+) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
     doomed bigint[] := '{}';
@@ -53,25 +80,25 @@ BEGIN
     FOREACH kind IN ARRAY ARRAY[3, 4, 1, 0] LOOP
         doomed := doomed || CASE kind
             WHEN 3 THEN ARRAY(
-                SELECT number FROM message WHERE state = 3 AND queue = _queue
+                SELECT number FROM message WHERE state = 3 AND queue = ANY (_queues)
                 LIMIT _most - cardinality(doomed) FOR UPDATE SKIP LOCKED
             )
             WHEN 4 THEN ARRAY(
                 SELECT number FROM message
-                WHERE limit_key IS NOT NULL AND state = 4 AND queue = _queue
+                WHERE limit_key IS NOT NULL AND state = 4 AND queue = ANY (_queues)
                 LIMIT _most - cardinality(doomed) FOR UPDATE SKIP LOCKED
             )
             WHEN 1 THEN ARRAY(
-                SELECT number FROM message WHERE state = 1 AND queue = _queue
+                SELECT number FROM message WHERE state = 1 AND queue = ANY (_queues)
                 LIMIT _most - cardinality(doomed) FOR UPDATE SKIP LOCKED
             )
             ELSE ARRAY(
-                SELECT number FROM message WHERE state = 0 AND queue = _queue
+                SELECT number FROM message WHERE state = 0 AND queue = ANY (_queues)
                 LIMIT _most - cardinality(doomed) FOR UPDATE SKIP LOCKED
             )
         END;
     END LOOP;
-    PERFORM _let_go(_delete(doomed), _clock(_now));
+    PERFORM _let_go(_delete(doomed), _now);
     RETURN cardinality(doomed);
 END
 $$;

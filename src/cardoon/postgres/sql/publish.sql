@@ -97,10 +97,11 @@ BEGIN
 END
 $$;
 
--- Store messages that `unique_holders` has nothing against. Returns whether any may be taken at once.
+-- Store messages that `unique_holders` has nothing against, and copies of what is broadcast; such a
+-- message has neither key nor predecessors.
 CREATE OR REPLACE FUNCTION publish(
     _now double precision, _ids text[], _queues text[], _priorities integer[],
-    _run_at double precision[], _frames bytea[],
+    _run_at double precision[], _frames bytea[], _fanouts boolean[],
     _unique_keys text[], _periods double precision[],
     _limit_keys text[], _most integer[], _gaps double precision[],
     _input_counts integer[], _on_failure boolean[], _delays double precision[],
@@ -109,12 +110,24 @@ CREATE OR REPLACE FUNCTION publish(
 LANGUAGE plpgsql AS $$
 DECLARE
     moment double precision := _clock(_now);
-    numbers bigint[] := _insert(
-        moment, NULL, _ids, _queues, _priorities, _run_at, _frames, _unique_keys, _limit_keys,
+    wanted boolean[];
+    numbers bigint[];
+BEGIN
+    IF _fanouts IS NOT NULL THEN
+        wanted := ARRAY(
+            SELECT NOT sent.fanout FROM unnest(_fanouts) WITH ORDINALITY AS sent (fanout, place)
+            ORDER BY sent.place
+        );
+    END IF;
+    numbers := _insert(
+        moment, wanted, _ids, _queues, _priorities, _run_at, _frames, _unique_keys, _limit_keys,
         _input_counts
     );
-    changed text[];
-BEGIN
+    IF _fanouts IS NOT NULL THEN
+        PERFORM _spread(
+            moment, _fanouts, _ids, _queues, _priorities, _run_at, _frames, NULL, NULL, NULL
+        );
+    END IF;
     IF _periods IS NOT NULL THEN
         INSERT INTO recent (key, id, until)
         SELECT message.unique_key, message.id, moment + sent.period

@@ -175,6 +175,26 @@ CREATE TABLE replay (
 );
 CREATE INDEX replay_expiry ON replay (expires_at);
 
+-- The queues that get copies of what is sent to a broadcast queue. One whose time is over stays until
+-- the last message is out of its queue.
+CREATE TABLE subscription (
+    queue text PRIMARY KEY,
+    broadcast text NOT NULL,
+    expires_at double precision NOT NULL
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX subscription_broadcast ON subscription (broadcast, queue);
+CREATE INDEX subscription_expiry ON subscription (expires_at);
+
+-- The queues that rest, which need not be there.
+CREATE TABLE paused (
+    queue text PRIMARY KEY
+);
+
 CREATE TABLE broadcast (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     expires_at double precision NOT NULL,

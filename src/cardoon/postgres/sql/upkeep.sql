@@ -9,6 +9,7 @@ DECLARE
     room constant integer := 5000;
     lost bigint[];
     keys text[];
+    ended text[];
     count integer;
 BEGIN
     taken_back := 0;
@@ -65,6 +66,13 @@ BEGIN
         SELECT key FROM recent WHERE until <= moment
         ORDER BY until LIMIT room FOR UPDATE SKIP LOCKED
     );
+    IF EXISTS (SELECT FROM subscription WHERE expires_at <= moment) THEN
+        ended := ARRAY(
+            SELECT queue FROM subscription WHERE expires_at <= moment
+            ORDER BY expires_at LIMIT room FOR NO KEY UPDATE SKIP LOCKED
+        );
+        is_more := delete_copies(moment, ended, room) = room OR is_more;
+    END IF;
     RETURN NEXT;
 END
 $$;
