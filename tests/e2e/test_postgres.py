@@ -104,6 +104,29 @@ def test_chords_survive_the_death_of_everybody(site):
     assert json.loads(site.run_cli("quarantine", "list", "--json")) == []
 
 
+def test_each_worker_runs_what_is_broadcast_once_and_not_while_the_queue_rests(site):
+    names = ["one@here", "two@here"]
+    for name in names:
+        site.start("-n", name, "-c", "1", app="announced", wait=False)
+    site.until(lambda: _caches(site).get("subscribers") == 2)
+    site.run_cli("-A", "announced", "pause", "caches")
+    log = site.path("log")
+    with site.client("announced") as module:
+        module.app.conf.update(broker_url=site.app.conf.broker_url)
+        module.reload.delay(log)
+    waiting = _caches(site)
+    site.run_cli("-A", "announced", "resume", "caches")
+
+    site.until(lambda: len(site.lines("log")) == 2)
+    assert sorted(site.lines("log")) == [f"{name} caches" for name in names]
+    assert (waiting["ready"], waiting["paused"]) == (2, True)
+
+
+def _caches(site):
+    queues = json.loads(site.run_cli("-A", "announced", "queues", "--json"))
+    return {one["queue"]: one for one in queues}.get("caches", {})
+
+
 def _in_queues(site):
     for queue in json.loads(site.run_cli("queues", "--json")):
         yield queue["ready"] + queue["scheduled"] + queue["dormant"] + queue["leased"]

@@ -8,10 +8,12 @@ import sqlalchemy
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
-from cardoon import Cardoon, chord
+from cardoon import Cardoon, brokers, chord
+from cardoon.broker import Subscription
 from cardoon.clock import SystemClock
 from cardoon.contrib.postgres import send_within
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError, OperationalError
+from cardoon.queues import Broadcast, Queue
 from cardoon.security.authority import create_authority, ensure_identity, issue
 from tests.servers.postgres import postgres
 from tests.unit.hands import Hands
@@ -100,6 +102,21 @@ def test_what_is_sent_is_signed_and_runs(app, connection):
     hands.succeed(delivery, 5)
 
     assert result.get(timeout=20) == 5
+
+
+def test_copies_for_each_subscriber_are_there_with_the_commit(app, url, connection, queued):
+    app.conf.task_queues = [Queue("celery"), Broadcast("caches")]
+    subscriptions = [Subscription("caches", f"caches>{name}") for name in "ab"]
+    worker = brokers.connect(url, clock=SystemClock())
+    worker.subscribe(subscriptions, seconds=60)
+    worker.close()
+    with send_within(connection):
+        result = app.tasks["shop.add"].apply_async((2, 3), queue="caches")
+    assert queued() == []
+
+    connection.commit()
+
+    assert sorted(queued()) == [f"{result.id}>caches>{name}" for name in "ab"]
 
 
 def test_many_calls_and_canvases_are_one_batch(app, connection, queued):

@@ -7,13 +7,14 @@ import pytest
 
 from cardoon import backends
 from cardoon.backend import SealedResult
-from cardoon.broker import Ack, Completion, Kept, Outgoing
+from cardoon.broker import Ack, Completion, Kept, Outgoing, Subscription
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.postgres.access import RIGHTS, commands
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 LONG = 20.0
+NEWS = Subscription("news", "news>a")
 NONCE = Nonce(b"session of 16 by", 1, 9e9)
 
 
@@ -88,6 +89,33 @@ def test_a_worker_does_all_but_define(of, postgres):
                 raw.execute(statement)
 
 
+def test_a_worker_subscribes_and_lets_queues_rest(of):
+    broker, _ = of("worker")
+    assert broker.subscribe([NEWS], seconds=60) == [False]
+    broker.pause(["news"])
+
+    assert [(each.subscribers, each.paused) for each in broker.depths()] == [(1, True)]
+
+    broker.resume(["news"])
+    assert broker.unsubscribe([NEWS]) == 0
+
+
+def test_clients_and_beats_reach_subscribers_and_cannot_subscribe_or_pause(of):
+    worker, _ = of("worker")
+    worker.subscribe([NEWS], seconds=60)
+    for role in ("client", "beat"):
+        broker, _ = of(role)
+        broker.publish([Outgoing("news", role, b"x", fanout=True)], timeout=LONG)
+
+        assert denied(broker.subscribe, [NEWS], seconds=60)
+        assert denied(broker.unsubscribe, [NEWS])
+        assert denied(broker.pause, ["news"])
+        assert denied(broker.resume, ["news"])
+
+    found = worker.receive([NEWS.queue], limit=9, lease=60, timeout=0)
+    assert [each.id for each in found] == ["client>news>a", "beat>news>a"]
+
+
 def test_a_client_sends_waits_and_revokes(of):
     broker, backend = of("client")
     broker.declare(["q"])
@@ -144,6 +172,8 @@ def test_a_monitor_reads_and_changes_nothing(of):
     assert backend.load(["a"]) == {}
     assert denied(broker.publish, [message("b")], timeout=LONG)
     assert denied(broker.declare, ["q"])
+    assert denied(broker.subscribe, [NEWS], seconds=60)
+    assert denied(broker.pause, ["q"])
     assert denied(broker.purge, "q")
     assert denied(backend.forget, ["a"])
     assert denied(broker.broadcast, b"x", expires_at=9e9)
