@@ -57,7 +57,7 @@ def outgoing_of(
             if not isinstance(broker, Limiting):
                 raise ImproperlyConfigured(
                     f"{call.task}: this broker can keep no task unique, and no limit over all "
-                    "workers; use sqlite:/// or redis://, or leave unique, concurrency_limit and "
+                    "workers; use sqlite:///, redis:// or postgresql://, or leave unique, concurrency_limit and "
                     "cluster_rate_limit out"
                 )
             message = message._replace(unique=call.unique, limit=call.limit)
@@ -73,7 +73,7 @@ def _check_broadcast(call: Call, broker: Broker) -> None:
     if not isinstance(broker, Subscribing):
         raise ImproperlyConfigured(
             f"{call.task}: queue {call.queue!r} is a Broadcast, and this broker keeps no copies for "
-            "each worker; use sqlite:/// or redis://, or another queue"
+            "each worker; use sqlite:///, redis:// or postgresql://, or another queue"
         )
     if call.unique is not None or call.limit is not None:
         raise InvalidTaskError(

@@ -48,7 +48,7 @@ def acl(invocation: Invocation, role: Role, user: str | None, broker: str | None
 def _commands(settings: Settings, *, role: Role, user: str) -> list[str]:
     """The lines for the broker's server; raises `ImproperlyConfigured` where it has no users."""
     url = Deployment(settings, clock=SystemClock()).broker_url
-    match scheme := url.partition("://")[0].lower():
+    match url.partition("://")[0].lower():
         case "sqlite":
             raise ImproperlyConfigured(
                 "broker_url: sqlite has no users; the file's owner is the one who may"
@@ -63,11 +63,13 @@ def _commands(settings: Settings, *, role: Role, user: str) -> list[str]:
             return [_redis(url, settings, role=role, user=user)]
         case "postgresql":
             return _postgres(url, settings, role=role, user=user)
-        case _:
-            raise ImproperlyConfigured(
-                f"broker_url: this version has no access rules for {scheme}; it has them for redis and "
-                "postgresql"
-            )
+        case "amqp":
+            from cardoon.rabbitmq.access import commands  # noqa: PLC0415 - load what is chosen
+
+            prefix = settings.broker_transport_options.get("global_keyprefix", "cardoon")
+            return commands(role, prefix=prefix, username=user, vhost=first.path or "/")
+        case kind:
+            raise AssertionError(kind)
 
 
 def _redis(url: str, settings: Settings, *, role: Role, user: str) -> str:

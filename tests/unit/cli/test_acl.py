@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cardoon.postgres import access as postgres_access
+from cardoon.rabbitmq import access as rabbitmq_access
 from cardoon.redis import access
 
 ROLES = ("client", "worker", "beat", "monitor")
@@ -63,6 +64,15 @@ def test_the_statements_for_postgresql_are_printed(project, role):
     assert told == "".join(f"{statement};\n" for statement in wanted)
 
 
+@pytest.mark.parametrize(("path", "vhost"), [("", "/"), ("/shop", "shop")])
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.usefixtures("unconnected")
+def test_the_commands_for_rabbitmq_are_printed(project, role, path, vhost):
+    told = project.answer("acl", "--role", role, "-b", f"amqps://me:secret@rabbit.example{path}")
+
+    assert told.splitlines() == rabbitmq_access.commands(role, username=role, vhost=vhost)
+
+
 def test_the_options_of_the_app_count(project):
     (Path.cwd() / "shop.py").write_text(
         "from cardoon import Cardoon\n"
@@ -81,7 +91,6 @@ def test_the_options_of_the_app_count(project):
         (None, "sqlite has no users; the file's owner is the one who may"),
         ("sqlite:///here.db", "sqlite has no users"),
         ("memory://", "memory has no users"),
-        ("amqps://secret@rabbit.example", "this version has no access rules for amqps"),
         ("redi://secret@redis.example", "every server needs a whole URL"),
     ],
 )
