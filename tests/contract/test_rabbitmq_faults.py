@@ -151,16 +151,20 @@ def test_a_send_that_is_cut_goes_on_and_loses_nothing(server, connect):
 
 def test_connections_that_are_cut_leave_nothing_behind(server, connect):
     broker = connect()
-    publish(broker, message("first"))
-    until(broker)
-    before = descriptors()
-
-    for number in range(3):
+    before = 0
+    for number in range(4):
+        if number == 1:  # by then the companion has opened all that it ever opens
+            before = descriptors()
         server.control("close_all_connections", "a test")
         publish(broker, message(f"m{number}"))
-        assert ids(until(broker)) == [f"m{number}"]
+        assert f"m{number}" in ids(until(broker))
 
-    assert descriptors() <= before + 1
+    deadline = time.monotonic() + LONG
+    # The last threads end in their own time, and the companion opens one more in its own. What is looked
+    # for would be three for each of six connections.
+    while descriptors() > before + 1:
+        assert time.monotonic() < deadline, f"{descriptors()} descriptors, and {before} at first"
+        time.sleep(0.05)
 
 
 def test_a_server_that_stands_still_holds_nobody_up(server, connect):
