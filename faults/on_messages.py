@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cardoon import brokers
 from cardoon.broker import Completion, Kept, Outgoing, Requeue, Transactional
-from cardoon.clock import SystemClock
 from faults.matrix import UNBOUNDED, fault
 from faults.on_workers import SETTLE_SECONDS
 from faults.stage import Stage
@@ -43,7 +41,7 @@ def poison_unknown(stage: Stage) -> None:
 def poison_garbage(stage: Stage) -> None:
     """Fifty messages among the others that cannot be parsed."""
     stage.send(count=stage.count // 2, seconds=0.005)
-    broker = brokers.connect(stage.place.direct_url, clock=SystemClock())
+    broker = stage.place.connect()
     junk = [
         Outgoing(QUEUE, f"junk{number}", GARBAGE[number % len(GARBAGE)])
         for number in range(POISONED)
@@ -84,7 +82,7 @@ def poison_killer(stage: Stage) -> None:
 def dup_delivery(stage: Stage) -> None:
     """Two hundred messages lie twice in the queue, and are there again when all have ended."""
     stage.send(seconds=0.005)
-    broker = brokers.connect(stage.place.direct_url, clock=SystemClock())
+    broker = stage.place.connect()
     count = min(COPIES, stage.count // 2)
     lent = broker.receive([QUEUE], limit=count, lease=60, timeout=5)
     copies = [Outgoing(QUEUE, f"copy{n}", one.frame) for n, one in enumerate(lent)]

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from cardoon import brokers
+from cardoon.broker import Broker
+from cardoon.clock import SystemClock
 from cardoon.postgres.location import locate
 from cardoon.postgres.schema import upgrade
 from faults.proxy import Proxy
 from tests.servers.postgres import PostgresServer
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
 SMALL_DISK = "32m"
@@ -47,7 +51,15 @@ class Server(Protocol):
 class Place:
     """A broker of one run, and the way there."""
 
-    def __init__(self, store: str | Server, *, discard: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        store: str | Server,
+        *,
+        results: str = "",
+        discard: Callable[[], object] | None = None,
+    ) -> None:
+        self.own_results = results
+        """Where results lie, and what the broker itself cannot keep; empty where it keeps them."""
         self._discard = discard
         self.server = None if isinstance(store, str) else store
         self.direct_url = store if isinstance(store, str) else store.url
@@ -55,6 +67,12 @@ class Place:
         self.url = self.direct_url
         """For workers and clients, perhaps through the proxy."""
         self.proxy: Proxy | None = None
+
+    def connect(self) -> Broker:
+        """The broker, for who watches the run."""
+        clock = SystemClock()
+        companion = brokers.connect(self.own_results, clock=clock) if self.own_results else None
+        return brokers.connect(self.direct_url, clock=clock, companion=companion)
 
     def go_through_proxy(self) -> Proxy:
         """Put a proxy between the broker and everyone who is started from now on."""
@@ -99,6 +117,9 @@ PLACES: dict[str, Callable[[Path], Place]] = {
     "sqlite": lambda folder: Place(f"sqlite:///{folder / 'cardoon.db'}"),
     "redis": lambda folder: Place(RedisServer(folder)),
     "postgres": lambda _: _postgres(),
+    "rabbitmq": lambda folder: Place(
+        RabbitServer(folder), results=f"sqlite:///{folder / 'cardoon.db'}"
+    ),
 }
 """By the name of the broker: makes its place, with its data below a folder or gone with the place."""
 

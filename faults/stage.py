@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cardoon import brokers, states
+from cardoon import states
 from cardoon.app import Cardoon
 from cardoon.broker import Broker, Inspectable, Kept, KeptMessage, QueueDepth
-from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Findable
 from cardoon.security.authority import create_authority, ensure_identity, issue
@@ -92,7 +91,7 @@ class Stage:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             ledger.PATH_VARIABLE: str(self.folder / "ledger"),
             "CARDOON_BROKER_URL": self.place.url,
-            "CARDOON_RESULT_BACKEND": self.place.url,
+            "CARDOON_RESULT_BACKEND": self.place.own_results or self.place.url,
             "CARDOON_STATE_DIRECTORY": str(self.folder / ".cardoon"),
             "CARDOON_WORKER_PASS_ENVIRONMENT": ledger.PATH_VARIABLE,
         }
@@ -290,13 +289,13 @@ class Stage:
         return Cardoon(
             "faults.watch",
             broker_url=self.place.direct_url,
-            result_backend=self.place.direct_url,
+            result_backend=self.place.own_results or self.place.direct_url,
             state_directory=str(self.folder / ".cardoon"),
             set_as_current=False,
         )
 
     def _connect(self) -> Broker:
-        return brokers.connect(self.place.direct_url, clock=SystemClock())
+        return self.place.connect()
 
     def _find(self, ids: list[str]) -> set[str]:
         broker = self._connect()

@@ -15,7 +15,7 @@ from cardoon.broker import Accompanied, Broker
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
-from cardoon.endpoints import Access
+from cardoon.endpoints import Access, kind_of
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
@@ -30,14 +30,8 @@ logger = logging.getLogger(__name__)
 EMBEDDED = frozenset({"sqlite", "memory"})
 """Brokers whose store only this project's user can reach; an identity may be made for them unasked."""
 
-REDIS = frozenset({"redis", "rediss", "redis+socket", "sentinel", "sentinels", "valkey", "valkeys"})
-"""Whose result backend has a setting of its own for TLS, as in Celery."""
-
-AMQP = frozenset({"amqp", "amqps", "pyamqp"})
-"""Brokers that keep nothing but messages, and so have a store beside them."""
-
-COMPANIONS = EMBEDDED | REDIS | {"postgresql", "postgres", "db+postgresql"}
-"""Stores that can be that."""
+_COMPANIONS = frozenset({"redis", "sentinel", "postgresql"})
+"""Servers that can stand beside a broker that keeps nothing but messages; embedded ones can, too."""
 
 _ALIASES = {"sqla+sqlite": "sqlite", "db+sqlite": "sqlite", "cache+memory": "memory"}
 """Celery's names, by which one store must not be taken for two, or for one on a network."""
@@ -88,19 +82,20 @@ class Deployment:
     @property
     def store_url(self) -> str:
         """Where loans and what belongs to them end: the broker's URL, or that of its companion."""
-        if _scheme(self.broker_url) not in AMQP:
+        if kind_of(self.broker_url) != "amqp":
             return self.broker_url
         told = str(self.settings.broker_transport_options.get("store", ""))
         if told:
-            if urlsplit(
-                told
-            ).password:  # what is no secret setting goes to processes that run tasks
+            # What is no secret setting goes to processes that run tasks.
+            if urlsplit(told).password:
                 raise ImproperlyConfigured(
                     "broker_transport_options: its store has a password; use env:NAME or file:PATH, or "
                     "set result_backend, which is kept secret"
                 )
             return _plain(follow(told, name="broker_transport_options: store"))
-        return self.backend_url if _scheme(self.backend_url) in COMPANIONS else self._own_file
+        url = self.backend_url
+        fits = _scheme(url) in EMBEDDED or kind_of(url) in _COMPANIONS
+        return url if fits else self._own_file
 
     @property
     def _own_file(self) -> str:
@@ -246,7 +241,7 @@ class Deployment:
         if url == self.broker_url:
             use_ssl = settings.broker_use_ssl if use_ssl is None else use_ssl
             transport = transport or settings.broker_transport_options
-        elif _scheme(url) not in REDIS:
+        elif kind_of(url) not in {"redis", "sentinel"}:
             use_ssl = None
         return self._way(use_ssl, transport)
 
