@@ -5,9 +5,8 @@ from __future__ import annotations
 from cardoon.broker import Completion, Kept, Outgoing, Requeue, Transactional
 from faults.matrix import UNBOUNDED, fault
 from faults.on_workers import SETTLE_SECONDS
-from faults.stage import Stage
+from faults.stage import QUEUE, Stage
 
-QUEUE = "celery"
 POISONED = 50
 COPIES = 200
 GARBAGE = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cardoon import states
 from cardoon.app import Cardoon
-from cardoon.broker import Broker, Inspectable, Kept, KeptMessage, QueueDepth
+from cardoon.broker import Accompanied, Broker, Inspectable, Kept, KeptMessage, QueueDepth
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Findable
 from cardoon.security.authority import create_authority, ensure_identity, issue
@@ -36,6 +36,8 @@ _AGE_OF_IDENTITIES = 86_400.0
 """Seconds, so that they are valid for a worker whose clock is wrong, too."""
 _BANNER = "   . faults.work"
 """Its last line; then the worker consumes."""
+QUEUE = "celery"
+"""Where all tasks go."""
 _MOST_KEPT = 100_000
 _MOST_LINES = 25
 
@@ -300,8 +302,15 @@ class Stage:
     def _find(self, ids: list[str]) -> set[str]:
         broker = self._connect()
         try:
-            assert isinstance(broker, Findable)
-            return set(broker.find(ids))
+            if isinstance(broker, Findable):
+                return set(broker.find(ids))
+            assert isinstance(broker, Accompanied)
+            assert isinstance(broker.companion, Findable)
+            # Nobody can ask RabbitMQ for an id, so it is emptied; the workers have ended.
+            found = set(broker.companion.find(ids))
+            while ids and (taken := broker.receive([QUEUE], limit=1000, lease=600, timeout=1)):
+                found.update(delivery.id for delivery in taken)
+            return found
         finally:
             broker.close()
 
