@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from cardoon.arrivals import wait_for_results
 from cardoon.backend import SealedResult
-from cardoon.clock import Clock, SystemClock
+from cardoon.clock import Clock
 from cardoon.sqlite import results
 from cardoon.sqlite.database import Database, SharesDatabase
 from cardoon.sqlite.location import parse_database_url
 from cardoon.sqlite.wakeups import Bell
-
-_LOOK_AGAIN_SECONDS = 0.5
-"""Hints may be lost, so whoever waits looks at the database this often."""
-
-_FEW = 16
-"""Tasks whose results are looked for by name; for more it is asked first what is new."""
-
-_REAL_TIME = SystemClock()
 
 
 def connect(url: str, *, clock: Clock, beside: object, timeout: float) -> SqliteBackend:
@@ -50,34 +43,21 @@ class SqliteBackend:
 
     def wait(self, task_ids: Collection[str], *, timeout: float | None) -> Iterator[SealedResult]:
         """Yield each final result as it arrives; see the contract for collections that grow."""
-        deadline = None if timeout is None else _REAL_TIME.monotonic() + timeout
-        pending = set(task_ids)
-        may_grow = not isinstance(task_ids, (list, tuple, set, frozenset))
-        arrived: Collection[str] = pending
         with self._database.listen(Bell.RESULTS) as listener:
-            # Read before the first look, so that nothing falls between it and the second.
-            asks_for_news = may_grow or len(pending) > _FEW
-            seen = results.last_number(self._database) if asks_for_news else 0
-            while True:
-                for result in self.load(list(arrived)).values():
-                    if result.final and result.task_id in pending:
-                        pending.discard(result.task_id)
-                        yield result
-                if not pending:
-                    return
-                pause = _LOOK_AGAIN_SECONDS
-                if deadline is not None:
-                    pause = min(pause, deadline - _REAL_TIME.monotonic())
-                if pause <= 0:
-                    return
-                listener.wait(pause)
+
+            def rest(seconds: float) -> None:
+                listener.wait(seconds)
                 listener.drain()
-                if may_grow:
-                    pending = set(task_ids)
-                arrived = pending
-                if asks_for_news and len(pending) > _FEW:
-                    newer, seen = results.final_since(self._database, seen)
-                    arrived = pending.intersection(newer)
+
+            yield from wait_for_results(self, task_ids, timeout=timeout, rest=rest)
+
+    def horizon(self) -> int:
+        """What is new from now on; see `arrivals`."""
+        return results.last_number(self._database)
+
+    def final_since(self, seen: int) -> tuple[Collection[str] | None, int]:
+        """Tasks with a new final result."""
+        return results.final_since(self._database, seen)
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete the results of those tasks."""

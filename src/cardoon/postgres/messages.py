@@ -11,6 +11,7 @@ from cardoon.exceptions import OperationalError
 from cardoon.postgres.connection import Call
 from cardoon.postgres.database import Session
 from cardoon.postgres.packing import pack_limits, pack_sent, pack_waiting, whole
+from cardoon.sifting import sift_unique
 
 MAX_CLAIM_BYTES = 32 * 2**20
 """Frames, and results that messages waited for, that one claim may carry together; a single larger
@@ -159,24 +160,7 @@ def _sift(
     if not asked:
         return outgoing, {}
     names, keys = zip(*asked, strict=True)
-    known = iter(caller.call("unique_holders", now, list(names), list(keys)))
-    kept: list[Outgoing] = []
-    ids: set[str] = set()
-    holders: dict[str, str] = {}
-    stand_ins: dict[str, str] = {}
-    for one in outgoing:
-        if one.unique is not None:
-            is_stored, stored_holder = next(known)
-            holder = holders.get(one.unique.key, stored_holder)
-            if is_stored or one.id in ids:
-                holder = one.id
-            if holder is not None:
-                stand_ins[one.id] = holder
-                continue
-            holders[one.unique.key] = one.id
-        ids.add(one.id)
-        kept.append(one)
-    return kept, stand_ins
+    return sift_unique(outgoing, caller.call("unique_holders", now, list(names), list(keys)))
 
 
 def _inputs_of(session: Session, numbers: Sequence[int]) -> Mapping[int | str, list[Input]]:

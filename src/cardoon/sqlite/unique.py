@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from cardoon.broker import Outgoing
+from cardoon.sifting import sift_unique
 from cardoon.sqlite.database import Transaction
 from cardoon.sqlite.statements import document
 
@@ -22,24 +23,7 @@ def sift(
     if not asked:
         return outgoing, {}
     (found,) = transaction.row("unique.holders", asked=document(asked), now=now)
-    known = iter(json.loads(found))
-    kept: list[Outgoing] = []
-    ids: set[str] = set()
-    holders: dict[str, str] = {}
-    stand_ins: dict[str, str] = {}
-    for message in outgoing:
-        if message.unique is not None:
-            is_stored, stored_holder = next(known)
-            holder = holders.get(message.unique.key, stored_holder)
-            if is_stored or message.id in ids:
-                holder = message.id
-            if holder is not None:
-                stand_ins[message.id] = holder
-                continue
-            holders[message.unique.key] = message.id
-        ids.add(message.id)
-        kept.append(message)
-    return kept, stand_ins
+    return sift_unique(outgoing, json.loads(found))
 
 
 def note(

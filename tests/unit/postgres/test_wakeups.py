@@ -25,7 +25,7 @@ def message(name, **options):
 def patient(monkeypatch):
     """Who waits looks again so seldom that only a hint can help."""
     monkeypatch.setattr("cardoon.brokers.postgres._LOOK_AGAIN_SECONDS", 60.0)
-    monkeypatch.setattr("cardoon.backends.postgres._LOOK_AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr("cardoon.arrivals.LOOK_AGAIN_SECONDS", 60.0)
 
 
 def waits_for(broker, queue="q"):

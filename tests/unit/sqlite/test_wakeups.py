@@ -25,7 +25,7 @@ LONG = 30.0
 def only_hints(monkeypatch):
     """Let nobody look again without a hint before the test has failed."""
     monkeypatch.setattr("cardoon.brokers.sqlite._LOOK_AGAIN_SECONDS", LONG)
-    monkeypatch.setattr("cardoon.backends.sqlite._LOOK_AGAIN_SECONDS", LONG)
+    monkeypatch.setattr("cardoon.arrivals.LOOK_AGAIN_SECONDS", LONG)
 
 
 @pytest.fixture
