@@ -8,6 +8,7 @@ from cardoon.cli.access import find_app
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
+from cardoon.endpoints import kind_of
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.postgres import schema
 from cardoon.postgres.access import RIGHTS, commands
@@ -85,8 +86,8 @@ def _locate(invocation: Invocation, *, results: bool) -> Location:
     deployment = Deployment(find_app(invocation).settings, clock=SystemClock())
     setting = "result_backend" if results else "broker_url"
     url = deployment.backend_url if results else deployment.broker_url
-    scheme = url.partition(":")[0]
-    if "postgres" not in scheme:
+    if kind_of(url) != "postgresql":
+        scheme = url.partition(":")[0]
         raise ImproperlyConfigured(
             f"{setting}: `cardoon db` is for postgresql, not {scheme or 'nothing'}; name the database "
             "with -b env:NAME or -b file:PATH, or in the app of -A"
