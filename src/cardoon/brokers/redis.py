@@ -37,11 +37,6 @@ except ModuleNotFoundError as error:
         "broker_url: redis needs the redis library; pip install 'cardoon[redis]'"
     ) from error
 
-_LOOK_AGAIN_SECONDS = 1.0
-"""Hints may be lost, so whoever waits looks at the store this often."""
-
-_SHORTEST_WAIT_SECONDS = 0.001
-
 _MOST_AT_ONCE = 1000
 """Ids that one script looks for."""
 
@@ -87,6 +82,7 @@ class RedisBroker:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turn = 0
+        self._outlook: messages.Outlook | None = None
 
     @property
     def store(self) -> Store:
@@ -114,25 +110,32 @@ class RedisBroker:
         if not queues or limit < 1:
             return []
         deadline = _REAL_TIME.monotonic() + timeout
+        outlook, self._outlook = self._outlook, None
+        if self._store.injected_now is not None:
+            outlook = None  # a test may have set the clock meanwhile
         while True:
             self._turn += 1
             start = self._turn % len(queues)
             ordered = [*queues[start:], *queues[:start]]
-            claimed = messages.claim(self._store, ordered, limit=limit, lease=lease)
-            if claimed.deliveries:
+            wait = outlook and outlook.wait_for(ordered, deadline)
+            claimed = messages.claim(self._store, ordered, limit=limit, lease=lease, after=wait)
+            outlook = self._look_out(ordered, claimed)
+            if claimed.deliveries or _REAL_TIME.monotonic() >= deadline:
+                self._outlook = outlook
                 return claimed.deliveries
-            remaining = deadline - _REAL_TIME.monotonic()
-            if claimed.has_more and remaining > 0:
-                continue
-            pause = min(claimed.pause, _LOOK_AGAIN_SECONDS, remaining)
-            if pause <= 0:
-                return []
-            # What is sent to a queue that rests wakes nobody; that it goes on does.
-            bells = [
-                self._store.key("rest" if queue in claimed.resting else "bell", queue)
-                for queue in ordered
-            ]
-            self._store.wait_for(bells, max(pause, _SHORTEST_WAIT_SECONDS))
+
+    def _look_out(
+        self, queues: Sequence[str], claimed: messages.Claimed
+    ) -> messages.Outlook | None:
+        """What a claim left to wait for; None where the next one is to be made at once."""
+        if claimed.has_more:
+            return None
+        # What is sent to a queue that rests wakes nobody; that it goes on does.
+        bells = {
+            queue: self._store.key("rest" if queue in claimed.resting else "bell", queue)
+            for queue in queues
+        }
+        return messages.Outlook(bells, _REAL_TIME.monotonic() + claimed.pause)
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew the leases, and return those that are still held."""

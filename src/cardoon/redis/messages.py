@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input
+from cardoon.clock import SystemClock
 from cardoon.redis.connection import Argument
 from cardoon.redis.failures import understood
-from cardoon.redis.store import Store
+from cardoon.redis.store import Store, Wait
 
 MAX_CLAIM_BYTES = 32 * 2**20
 """Frames, and results that messages waited for, that one claim may carry together; a single larger
@@ -18,25 +19,50 @@ _MOST_AT_ONCE = 500
 _MOST_BYTES_AT_ONCE = 8 * 2**20
 """Of results that are fetched together."""
 
+_LOOK_AGAIN_SECONDS = 1.0
+"""Hints may be lost, so whoever waits looks at the store this often."""
+
+_SHORTEST_WAIT = 0.001
+
+_REAL_TIME = SystemClock()
+
 
 class Claimed(NamedTuple):
     """What one claim came back with."""
 
     deliveries: list[Delivery]
     pause: float
-    """Seconds until something may be due, if nothing was; infinity for nothing in sight."""
+    """Seconds until something else may be due; infinity for nothing in sight."""
     has_more: bool
-    """There may be something due all the same, behind the many that have to wait."""
+    """There may be something due now: more than there was room for, or behind the many that have to wait."""
     resting: frozenset[str]
     """The queues of which nothing is lent at present."""
 
 
-def claim(store: Store, queues: Sequence[str], *, limit: int, lease: float) -> Claimed:
-    """Lease what is due, queue by queue in this order."""
+class Outlook(NamedTuple):
+    """What one claim leaves to the next: nothing is due in these queues until then, or their bells ring."""
+
+    bells: Mapping[str, str]
+    until: float
+    """By the monotonic clock."""
+
+    def wait_for(self, queues: Sequence[str], deadline: float) -> Wait | None:
+        """What the next claim has to wait for; None if it may find something at once, or has no time."""
+        now = _REAL_TIME.monotonic()
+        if self.until <= now or deadline <= now or self.bells.keys() != set(queues):
+            return None
+        seconds = max(min(self.until, deadline, now + _LOOK_AGAIN_SECONDS) - now, _SHORTEST_WAIT)
+        return Wait([self.bells[queue] for queue in queues], seconds)
+
+
+def claim(
+    store: Store, queues: Sequence[str], *, limit: int, lease: float, after: Wait | None = None
+) -> Claimed:
+    """Lease what is due, queue by queue in this order; the server waits for `after` before."""
     with store.slot() as (name, serial):
         terms: list[Argument] = [limit, repr(float(lease)), MAX_CLAIM_BYTES]
         arguments = [name, serial, "0", *terms, *queues]
-        pause, has_more, rows, resting = store.run("claim", arguments, again=2)
+        pause, has_more, rows, resting = store.run("claim", arguments, again=2, after=after)
     with understood(store.place):
         rest = frozenset(name.decode() for name in resting)
         return Claimed(_unpack(store, rows), float(pause), bool(has_more), rest)

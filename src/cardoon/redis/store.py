@@ -12,12 +12,12 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import Access, Endpoint, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
-from cardoon.redis.connection import ANSWER_SECONDS, Argument, Connection, pack
+from cardoon.redis.connection import Argument, Connection, pack
 from cardoon.redis.durability import parse_durability
 from cardoon.redis.failures import ConnectionLostError, ServerError, explain
 from cardoon.redis.finding import Finder, parse_sentinel
@@ -30,8 +30,18 @@ _T = TypeVar("_T")
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
+_LATE_SECONDS = 3.0
+"""How much longer than it was asked to a server may wait, before its connection counts as dead."""
+
 _REAL_TIME = SystemClock()
 """Callers wait in real time, whatever clock they inject for the life of messages."""
+
+
+class Wait(NamedTuple):
+    """What the server is to wait for before it runs a script: a token in one of these lists."""
+
+    keys: Sequence[str]
+    seconds: float
 
 
 class Store:
@@ -96,28 +106,35 @@ class Store:
         timeout: float | None = None,
         again: int | None = None,
         durably: bool = False,
+        after: Wait | None = None,
     ) -> Any:
         """Run a script, again and again until it answers; raises `OperationalError` at the deadline.
 
         `again` is the index of the argument that is made 1 when an answer may have been lost.
-        `durably` waits for what the transport options ask for.
+        `durably` waits for what the transport options ask for. `after` is waited for by the server, so that
+        the script runs as soon as there is a token; when the time is up, or a connection is lost, it runs
+        without.
         """
         script = load(name)
         head = self._head()
         given = list(arguments)
-        wait = self._durability if durably else None
+        durability = self._durability if durably else None
+        first = [after] if after is not None else []
 
         def ask(connection: Connection, deadline: float) -> Any:
             try:
-                answer = _evaluate(connection, script, (*head, *given), deadline)
-                if wait is not None:
-                    wait.ensure(connection, deadline)
+                waits = first.pop() if first else None
+                answer = _evaluate(connection, script, (*head, *given), deadline, waits)
+                if durability is not None:
+                    durability.ensure(connection, deadline)
             except ConnectionLostError:
                 if again is not None:
                     given[again] = "1"
                 raise
             return answer
 
+        if after is not None:
+            timeout = (self.timeout if timeout is None else timeout) + after.seconds
         return self.call(ask, timeout=timeout)
 
     def ask_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -153,18 +170,6 @@ class Store:
                 raise explain(failure, self._finder.place, seconds) from None
             _pause(pause)
             pause = min(max(2 * pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-
-    def wait_for(self, keys: Sequence[str], seconds: float) -> bool:
-        """Wait for a token in one of these lists; False when there was none, or no connection."""
-        deadline = _REAL_TIME.monotonic() + seconds + ANSWER_SECONDS
-        command = pack(("BLPOP", *keys, f"{max(seconds, 0.001):.3f}"))
-        try:
-            with self._pool.borrow(deadline) as connection:
-                connection.send(command, deadline=deadline)
-                return connection.read(deadline=deadline, silence=seconds + 3) is not None
-        except (ConnectionLostError, ServerError):
-            self._pool.clear()
-            return False  # the call that follows says what there is to say
 
     def open(self) -> Connection:
         """A connection of one's own; raises `ConnectionLostError`, `ServerError` or `ImproperlyConfigured`."""
@@ -261,11 +266,21 @@ def parse_prefix(transport: Mapping[str, Any]) -> str:
 
 
 def _evaluate(
-    connection: Connection, script: Script, arguments: Sequence[Argument], deadline: float
+    connection: Connection,
+    script: Script,
+    arguments: Sequence[Argument],
+    deadline: float,
+    after: Wait | None,
 ) -> Any:
     suffix = "_RO" if script.only_reads else ""
     packed = pack((f"EVALSHA{suffix}", script.digest, *arguments))
+    if after is not None:
+        # Both at once: the server runs the second as soon as the first lets it, and asks nobody.
+        packed = pack(("BLPOP", *after.keys, f"{after.seconds:.3f}")) + packed
     connection.send(packed, deadline=deadline)
+    if after is not None:
+        with contextlib.suppress(ServerError):  # the script says what there is to say
+            connection.read(deadline=deadline, silence=after.seconds + _LATE_SECONDS)
     try:
         return connection.read(deadline=deadline)
     except ServerError as refused:

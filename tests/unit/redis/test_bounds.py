@@ -147,6 +147,35 @@ def test_nothing_is_left_of_a_subscription_that_has_ended(broker):
     assert forever == {"{cardoon}:last", "{cardoon}:bell:news", "{cardoon}:rest:news"}
 
 
+def test_who_has_taken_all_waits_without_another_look(broker):
+    broker.publish([message("first")], timeout=5)
+    broker.receive(["q"], limit=10, lease=30, timeout=0)
+    assert broker.receive(["q"], limit=10, lease=30, timeout=0.01) == []  # and takes the token
+    before = scripts(broker)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(broker.receive, ["q"], limit=10, lease=30, timeout=LONG)
+        while b"cmd=blpop" not in broker.store.ask_many([("CLIENT", "LIST")])[0]:
+            pass
+        broker.publish([message("second")], timeout=5)
+
+        assert [one.id for one in waiting.result(LONG)] == ["second"]
+
+    assert scripts(broker) - before == 2  # the send, and the claim that it set off
+
+
+def test_a_queue_that_a_full_claim_did_not_come_to_wakes_another(broker):
+    broker.publish([message("a"), Outgoing("r", "b", b"x")], timeout=5)
+    broker.store.ask_many([("DEL", "{cardoon}:bell:q", "{cardoon}:bell:r")])  # taken for this claim
+
+    [first] = broker.receive(["q", "r"], limit=1, lease=30, timeout=0)
+
+    left = {"q", "r"} - {first.queue}
+    bells = {
+        name for name in "qr" if broker.store.ask_many([("EXISTS", f"{{cardoon}}:bell:{name}")])[0]
+    }
+    assert bells == left
+
+
 def test_what_is_sent_to_a_queue_that_rests_wakes_nobody(broker):
     broker.pause(["q"])
     before = scripts(broker)

@@ -255,6 +255,29 @@ def test_a_claim_whose_answer_was_lost_is_made_again(lossy, link):
     assert lossy.settle([Ack(each) for each in held]) == [True, True]
 
 
+def test_a_claim_that_arrives_after_it_was_made_again_takes_nothing(broker):
+    # It waited in the server, for a connection that its worker has long given up.
+    broker.publish([message("a")], timeout=5)
+    terms = (1, "30.0", 1000, "q")
+    *_, taken, _ = broker.store.run("claim", ("slot", "7", "1", *terms))
+    assert [row[1] for row in taken] == [b"a"]
+    broker.publish([message("b")], timeout=5)
+
+    late = [broker.store.run("claim", ("slot", serial, "0", *terms))[2] for serial in ("7", "6")]
+
+    assert late == [[], []]
+    assert ids(receive(broker)) == ["b"]
+
+
+def test_a_claim_made_again_in_vain_is_over_too(broker):
+    terms = (1, "30.0", 1000, "q")
+    assert broker.store.run("claim", ("slot", "7", "1", *terms))[2] == []
+    broker.publish([message("a")], timeout=5)
+
+    assert broker.store.run("claim", ("slot", "7", "0", *terms))[2] == []
+    assert ids(receive(broker)) == ["a"]
+
+
 def test_the_end_of_a_loan_whose_answer_was_lost_is_told_again(lossy, link):
     lossy.publish([message("a"), message("b")], timeout=5)
     a, b = receive(lossy)

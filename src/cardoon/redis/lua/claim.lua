@@ -1,8 +1,8 @@
 -- needs: work turns
 -- flags: allow-oom
 -- Leases what is due, the most urgent of each queue first. Returns when to look again, whether there may be more
--- to take although nothing was taken, what was taken, and which queues rest. A claim whose answer was lost says
--- so when it is made again, and gets what it had taken.
+-- to take now, what was taken, and which queues rest. A claim whose answer was lost says so when it is made
+-- again, and gets what it had taken; what is left of it on the way, and arrives later, takes nothing.
 local slot, serial, is_again = take(), take(), take() == '1'
 local limit = tonumber(take())
 local until_ = exact(monotonic + tonumber(take()))
@@ -141,10 +141,7 @@ local function take_from(queue)
   end
 end
 
-local function take_again()
-  local kept = call('GET', P .. 'claimed:' .. slot)
-  local was = kept and cmsgpack.unpack(kept) or {}
-  if was[1] ~= serial then return end
+local function take_again(was)
   room = math.huge
   for index = 2, #was, 2 do
     local message = call('HMGET', P .. 'm:' .. was[index], unpack(FIELDS))
@@ -154,8 +151,19 @@ local function take_again()
   end
 end
 
-if is_again then take_again() end
-if #deliveries > 0 then return {'0', 0, deliveries, resting} end
+local function remember()
+  call('SET', P .. 'claimed:' .. slot, cmsgpack.pack(claimed), 'PX', SLACK_MS)
+end
+
+local kept = call('GET', P .. 'claimed:' .. slot)
+local was = kept and cmsgpack.unpack(kept) or {}
+if is_again then
+  if was[1] == serial then take_again(was) end
+  if #deliveries > 0 then return {'0', 1, deliveries, resting} end
+  remember()
+elseif tonumber(was[1] or -1) >= tonumber(serial) then
+  return {'0', 0, deliveries, resting}
+end
 
 for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, 100)) do
   call('ZREM', P .. 'timers', key)
@@ -165,16 +173,17 @@ for _, queue in ipairs(queues) do promote(queue) end
 show_heads()
 touched = {}
 for _, queue in ipairs(queues) do
-  if #deliveries >= limit or is_full then break end
-  take_from(queue)
+  if #deliveries < limit and not is_full then
+    take_from(queue)
+  elseif call('EXISTS', P .. 'ready:' .. queue) == 1 then
+    has_more = true
+    ring(queue) -- the token may have been taken for this claim
+  end
 end
 for queue, pairs_ in pairs(leased) do run_many('ZADD', P .. 'leased:' .. queue, pairs_) end
 show_heads()
 
-if #deliveries > 0 then
-  call('SET', P .. 'claimed:' .. slot, cmsgpack.pack(claimed), 'PX', SLACK_MS)
-  return {'0', 0, deliveries, resting}
-end
+if #deliveries > 0 then remember() end
 local at = math.huge
 for _, queue in ipairs(queues) do
   for _, kind in ipairs({'sched:', 'later:'}) do
