@@ -97,6 +97,8 @@ class Settler:
 
     def put(self, *items: Item) -> None:
         """Have these written; returns at once."""
+        if not items:
+            return  # nor is a thread woken for nothing
         with self._changed:
             if not self._items:  # otherwise nobody waits
                 self._changed.notify()
