@@ -15,7 +15,7 @@ try:
     from cardoon.redis.failures import understood
     from cardoon.redis.packing import pack_results, unpack_result
     from cardoon.redis.store import SharesStore, Store, open_store
-    from cardoon.redis.subscription import Subscriptions
+    from cardoon.redis.subscription import News, Subscription, Subscriptions
 except ModuleNotFoundError as error:
     if error.name != "hiredis":
         raise
@@ -79,14 +79,8 @@ class RedisBackend:
         found: dict[str, SealedResult] = {}
         for start in range(0, len(task_ids), _MOST_AT_ONCE):
             some = task_ids[start : start + _MOST_AT_ONCE]
-            keys = (self._store.key("result", task_id) for task_id in some)
-            (values,) = self._store.ask_many([("MGET", *keys)])
-            for task_id, value in zip(some, values, strict=True):
-                if value is not None:
-                    with understood(self._store.place):
-                        result = unpack_result(task_id, value)
-                    if not self._is_expired(result):
-                        found[task_id] = result
+            (values,) = self._store.ask_many([self._look_for(some)])
+            found.update((result.task_id, result) for result in self._unpack(some, values))
         return found
 
     def wait(self, task_ids: Collection[str], *, timeout: float | None) -> Iterator[SealedResult]:
@@ -96,13 +90,17 @@ class RedisBackend:
         may_grow = not isinstance(task_ids, (list, tuple, set, frozenset))
         tells_all = may_grow or len(pending) > _FEW
         names: list[str | None] = [None] if tells_all else [*pending]
-        subscription = self._subscriptions.subscribe([self._store.key("done", n) for n in names])
-        looked_for: Sequence[str] = list(pending)
+        channels = [self._store.key("done", name) for name in names]
+        subscription = self._subscriptions.subscribe(channels, is_brief=not tells_all)
+        found: list[SealedResult] = []
+        looked_for: Sequence[str] = ()
         try:
             while pending:
-                if subscription.listen():
-                    looked_for = list(pending)
-                for result in self.load(looked_for).values():
+                if not subscription.listens:
+                    found, looked_for = self._begin(
+                        subscription, list(pending), tells_all=tells_all
+                    )
+                for result in (*found, *self.load(looked_for).values()):
                     if result.final and result.task_id in pending:
                         del pending[result.task_id]
                         yield result
@@ -114,7 +112,7 @@ class RedisBackend:
                 told = subscription.wait(pause)
                 if may_grow and told:
                     pending = dict.fromkeys(task_ids)
-                looked_for = _choose(pending, told, tells_all=tells_all)
+                found, looked_for = self._hear(told, pending, tells_all=tells_all)
         finally:
             subscription.end()
 
@@ -129,22 +127,46 @@ class RedisBackend:
         self._subscriptions.close()
         self._store.close()
 
+    def _begin(
+        self, subscription: Subscription, names: Sequence[str], *, tells_all: bool
+    ) -> tuple[list[SealedResult], Sequence[str]]:
+        """Begin to listen; what is there by then, and what is still to be looked for."""
+        answer = subscription.listen(() if tells_all else self._look_for(names))
+        if answer is None:
+            return [], names
+        return self._unpack(names, answer), []
+
+    def _hear(
+        self, told: Sequence[News] | None, pending: dict[str, None], *, tells_all: bool
+    ) -> tuple[list[SealedResult], Sequence[str]]:
+        """What a subscription brought, and what is to be looked for; it is begun anew where that is not known."""
+        if told is None:
+            return [], []
+        if not told:
+            return [], _rotate(pending)
+        with understood(self._store.place):
+            if tells_all:
+                names = {name.decode() for one in told for name in one.text.split(b"\n")}
+                return [], [name for name in names if name in pending]
+        skipped = len(self._store.key("done", ""))
+        whole = {one.channel[skipped:]: one.text for one in told}
+        found = self._unpack([*whole], [text or None for text in whole.values()])
+        return found, [name for name, text in whole.items() if not text and name in pending]
+
+    def _look_for(self, names: Sequence[str]) -> tuple[str, ...]:
+        return ("MGET", *(self._store.key("result", name) for name in names))
+
+    def _unpack(self, names: Sequence[str], values: Sequence[bytes | None]) -> list[SealedResult]:
+        """Those that are there."""
+        with understood(self._store.place):
+            pairs = zip(names, values, strict=True)
+            results = [unpack_result(name, value) for name, value in pairs if value is not None]
+        return [result for result in results if not self._is_expired(result)]
+
     def _is_expired(self, result: SealedResult) -> bool:
         # The server forgets what has expired, by its own clock; only an injected one is asked here.
         now = self._store.injected_now
         return now is not None and result.expires_at is not None and result.expires_at <= now
-
-
-def _choose(
-    pending: dict[str, None], told: Sequence[bytes] | None, *, tells_all: bool
-) -> Sequence[str]:
-    """Which results to look for, after what a subscription told; None if that is not known."""
-    if told == []:
-        return _rotate(pending)
-    if told is None or not tells_all:
-        return list(pending)
-    news = {name.decode() for message in told for name in message.split(b"\n")}
-    return [name for name in news if name in pending]
 
 
 def _rotate(pending: dict[str, None]) -> list[str]:

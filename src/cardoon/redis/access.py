@@ -60,7 +60,7 @@ _SEND = [
     "zadd",
     "zrem",
 ]
-_HEAR = ["ping", "subscribe", "unsubscribe"]
+_HEAR = ["hello", "ping", "subscribe", "unsubscribe"]
 _WORK = [
     "bitfield",
     "blpop",

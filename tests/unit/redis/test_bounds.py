@@ -350,6 +350,29 @@ def test_thousands_of_results_are_waited_for_with_few_looks(broker, backend):
     assert calls(broker, "mget") - before < 150
 
 
+@pytest.mark.parametrize(("size", "looks"), [(100, 1), (16_384, 2)])
+def test_who_waits_for_one_result_is_told_it_unless_it_is_long(broker, backend, size, looks):
+    sealed = SealedResult("t", b"r" * size, final=True, expires_at=None)
+    before = calls(broker, "mget")
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(lambda: list(backend.wait(["t"], timeout=LONG)))
+        while calls(broker, "mget") == before:
+            pass
+        backend.store([sealed])
+
+        assert waiting.result(LONG) == [sealed]
+
+    assert calls(broker, "mget") - before == looks
+
+
+def test_who_waits_again_for_the_same_is_told_again(backend):
+    first = SealedResult("t", b"1", final=True, expires_at=None)
+    for result in (first, first._replace(frame=b"2")):
+        backend.store([result])
+        assert list(backend.wait(["t"], timeout=5)) == [result]
+        backend.forget(["t"])
+
+
 def test_waiters_use_their_connections_again(broker, backend):
     for number in range(20):
         backend.store([SealedResult(f"t{number}", b"r", final=True, expires_at=None)])
