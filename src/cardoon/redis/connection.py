@@ -37,19 +37,20 @@ def pack(command: Sequence[Argument]) -> bytes:
 class Connection:
     """Sends commands and reads answers, in order. Not safe from threads."""
 
-    __slots__ = ("_buffer", "_reader", "_socket", "place")
+    __slots__ = ("_buffer", "_patience", "_reader", "_socket", "place")
 
     def __init__(self, socket_: socket.socket, place: str) -> None:
         self.place = place
         """For people: which server this is."""
         self._socket = socket_
+        self._patience = socket_.gettimeout()
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def send(self, packed: bytes, *, deadline: float) -> None:
         """Send what `pack` made; raises `ConnectionLostError`."""
         try:
-            self._socket.settimeout(_until(deadline, ANSWER_SECONDS))
+            self._wait_at_most(_until(deadline, ANSWER_SECONDS))
             self._socket.sendall(packed)
         except OSError as error:
             raise ConnectionLostError(_say(error)) from error
@@ -58,7 +59,7 @@ class Connection:
         """The next answer; raises `ServerError` for an error, or `ConnectionLostError` after `silence` seconds."""
         try:
             while (answer := self._reader.gets()) is False:
-                self._socket.settimeout(_until(deadline, silence))
+                self._wait_at_most(_until(deadline, silence))
                 count = self._socket.recv_into(self._buffer)
                 if not count:
                     raise ConnectionLostError("the server closed the connection")
@@ -77,7 +78,7 @@ class Connection:
                 found.append(answer)
             if found:
                 return found
-            self._socket.settimeout(max(seconds, 0.001))
+            self._wait_at_most(max(seconds, 0.001))
             count = self._socket.recv_into(self._buffer)
         except TimeoutError:
             return found
@@ -99,6 +100,12 @@ class Connection:
         """Let go of the socket; safe twice."""
         with contextlib.suppress(OSError):
             self._socket.close()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        # Each change is a system call, and while the deadline is far all calls wait equally long.
+        if seconds != self._patience:
+            self._socket.settimeout(seconds)
+            self._patience = seconds
 
     def _feed(self, count: int) -> None:
         self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # it takes any buffer

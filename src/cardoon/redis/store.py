@@ -63,8 +63,10 @@ class Store:
         self.clock = clock
         self.timeout = timeout
         self.prefix = parse_prefix(transport)
-        self._durability = parse_durability(transport)
+        wanted = parse_durability(transport)
+        self._durability = wanted if wanted.fsync or wanted.replicas else None
         self._keeps_time = not isinstance(clock, SystemClock)
+        self._head: tuple[Argument, ...] = ("1", f"{self.prefix}last")
         self._finder = Finder(endpoints, sentinel=sentinel, access=access)
         self._pool = Pool(self._connect)
         self._is_checked = False
@@ -116,7 +118,7 @@ class Store:
         without.
         """
         script = load(name)
-        head = self._head()
+        head = (*self._head, *self._times())
         given = list(arguments)
         durability = self._durability if durably else None
         first = [after] if after is not None else []
@@ -190,12 +192,10 @@ class Store:
             self._is_checked = True
         return connection
 
-    def _head(self) -> tuple[Argument, ...]:
+    def _times(self) -> tuple[str, str]:
         if self._keeps_time:
-            times = (repr(self.clock.now()), repr(self.clock.monotonic()))
-        else:
-            times = ("", "")
-        return ("1", f"{self.prefix}last", *times)
+            return repr(self.clock.now()), repr(self.clock.monotonic())
+        return "", ""
 
 
 class Slots:
