@@ -98,6 +98,10 @@ class RedisBroker:
         """Store all or none before returning; say who stands in for whom."""
         if not outgoing:
             return {}
+        alone = packing.pack_alone(outgoing)
+        if alone is not None:
+            self._store.run("send", alone, timeout=timeout, durably=True)
+            return {}
         arguments = (len(outgoing), *packing.pack_messages(outgoing))
         told = self._store.run("publish", arguments, timeout=timeout, durably=True)
         names = [name.decode() for name in told]

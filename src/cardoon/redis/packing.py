@@ -60,6 +60,21 @@ def pack_messages(outgoing: Iterable[Outgoing]) -> Arguments:
     return packed
 
 
+def pack_alone(outgoing: Iterable[Outgoing]) -> Arguments | None:
+    """Messages, as `send.lua` reads them; None if it would not do for one of them."""
+    packed: Arguments = []
+    for message in outgoing:
+        queue, id, frame, priority, due, *rest = message
+        if rest != _ALONE:
+            return None
+        packed += (queue, id, frame, priority, "" if due is None else repr(float(due)))
+    return packed
+
+
+_ALONE = [*Outgoing("", "", b"")[5:]]
+"""What else is said of a message that waits for nothing, and is neither counted nor broadcast."""
+
+
 def pack_completions(completions: Iterable[Completion]) -> Arguments:
     """Completions, as `take_completion` reads them."""
     packed: Arguments = []

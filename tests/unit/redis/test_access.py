@@ -63,6 +63,10 @@ def message(name, **options):
     return Outgoing("q", name, name.encode(), **options)
 
 
+ALONE = [message("alone"), message("alone and later", run_at=FAR)]
+"""What is sent by a script of its own."""
+
+
 def everything():
     """A message of each kind."""
     after = (Predecessor("plain", b"x" * 32),)
@@ -81,6 +85,7 @@ def test_a_client_sends_revokes_and_reads_results(login):
     worker, _ = login("worker")
     client.declare(["q"])
     client.publish(everything(), timeout=5)
+    client.publish(ALONE, timeout=5)
     client.broadcast(b"revoked", expires_at=FAR)
     [plain, *_] = worker.receive(["q"], limit=1, lease=30, timeout=0)
     result = SealedResult("plain", b"done", final=True, expires_at=FAR)
@@ -226,6 +231,7 @@ def test_a_worker_does_all_that_workers_do(login):
 def test_beat_only_sends(login):
     beat, results = login("beat")
     beat.publish(everything(), timeout=5)
+    beat.publish(ALONE, timeout=5)
 
     for forbidden in (
         lambda: beat.receive(["q"], limit=1, lease=30, timeout=0),

@@ -27,7 +27,7 @@ from cardoon.broker import (
     Unique,
 )
 from cardoon.clock import SystemClock
-from cardoon.redis import messages
+from cardoon.redis import messages, packing
 from cardoon.security.replay import MAX_SEQUENCE, Nonce, NonceClaim
 from cardoon.testing import FakeClock
 
@@ -74,6 +74,28 @@ def calls(broker, command):
 def scripts(broker, kind=""):
     """How many scripts it has run; with `_ro` those that only read."""
     return calls(broker, f"evalsha{kind}") + calls(broker, f"eval{kind}")
+
+
+def dump(broker):
+    """All keys with what they hold, in bytes of the server's."""
+    [names] = broker.store.ask_many([("KEYS", "*")])
+    return dict(zip(names, broker.store.ask_many([("DUMP", name) for name in names]), strict=True))
+
+
+def test_what_is_sent_alone_lies_as_it_would_in_company(server):
+    clock = FakeClock()
+    broker = brokers.connect(server.url, clock=clock)
+    sent = [message("now"), message("urgent", priority=9), message("now"), message("x" * 300)]
+    sent += [message("past", run_at=clock.now() - 5), message("later", run_at=clock.now() + 5)]
+    broker.publish(sent, timeout=5)
+    alone = dump(broker)
+    server.ask("FLUSHALL")
+
+    broker.store.run("publish", (len(sent), *packing.pack_messages(sent)))
+
+    assert alone == dump(broker)
+    assert len(receive(broker)) == 4
+    broker.close()
 
 
 def test_nothing_is_left_of_what_has_ended(broker, backend):

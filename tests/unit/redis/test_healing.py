@@ -291,10 +291,17 @@ def test_the_end_of_a_loan_whose_answer_was_lost_is_told_again(lossy, link):
     assert ids(receive(lossy)) == ["next"]
 
 
-def test_a_send_whose_answer_was_lost_is_one_message(lossy, link):
-    link.cut_answers(2, to=digest("publish"))
+@pytest.mark.parametrize(
+    ("script", "sent"),
+    [
+        pytest.param("send", message("a"), id="alone"),
+        pytest.param("publish", message("a")._replace(limit=Limit("k", 1, 0.0)), id="counted"),
+    ],
+)
+def test_a_send_whose_answer_was_lost_is_one_message(lossy, link, script, sent):
+    link.cut_answers(2, to=digest(script))
 
-    told = lossy.publish([message("a")], timeout=5)
+    told = lossy.publish([sent], timeout=5)
 
     assert told == {}
     assert link.cuts_left == 0

@@ -70,3 +70,15 @@ local function ring(queue)
     if call('EXISTS', bell) == 0 then call('LPUSH', bell, '') end
   end
 end
+
+-- Puts a message where claims meet it as soon as it is due. `since` has those whose place does not tell how long
+-- they have been due.
+local function queue_up(number, queue, priority, due)
+  if due > now then
+    call('ZADD', P .. 'sched:' .. queue, due, number)
+  else
+    call('ZADD', P .. 'ready:' .. queue, place(priority, number), number)
+    call('ZADD', P .. 'since:' .. queue, due, number)
+  end
+  ring(queue)
+end

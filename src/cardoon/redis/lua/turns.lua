@@ -87,27 +87,22 @@ local function set_limit(key, most, gap)
   touched[key] = true
 end
 
--- Puts a message into its line, where it waits until it is due and then until it is claimed. `since` has
--- those whose place in the line does not tell how long they have been due.
+-- Puts a message into its line, where it waits until it is due and then until it is claimed.
 local function line_up(number, queue, priority, due, key)
-  if key then
-    call('ZADD', line_of('dues', queue, key), due, number)
-    call('SADD', P .. 'lines:' .. key, queue)
-    call('SADD', P .. 'keys_in:' .. queue, key)
-    if due > now then
-      call('ZADD', P .. 'later:' .. queue, due, number)
-    else
-      call('ZADD', line_of('line', queue, key), place(priority, number), number)
-      touched[key] = true
-      return
-    end
-  elseif due > now then
-    call('ZADD', P .. 'sched:' .. queue, due, number)
-  else
-    call('ZADD', P .. 'ready:' .. queue, place(priority, number), number)
-    call('ZADD', P .. 'since:' .. queue, due, number)
+  if not key then
+    queue_up(number, queue, priority, due)
+    return
   end
-  ring(queue)
+  call('ZADD', line_of('dues', queue, key), due, number)
+  call('SADD', P .. 'lines:' .. key, queue)
+  call('SADD', P .. 'keys_in:' .. queue, key)
+  if due > now then
+    call('ZADD', P .. 'later:' .. queue, due, number)
+    ring(queue)
+  else
+    call('ZADD', line_of('line', queue, key), place(priority, number), number)
+    touched[key] = true
+  end
 end
 
 -- Takes a message out of its line, which may thereby get another head.
