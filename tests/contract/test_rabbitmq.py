@@ -11,8 +11,7 @@ import uuid
 import pytest
 
 from cardoon import backends, brokers
-from cardoon.broker import Ack, Adopting, Completion, DeadLetter, Kept, Outgoing, Quarantine
-from cardoon.brokers.memory import MemoryBroker
+from cardoon.broker import Ack, Completion, DeadLetter, Kept, Outgoing, Quarantine
 from cardoon.lookup import Findable
 from cardoon.testing.brokers import BrokerSuite
 from cardoon.testing.setting import (
@@ -35,11 +34,8 @@ class Rabbitmq(BrokerSuite):
             self.url,
             clock=clock,
             transport={"global_keyprefix": f"t{uuid.uuid4().hex}"},
-            companion=self.make_companion(clock),
+            companion=brokers.connect(self.store, clock=clock),
         )
-
-    def make_companion(self, clock):
-        return brokers.connect(self.store, clock=clock)
 
     def make_backend(self, broker, clock):
         return backends.connect(self.store, clock=clock, beside=broker.companion)
@@ -145,22 +141,18 @@ class TestRabbitmqTlsBroker(Rabbitmq):
         self.store = "memory://"
 
 
-class Simple(MemoryBroker):
-    """A companion that cannot adopt."""
-
-    adopt = None
-
-
-class TestRabbitmqBesideASimplerStore(Rabbitmq):
-    """What is taken is moved into the companion, and received from there."""
+class TestRabbitmqBesideRedisBroker(Rabbitmq):
+    """Beside Redis."""
 
     @pytest.fixture(autouse=True)
-    def place(self, rabbitmq):
-        self.url = rabbitmq.url
-        self.store = "memory://"
+    def place(self, rabbitmq, redis_server):
+        redis_server.ask("FLUSHALL")
+        self.url, self.store = rabbitmq.url, redis_server.url
 
-    def make_companion(self, clock):
-        return Simple(clock=clock)
 
-    def test_the_companion_cannot_adopt(self, broker):
-        assert not isinstance(broker.companion, Adopting)
+class TestRabbitmqBesidePostgresBroker(Rabbitmq):
+    """Beside PostgreSQL."""
+
+    @pytest.fixture(autouse=True)
+    def place(self, rabbitmq, postgres):
+        self.url, self.store = rabbitmq.url, postgres.empty()

@@ -131,6 +131,16 @@ class PostgresBroker:
             )
         )
 
+    def adopt(
+        self,
+        messages_: Sequence[Outgoing],
+        *,
+        lease: float,
+        durable: bool,  # noqa: ARG002  # it always is
+    ) -> Sequence[Delivery | None]:
+        """Store messages as lent, so many at a time; None where the id is stored."""
+        return [each for some in messages.split(messages_) for each in self._adopt(some, lease)]
+
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
         return replay.claim(self._database, claims) if claims else []
@@ -288,6 +298,13 @@ class PostgresBroker:
             if not claimed.is_more:
                 return claimed
             tries = itertools.count()
+
+    def _adopt(self, some: Sequence[Outgoing], lease: float) -> Sequence[Delivery | None]:
+        token = next(self._tokens)
+        now = self._database.now
+        return self._database.attempt(
+            lambda session: messages.adopt(session, some, lease=lease, now=now, token=token)
+        )
 
     def _ring(self) -> None:
         self._database.attempt(lambda session: session.run(hints(self._schema, Bell.MESSAGES)))

@@ -69,9 +69,17 @@ _TIME = SystemClock()
 
 @runtime_checkable
 class Companion(
-    Broker, Transactional, Maintained, Limiting, Broadcaster, Inspectable, ReplayGuard, Protocol
+    Broker,
+    Adopting,
+    Transactional,
+    Maintained,
+    Limiting,
+    Broadcaster,
+    Inspectable,
+    ReplayGuard,
+    Protocol,
 ):
-    """A broker that can do all that AMQP cannot; one that can `adopt` keeps nothing alone."""
+    """A broker that can do all that AMQP cannot."""
 
 
 class _Loan(NamedTuple):
@@ -415,10 +423,6 @@ class RabbitmqBroker:
             Outgoing(each.place.queue, each.id, each.frame, each.place.level) for each in parcels
         ]
         try:
-            if not isinstance(self._companion, Adopting):
-                self._companion.publish(messages, timeout=self._timeout)
-                self._intake.acknowledge(parcels)
-                return list(self._companion.receive(queues, limit=limit, lease=lease, timeout=0))
             # A copy is acknowledged when the companion has the message, so that must be on disk.
             durable = any(each.is_copy for each in parcels)
             lent = self._companion.adopt(messages, lease=lease, durable=durable)

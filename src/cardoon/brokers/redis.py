@@ -167,6 +167,14 @@ class RedisBroker:
             taken = self._store.run("complete", arguments, again=2, durably=True)
         return [letter == ord("1") for letter in taken]
 
+    def adopt(
+        self, messages_: Sequence[Outgoing], *, lease: float, durable: bool
+    ) -> Sequence[Delivery | None]:
+        """Store messages as lent, in one script; None where the id is stored."""
+        if not messages_:
+            return []
+        return messages.adopt(self._store, messages_, lease=lease, durable=durable)
+
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
         if not claims:

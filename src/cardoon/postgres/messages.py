@@ -1,4 +1,4 @@
-"""Publish, claim and extend."""
+"""Publish, claim, adopt and extend."""
 
 from __future__ import annotations
 
@@ -125,6 +125,26 @@ def claim(
             for each in deliveries
         ]
     return Claimed(deliveries)
+
+
+def adopt(
+    session: Session,
+    outgoing: Sequence[Outgoing],
+    *,
+    lease: float,
+    now: float | None,
+    token: int,
+) -> list[Delivery | None]:
+    """Store messages as leased, but not those whose id is stored; return them as they are lent."""
+    ids, queues, priorities, _, frames, _ = pack_sent(outgoing)
+    rows = session.call("adopt", now, ids, queues, priorities, frames, lease, token)
+    lent: list[Delivery | None] = [None] * len(outgoing)
+    for place, number in rows:
+        each = outgoing[place - 1]
+        lent[place - 1] = Delivery(
+            each.queue, each.id, each.frame, number, 1, priority=each.priority
+        )
+    return lent
 
 
 def extend(

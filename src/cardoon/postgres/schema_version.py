@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cardoon.exceptions import ImproperlyConfigured
 
-VERSION = 1
+VERSION = 2
 
 
 def check_version(found: int, where: str) -> None:

@@ -1,11 +1,11 @@
-"""Claim messages, with the results that they have waited for."""
+"""Claim messages, with the results that they have waited for; adopt those of another server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input
+from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input, Outgoing
 from cardoon.clock import SystemClock
 from cardoon.redis.connection import Argument
 from cardoon.redis.failures import understood
@@ -66,6 +66,24 @@ def claim(
     with understood(store.place):
         rest = frozenset(name.decode() for name in resting)
         return Claimed(_unpack(store, rows), float(pause), bool(has_more), rest)
+
+
+def adopt(
+    store: Store, messages: Sequence[Outgoing], *, lease: float, durable: bool
+) -> list[Delivery | None]:
+    """Store messages as leased, but not those whose id is stored; return them as they are lent."""
+    packed: list[Argument] = [repr(float(lease))]
+    for each in messages:
+        packed += (each.queue, each.id, each.frame, each.priority)
+    with store.slot() as (name, serial):
+        arguments = [name, str(serial), "0", *packed]
+        first, letters = store.run("adopt", arguments, again=2, durably=durable)
+    return [
+        Delivery(each.queue, each.id, each.frame, number, 1, priority=each.priority)
+        if letter == ord("1")
+        else None
+        for number, (letter, each) in enumerate(zip(letters, messages, strict=True), first)
+    ]
 
 
 def _unpack(store: Store, rows: Sequence[Any]) -> list[Delivery]:

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from cardoon.cli.main import cardoon
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.postgres.schema_version import VERSION
 from tests.servers.postgres import postgres
 
 __all__ = ["postgres"]
@@ -31,8 +32,8 @@ def run(postgres, monkeypatch, tmp_path):
 
 def test_tables_are_made_and_looked_at(run):
     assert "has no tables" in run("status", code=1)
-    assert "schema shop has version 1" in run("upgrade")
-    assert "schema shop has version 1" in run("status")
+    assert f"schema shop has version {VERSION}" in run("upgrade")
+    assert f"schema shop has version {VERSION}" in run("status")
 
 
 def test_the_statements_can_be_printed_for_somebody_else_to_run(run, postgres):
@@ -41,7 +42,7 @@ def test_the_statements_can_be_printed_for_somebody_else_to_run(run, postgres):
 
     postgres.ask(printed)
 
-    assert "has version 1" in run("status")
+    assert f"has version {VERSION}" in run("status")
 
 
 def test_a_role_is_printed_as_statements(run):

@@ -64,6 +64,7 @@ def test_a_worker_does_all_but_define(of, postgres):
     broker.declare(["q"])
     broker.publish([message()], timeout=LONG)
     [delivery] = broker.receive(["q"], limit=9, lease=60, timeout=0)
+    assert broker.adopt([message()], lease=60, durable=True) == [None]
     assert broker.extend([delivery], lease=60) == [delivery]
     claimed = broker.claim([NonceClaim(NONCE, delivery.receipt, delivery.attempt)])
     assert claimed == [NonceState.CLAIMED]
@@ -134,6 +135,7 @@ def test_a_client_cannot_take_end_or_delete_what_others_sent(of):
     broker, _ = of("client")
 
     assert denied(broker.receive, ["q"], limit=1, lease=60, timeout=0)
+    assert denied(broker.adopt, [message("b")], lease=60, durable=True)
     assert denied(broker.settle, [Ack(delivery)])
     assert denied(broker.extend, [delivery], lease=60)
     assert denied(broker.purge, "q")

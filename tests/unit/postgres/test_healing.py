@@ -12,7 +12,7 @@ import pytest
 from cardoon.backend import SealedResult
 from cardoon.broker import Ack, Completion, Outgoing
 from cardoon.exceptions import OperationalError
-from cardoon.postgres import settling
+from cardoon.postgres import messages, settling
 from cardoon.security.replay import Nonce, NonceClaim
 from tests.servers.ground import free_port
 
@@ -241,6 +241,24 @@ def test_what_a_claim_leased_whose_answer_was_lost_goes_back_without_blame(conne
 
     found = broker.receive(["q"], limit=9, lease=60, timeout=0)
     assert [(each.id, each.attempt, each.crashes) for each in found] == [("a", 2, 0), ("b", 1, 0)]
+
+
+def test_an_adoption_whose_answer_was_lost_is_told_again(connect, store):
+    broker = connect(store.url)
+    broker.publish([message("stored")], timeout=LONG)
+    wanted = [message("a"), message("stored"), message("b"), message("a")]
+
+    def adopt(token):
+        return broker.postgres.attempt(
+            lambda session: messages.adopt(session, wanted, lease=60, now=None, token=token)
+        )
+
+    a, *others = adopt(4711)
+
+    assert [each and each.id for each in others] == [None, "b", None]
+    assert adopt(4711) == [a, *others]
+    assert adopt(4712) == [None] * 4
+    assert broker.settle([Ack(a)]) == [True]
 
 
 def test_an_end_whose_answer_was_lost_is_known_as_ones_own(connect, store):

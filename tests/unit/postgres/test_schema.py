@@ -77,6 +77,23 @@ def test_another_version_is_refused_with_what_to_do(connect, empty, version, rem
         connect(f"{empty.url}?schema=other").depths()
 
 
+def test_tables_of_version_1_learn_to_adopt(connect, empty):
+    schema.upgrade(place(empty.url))
+    url = f"{empty.url}?schema=other"
+    broker = connect(url)
+    broker.publish([Outgoing("q", "before", b"x")], timeout=10)
+    empty.ask("DROP ROUTINE other.adopt")
+    empty.ask("UPDATE other.schema_version SET value = 1")
+    with pytest.raises(ImproperlyConfigured, match="cardoon db upgrade"):
+        connect(url).depths()
+
+    schema.upgrade(place(empty.url))
+
+    wanted = [Outgoing("q", name, b"x") for name in ("before", "new")]
+    lent = connect(url).adopt(wanted, lease=30, durable=True)
+    assert [each and each.id for each in lent] == [None, "new"]
+
+
 def test_a_newer_schema_is_not_touched(empty):
     schema.upgrade(place(empty.url))
     empty.ask(f"UPDATE other.schema_version SET value = {VERSION + 1}")

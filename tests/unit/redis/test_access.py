@@ -165,6 +165,7 @@ def test_a_client_neither_works_nor_marks_nor_forges(login):
 
     for forbidden in (
         lambda: client.receive(["q"], limit=1, lease=30, timeout=0),
+        lambda: client.adopt([message("mine")], lease=30, durable=False),
         lambda: client.extend([held], lease=99),
         lambda: client.settle([DeadLetter(held, "mine")]),
         lambda: client.finish([nonce]),
@@ -209,6 +210,7 @@ def test_a_worker_does_all_that_workers_do(login):
 
     assert set(worker.claim(claims)) == {NonceState.CLAIMED}
     assert list(worker.extend(held, lease=30)) == list(held)
+    assert worker.adopt([message("plain")], lease=30, durable=True) == [None]
     worker.maintain()
     completions = [Completion(DeadLetter(held[0], "odd"), nonce=nonces[0])]
     completions += [

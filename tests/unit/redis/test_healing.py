@@ -278,6 +278,18 @@ def test_a_claim_made_again_in_vain_is_over_too(broker):
     assert ids(receive(broker)) == ["a"]
 
 
+def test_an_adoption_whose_answer_was_lost_is_told_again(lossy, link):
+    lossy.publish([message("stored")], timeout=5)
+    link.cut_answers(2, to=digest("adopt"))
+
+    lent = lossy.adopt([message("a"), message("stored"), message("a")], lease=30, durable=True)
+
+    assert link.cuts_left == 0
+    assert [each and (each.id, each.attempt) for each in lent] == [("a", 1), None, None]
+    assert lossy.settle([Ack(lent[0])]) == [True]
+    assert ids(receive(lossy)) == ["stored"]
+
+
 def test_the_end_of_a_loan_whose_answer_was_lost_is_told_again(lossy, link):
     lossy.publish([message("a"), message("b")], timeout=5)
     a, b = receive(lossy)

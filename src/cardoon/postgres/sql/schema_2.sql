@@ -1,0 +1,2 @@
+-- Version 2: no tables of its own. A worker beside RabbitMQ needs the function `adopt`, so a database without
+-- it is to be upgraded first.
