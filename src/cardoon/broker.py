@@ -418,26 +418,9 @@ class QueueDepth:
     limited: int = 0
     """Due, but held back by the limit of their key; not counted as ready."""
     paused: bool = False
-    """Whether nothing is lent from it; see `Pausable`."""
+    """Whether nothing is lent from it; see `cardoon.pausing`."""
     subscribers: int = 0
     """Of a broadcast queue. What lies in their queues is counted here, and those are not listed."""
-
-
-@runtime_checkable
-class Pausable(Protocol):
-    """A broker whose queues can rest: kept durably, for all workers, until somebody says otherwise.
-
-    Nothing is lent from a queue that rests, nor from the queues behind a broadcast queue that does. What is
-    on loan runs to its end, and sends are stored as ever. A queue need not exist to rest.
-    """
-
-    def pause(self, queues: Sequence[str]) -> None:
-        """Let these rest from now on; twice is once."""
-        ...
-
-    def resume(self, queues: Sequence[str]) -> None:
-        """Let these go on."""
-        ...
 
 
 class Kept(enum.StrEnum):

@@ -216,8 +216,8 @@ class Deployment:
         if url == self._own_file:
             logger.warning(
                 "RabbitMQ has no store beside it but this host's %s: what was carried out before, dead "
-                "letters, workflows, and tasks that wait, are unique or limited, are known to this host "
-                "only, and run here; set result_backend, or store in broker_transport_options, to one "
+                "letters, workflows, broadcasts, and tasks that wait, are unique or limited, are known to "
+                "this host only, and run here, and queues rest here; set result_backend, or store in broker_transport_options, to one "
                 "that all hosts reach",
                 self.state_directory / "cardoon.db",
             )

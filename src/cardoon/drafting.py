@@ -73,7 +73,7 @@ def _check_broadcast(call: Call, broker: Broker) -> None:
     if not isinstance(broker, Subscribing):
         raise ImproperlyConfigured(
             f"{call.task}: queue {call.queue!r} is a Broadcast, and this broker keeps no copies for "
-            "each worker; use sqlite:///, redis:// or postgresql://, or another queue"
+            "each worker; use sqlite:///, redis://, postgresql:// or amqp://, or another queue"
         )
     if call.unique is not None or call.limit is not None:
         raise InvalidTaskError(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +16,7 @@ import pytest
 
 from cardoon import Cardoon, chord, states
 from cardoon.clock import SystemClock
+from cardoon.exceptions import TimeoutError as ResultTimeoutError
 from cardoon.security.authority import ensure_identity
 from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
 
@@ -35,14 +40,17 @@ def rabbit_site(tmp_path, rabbitmq) -> Iterator[Site]:
     site.stop()
 
 
-def start(site: Site, *arguments: str, wait: bool = True):
-    environment = {
+def environment(site: Site) -> dict[str, str]:
+    return {
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "CARDOON_BROKER_URL": site.settings["broker_url"],
         "CARDOON_RESULT_BACKEND": site.settings["result_backend"],
         "RABBITMQ_TEST_PREFIX": site.settings["broker_transport_options"]["global_keyprefix"],
     }
-    return site.start(*arguments, env=environment, app="rabbit", wait=wait)
+
+
+def start(site: Site, *arguments: str, wait: bool = True):
+    return site.start(*arguments, env=environment(site), app="rabbit", wait=wait)
 
 
 def test_tasks_and_a_workflow_run(rabbit_site):
@@ -66,6 +74,44 @@ def test_a_retry_and_a_failure_end_as_on_any_broker(rabbit_site):
     assert rabbit_site.call("flaky", 2) == 2
     with pytest.raises(ValueError, match="no"):
         rabbit_site.call("fail", "no")
+
+
+def test_a_queue_rests_until_somebody_says_otherwise(rabbit_site):
+    site = rabbit_site
+    start(site, "-c", "1")
+    assert command(site, "pause", "celery").startswith("paused celery")
+
+    # The worker asks once a second who rests, so it may run some more at first.
+    began = time.monotonic()
+    waiting = site.send("add", 1, 2)
+    while ended_within(waiting, 2.0):
+        assert time.monotonic() < began + DEADLINE, "it does not rest"
+        waiting = site.send("add", 1, 2)
+    (told,) = json.loads(command(site, "queues", "--json"))
+    assert (told["queue"], told["ready"], told["paused"]) == ("celery", 1, True)
+
+    command(site, "resume", "celery")
+    assert waiting.get(timeout=DEADLINE) == 3
+
+
+def ended_within(result, seconds):
+    try:
+        result.get(timeout=seconds)
+    except ResultTimeoutError:
+        return False
+    return True
+
+
+def command(site, *arguments):
+    """What a command says, run where the workers run."""
+    return subprocess.run(
+        [sys.executable, "-m", "cardoon", "-A", "rabbit", *arguments],
+        cwd=site.folder,
+        env={**os.environ, **environment(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.mark.slow

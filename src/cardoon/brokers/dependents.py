@@ -1,9 +1,11 @@
-"""What becomes of messages of the memory broker that wait for one that is dropped unread."""
+"""What becomes of messages of the memory broker that wait for one that is dropped unread, or is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
+from cardoon.broker import STRAY_GRACE_SECONDS
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.stored import Message
 
@@ -23,3 +25,13 @@ def take_dropped(
                 successor.dormant = None
                 dropped.append(successor)
         yield message
+
+
+def wake_strays(messages: Iterable[Message], there: AbstractSet[str], now: float) -> None:
+    """Wake those that wait for one that is not `there`, once it is late enough for it to have come."""
+    for message in messages:
+        dormant = message.dormant
+        if dormant is None or dormant.since + STRAY_GRACE_SECONDS > now:
+            continue
+        if not dormant.missing <= there:
+            message.due, message.dormant = now, None

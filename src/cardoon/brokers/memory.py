@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from cardoon.broker import (
-    STRAY_GRACE_SECONDS,
     Ack,
     Cause,
     Completion,
@@ -29,7 +28,7 @@ from cardoon.broker import (
     Settlement,
     Subscription,
 )
-from cardoon.brokers.dependents import take_dropped
+from cardoon.brokers.dependents import take_dropped, wake_strays
 from cardoon.brokers.depths import measure
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.limits import Limits, count_running, describe
@@ -179,7 +178,8 @@ class MemoryBroker:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._changed:
             taken_back = take_back(self._messages.values(), now=now, monotonic=monotonic)
-            self._wake_strays()
+            there = self._by_id.keys() | {put.shown.id for put in self._kept.values()}
+            wake_strays(self._messages.values(), there, now)
             self._results.purge()
             self._marks.purge(now)
             self._limits.keep({m.limit for m in self._messages.values() if m.limit}, now)
@@ -224,6 +224,11 @@ class MemoryBroker:
         with self._changed:
             self._paused.difference_update(queues)
             self._changed.notify_all()
+
+    def resting(self) -> Collection[str]:
+        """The queues that rest."""
+        with self._changed:
+            return set(self._paused)
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
@@ -361,16 +366,6 @@ class MemoryBroker:
         """Delete errbacks without a cause, and what waits for them."""
         for message in take_dropped(self._dropped, self._messages, self._inputs):
             self._delete(message)
-
-    def _wake_strays(self) -> None:
-        now = self._clock.now()
-        there = self._by_id.keys() | {put.shown.id for put in self._kept.values()}
-        for message in self._messages.values():
-            dormant = message.dormant
-            if dormant is None or dormant.since + STRAY_GRACE_SECONDS > now:
-                continue
-            if not dormant.missing <= there:
-                message.due, message.dormant = now, None
 
     def _awake(self, queues: Sequence[str]) -> list[str]:
         names = self._subscribers.shown(self._clock.monotonic()).names if self._paused else {}

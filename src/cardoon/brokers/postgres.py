@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cardoon.broker import (
     Completion,
@@ -189,6 +189,10 @@ class PostgresBroker:
         # Those who wait may wait for a queue behind one of these, so all are told.
         then = hints(self._schema, Bell.MESSAGES)
         self._database.call("resume_queues", list(queues), then=then)
+
+    def resting(self) -> Collection[str]:
+        """The queues that rest."""
+        return {queue for (queue,) in self._database.call("resting_queues")}
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""

@@ -7,16 +7,17 @@ attempts, crashes, claims, results and ends are those of any other. RabbitMQ kee
 companion has written down how the loan ended, so that the loss of either loses nothing.
 
 What cannot travel, lies in the companion from the start: what waits for others or for a time, what others
-of the same batch wait for, what is unique or limited; and all that goes back to its queue.
+of the same batch wait for, what is unique or limited, what is broadcast; and all that goes back to its
+queue. The companion also says who subscribes, and which queues rest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -35,12 +36,17 @@ from cardoon.broker import (
     Outgoing,
     QueueDepth,
     Settlement,
+    Subscribing,
+    Subscription,
     Transactional,
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import Access, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
+from cardoon.pausing import Pausable
+from cardoon.rabbitmq.parting import part
 from cardoon.rabbitmq.queues import Names, Place
+from cardoon.rabbitmq.resting import LOOK_AGAIN_SECONDS, Resting
 from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
 
 try:
@@ -74,7 +80,9 @@ class Companion(
     Transactional,
     Maintained,
     Limiting,
+    Subscribing,
     Broadcaster,
+    Pausable,
     Inspectable,
     ReplayGuard,
     Protocol,
@@ -149,6 +157,7 @@ class RabbitmqBroker:
         self._publisher = Publisher(self._names, partial(self._open_line, "publishing"))
         self._intake = Intake(self._names, partial(self._open_line, "taking"))
         self._watcher = Watcher(self._companion, self._intake.changed)
+        self._resting = Resting(self._companion)
         self._lock = threading.Lock()  # guards the loans
         self._loans: dict[int | str, _Loan] = {}
         self._receipts: dict[str, int | str] = {}
@@ -180,7 +189,7 @@ class RabbitmqBroker:
         """
         self._renew()
         deadline = _TIME.monotonic() + timeout
-        plain, other = self._part(outgoing)
+        plain, other = part(outgoing, now=self._clock.now())
         stand_ins: Mapping[str, str] = {}
         if other:
             stand_ins = self._companion.publish(other, timeout=timeout)
@@ -212,7 +221,7 @@ class RabbitmqBroker:
                             or intake.news != known  # noqa: B023  # it is called at once
                             or not intake.is_connected
                         ),
-                        remaining,
+                        min(remaining, LOOK_AGAIN_SECONDS),
                     )
                     has_spare, known = watcher.has_any, intake.news
                 found = self._look(queues, limit, lease, asks_companion=has_spare)
@@ -299,6 +308,16 @@ class RabbitmqBroker:
         self._watcher.release(IDLE_SECONDS)
         return taken_back
 
+    def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
+        """Begin them, or renew them; their queues are the companion's alone."""
+        self._renew()
+        self._resting.leave_to_companion(one.queue for one in subscriptions)
+        return self._companion.subscribe(subscriptions, seconds=seconds)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> int:
+        """End them, and delete the copies that wait; return how many."""
+        return self._companion.unsubscribe(subscriptions)
+
     def broadcast(self, frame: bytes, *, expires_at: float) -> None:
         """Keep a frame for every worker until it expires."""
         self._companion.broadcast(frame, expires_at=expires_at)
@@ -307,19 +326,27 @@ class RabbitmqBroker:
         """Frames numbered higher than `after`, in order, each with its number."""
         return self._companion.heard(after)
 
+    def pause(self, queues: Sequence[str]) -> None:
+        """Let queues rest. Workers elsewhere notice within `LOOK_AGAIN_SECONDS`."""
+        self._companion.pause(queues)
+        self._resting.look_anew()
+
+    def resume(self, queues: Sequence[str]) -> None:
+        """Let queues go on."""
+        self._companion.resume(queues)
+        self._resting.look_anew()
+
+    def resting(self) -> Collection[str]:
+        """The queues that rest."""
+        return self._companion.resting()
+
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue. How old it is, RabbitMQ cannot tell, so `oldest` is the companion's."""
         self._renew()
         deadline = self._deadline()
         return [
-            QueueDepth(
-                queue=depth.queue,
-                ready=depth.ready + self._intake.count(depth.queue, deadline),
-                scheduled=depth.scheduled,
-                dormant=depth.dormant,
-                leased=depth.leased,
-                oldest=depth.oldest,
-                limited=depth.limited,
+            dataclasses.replace(
+                depth, ready=depth.ready + self._intake.count(depth.queue, deadline)
             )
             for depth in self._companion.depths()
         ]
@@ -351,25 +378,6 @@ class RabbitmqBroker:
 
     def _deadline(self) -> float:
         return _TIME.monotonic() + self._timeout
-
-    def _part(self, outgoing: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing]]:
-        """What RabbitMQ carries, and what lies in the companion from the start.
-
-        There also lies what others of the batch wait for, or the companion would take it for lost; and
-        what is in the batch twice, for only the companion knows which one was first.
-        """
-        awaited = {predecessor.id for sent in outgoing for predecessor in sent.after}
-        times = Counter(sent.id for sent in outgoing)
-        now = self._clock.now()
-        plain: list[Outgoing] = []
-        other: list[Outgoing] = []
-        for sent in outgoing:
-            is_bound = sent.unique is not None or sent.limit is not None
-            is_due = sent.run_at is None or sent.run_at <= now
-            is_alone = sent.id not in awaited and times[sent.id] == 1
-            is_plain = is_due and not is_bound and not sent.after and is_alone
-            (plain if is_plain else other).append(sent)
-        return plain, other
 
     def _look(
         self,
@@ -416,7 +424,9 @@ class RabbitmqBroker:
         self, queues: Sequence[str], limit: int, lease: float, *, is_exact: bool
     ) -> list[Delivery]:
         """What has come from the server, lent by the companion."""
-        parcels = self._intake.take(queues, limit, self._deadline(), is_exact=is_exact)
+        awake, resting = self._resting.part(queues)
+        self._intake.rest(resting)
+        parcels = self._intake.take(awake, limit, self._deadline(), is_exact=is_exact)
         if not parcels:
             return []
         messages = [

@@ -7,7 +7,7 @@ docs/redis.md for what stored means there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cardoon.broker import (
@@ -222,6 +222,11 @@ class RedisBroker:
         """Let queues go on."""
         if queues:
             self._store.run("resume", queues, durably=True)
+
+    def resting(self) -> Collection[str]:
+        """The queues that rest."""
+        (found,) = self._store.ask_many([("SMEMBERS", self._store.key("paused"))])
+        return {queue.decode() for queue in found}
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""

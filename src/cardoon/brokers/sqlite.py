@@ -7,7 +7,7 @@ clock, which stands still while the host is suspended, as the workers do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypedDict
 
 from cardoon.broker import (
@@ -218,6 +218,10 @@ class SqliteBroker:
         with self._database.write(durable=True) as transaction:
             transaction.run("pausing.resume", queues=document(list(queues)))
             transaction.bells.add(Bell.MESSAGES)
+
+    def resting(self) -> Collection[str]:
+        """The queues that rest."""
+        return {queue for (queue,) in self._database.rows("pausing.all")}
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""

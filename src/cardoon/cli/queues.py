@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import click
 
-from cardoon.broker import Pausable
 from cardoon.cli.access import json_option, open_broker, print_json, print_table
 from cardoon.cli.main import Invocation
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.pausing import Pausable
 
 
 @click.command()

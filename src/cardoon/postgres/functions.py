@@ -63,5 +63,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "delete_copies": Function("fTi", "i"),
     "pause_queues": Function("T"),
     "resume_queues": Function("T"),
+    "resting_queues": Function("", "t"),
     "find_places": Function("fT", "tt"),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,19 +138,14 @@ class Intake:
 
     def give_back(self, age: float) -> int:
         """Close every window behind which something has waited for so many seconds, and put it back."""
-        now = _TIME.monotonic()
-        with self.changed:
-            stale = [
-                consumer
-                for consumer in self._consumers.values()
-                if consumer.buffer and consumer.buffer[0].arrived <= now - age
-            ]
-            parcels = [parcel for consumer in stale for parcel in consumer.buffer]
-            for consumer in stale:
-                consumer.buffer.clear()
-                self._cancel(consumer)
-        self.put_back(parcels)
-        return len(parcels)
+        latest = _TIME.monotonic() - age
+        return self._shut(lambda each: bool(each.buffer) and each.buffer[0].arrived <= latest)
+
+    def rest(self, queues: Collection[str]) -> int:
+        """Close the windows of these queues, and put back what has come through them."""
+        if not queues:
+            return 0
+        return self._shut(lambda each: each.place.queue in queues and bool(each.tag or each.buffer))
 
     def count(self, queue: str, deadline: float) -> int:
         """How many messages of a queue wait: on the server, and here."""
@@ -379,6 +374,17 @@ class Intake:
 
         if tags and line is not None:
             line.post(act)
+
+    def _shut(self, is_to_be: Callable[[_Consumer], bool]) -> int:
+        """Close windows, and put back what waits behind them; return how much."""
+        with self.changed:
+            shut = [consumer for consumer in self._consumers.values() if is_to_be(consumer)]
+            parcels = [parcel for consumer in shut for parcel in consumer.buffer]
+            for consumer in shut:
+                consumer.buffer.clear()
+                self._cancel(consumer)
+        self.put_back(parcels)
+        return len(parcels)
 
     def _cancel(self, consumer: _Consumer) -> None:
         """Called with `changed` held."""

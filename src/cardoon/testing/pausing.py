@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from cardoon.broker import Ack, Broker, Inspectable, Outgoing, Pausable, Subscribing, Subscription
+from cardoon.broker import Ack, Broker, Inspectable, Outgoing, Subscribing, Subscription
+from cardoon.pausing import Pausable
 from cardoon.testing.clock import FakeClock
 from cardoon.testing.setting import BrokerFixtures, having, ids, message, publish, receive
 
@@ -77,6 +78,14 @@ class PausingSuite(BrokerFixtures):
         depths = {depth.queue: depth.paused for depth in inspectable.depths()}
 
         assert depths == {"q": True, "r": False, "unknown": True}
+
+    def test_it_can_be_asked_which_queues_rest(self, broker: Broker) -> None:
+        pausable = having(broker, Pausable)
+        before = set(pausable.resting())
+        pausable.pause(["q", "unknown", "q\u00e9 > \u2603"])
+        pausable.resume(["q"])
+
+        assert (before, set(pausable.resting())) == (set(), {"unknown", "q\u00e9 > \u2603"})
 
     def test_copies_rest_with_their_broadcast_queue(self, broker: Broker) -> None:
         having(broker, Subscribing).subscribe([Subscription("news", "news>a")], seconds=60)

@@ -35,7 +35,8 @@ class Subscriptions:
             if not isinstance(broker, Subscribing):
                 raise ImproperlyConfigured(
                     f"queue {self._wanted[0].broadcast!r} is a Broadcast, and this broker keeps no copies "
-                    "for each worker; use sqlite:///, redis:// or postgresql://, or leave it out with -X"
+                    "for each worker; use sqlite:///, redis://, postgresql:// or amqp://, or leave it out "
+                    "with -X"
                 )
             self._broker = broker
         self._audit = audit

@@ -1,5 +1,6 @@
 """An app with a broadcast queue, for the end-to-end tests."""
 
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,8 @@ app.conf.update(
     task_queues=[Queue("celery"), Broadcast("caches")],
     task_routes={"announced.reload": {"queue": "caches", "exchange": "caches"}},
 )
+if prefix := os.environ.get("RABBITMQ_TEST_PREFIX"):
+    app.conf.broker_transport_options = {"global_keyprefix": prefix}
 
 
 def write(path: str, line: str) -> None:

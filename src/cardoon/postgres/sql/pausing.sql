@@ -14,6 +14,9 @@ LANGUAGE sql AS $$
     )
 $$;
 
+CREATE OR REPLACE FUNCTION resting_queues() RETURNS TABLE (queue text)
+LANGUAGE sql STABLE AS $$ SELECT paused.queue FROM paused $$;
+
 -- Those of these queues that do not rest, in their order.
 CREATE OR REPLACE FUNCTION _awake(_queues text[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
