@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class SealedResult(NamedTuple):
@@ -15,6 +15,8 @@ class SealedResult(NamedTuple):
     """Whether it is the task's last word; False for STARTED, RETRY and progress."""
     expires_at: float | None
     """When the backend may forget it, in seconds since the epoch; None for never."""
+    reply: str | None = None
+    """Where the sender of the task listens, as it has signed; only a `Listening` backend asks for it."""
 
 
 class ResultBackend(Protocol):
@@ -43,3 +45,24 @@ class ResultBackend(Protocol):
     def close(self) -> None:
         """Let go of every connection; safe twice."""
         ...
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A backend that keeps nothing: a result goes to who sent the task, and to nobody else.
+
+    `load` and `wait` tell of what has arrived in this process, and `store` drops what names no address.
+    """
+
+    def listen(self, *, timeout: float) -> str:
+        """The address at which this process takes results, ready when this returns.
+
+        Raises `OperationalError` after `timeout` seconds.
+        """
+        ...
+
+
+def listening(backend: ResultBackend | None) -> Listening | None:
+    """The backend, if it is one that keeps nothing."""
+    found: object = backend
+    return found if isinstance(found, Listening) else None

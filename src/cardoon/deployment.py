@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from cardoon import backends, brokers
 from cardoon.audit import AuditLog
 from cardoon.backend import ResultBackend
-from cardoon.broker import Accompanied, Broker
+from cardoon.broker import Broker
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
@@ -203,7 +203,7 @@ class Deployment:
         return backends.connect(
             url,
             clock=self.clock,
-            beside=broker.companion if isinstance(broker, Accompanied) else broker,
+            beside=broker,
             access=way.access,
             transport=way.transport,
         )

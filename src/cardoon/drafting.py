@@ -12,8 +12,8 @@ from cardoon.security.signing import Draft, Signed
 from cardoon.sender import Call
 
 
-def call_draft(call: Call) -> Draft:
-    """What is signed of a call."""
+def call_draft(call: Call, reply: str | None = None) -> Draft:
+    """What is signed of a call; `reply` is where its sender listens for the result."""
     return Draft(
         kind=Kind.TASK,
         task=call.task,
@@ -32,6 +32,7 @@ def call_draft(call: Call) -> Draft:
         group=call.group,
         after=call.after,
         take=call.take,
+        reply=reply,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS
-from cardoon.backend import ResultBackend, SealedResult
+from cardoon.backend import ResultBackend, SealedResult, listening
 from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing
 from cardoon.deployment import Deployment
 from cardoon.drafting import call_draft, outgoing_of
@@ -31,7 +31,7 @@ from cardoon.message.serializers import JSON, encode_body
 from cardoon.pending import Pending
 from cardoon.queues import broadcast_names
 from cardoon.security.gate import Gate, VerifiedMessage
-from cardoon.security.signing import Draft
+from cardoon.security.signing import Draft, Signed
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Producer:
             self._backend = deployment.open_backend(self._broker)
         else:
             self._broker, self._backend = stores
+        self._mailbox = listening(self._backend)
         self._signer = deployment.make_signer(deployment.settings.task_serializer)
         self._broadcasts = broadcast_names(deployment.settings.task_queues)
         self._commits = GroupCommit(self._publish)
@@ -90,7 +91,7 @@ class Producer:
 
     def sign(self, calls: Sequence[Call]) -> Sequence[tuple[Outgoing, bytes]]:
         """Sign without publishing; see `Postponing`."""
-        signed = self._signer.sign([call_draft(call) for call in calls])
+        signed = self._sign(calls, self.deployment.settings.task_publish_timeout)
         requests = [one.request for one in signed]
         return list(
             zip(outgoing_of(calls, signed, self._broker, self._broadcasts), requests, strict=True)
@@ -170,6 +171,7 @@ class Producer:
 
     def save_group(self, group_id: str, codec: str, body: bytes) -> None:
         """Sign and store what a group consists of; see `GroupKeeper`."""
+        self._check_keeps("GroupResult.save")
         settings = self.deployment.settings
         now = self.deployment.clock.now()
         expires = settings.result_expires
@@ -191,6 +193,7 @@ class Producer:
 
     def load_group(self, group_id: str) -> Report | None:
         """What was saved under the id."""
+        self._check_keeps("GroupResult.restore")
         return self.load([group_handle(group_id)]).get(group_id)
 
     def update_state(self, task_id: str, state: str, codec: str, body: bytes) -> None:  # noqa: ARG002
@@ -208,10 +211,25 @@ class Producer:
         self.audit.close()
 
     def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[Receipt]:
-        signed = self._signer.sign([call_draft(call) for call in calls])
+        clock = self.deployment.clock
+        deadline = clock.monotonic() + timeout
+        signed = self._sign(calls, timeout)
         outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
-        stand_ins = self._broker.publish(outgoing, timeout=timeout)
+        left = max(0.0, deadline - clock.monotonic())
+        stand_ins = self._broker.publish(outgoing, timeout=left)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
+
+    def _sign(self, calls: Sequence[Call], timeout: float) -> Sequence[Signed]:
+        """Results may come as soon as a call is sent, so the way to us must be open before."""
+        reply = None if self._mailbox is None else self._mailbox.listen(timeout=timeout)
+        return self._signer.sign([call_draft(call, reply) for call in calls])
+
+    def _check_keeps(self, what: str) -> None:
+        if self._mailbox is not None:
+            raise ImproperlyConfigured(
+                f"{what}: result_backend is rpc://, which keeps nothing; use one that keeps results, such as "
+                "redis:// or postgresql://"
+            )
 
     def _need_backend(self) -> Any:
         if self._backend is None:

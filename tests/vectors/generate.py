@@ -206,6 +206,7 @@ def claims_vectors():
             headers=b'{"timelimit":[30,20]}',
             request=hashlib.sha256(b"earlier claims").digest(),
         ),
+        "a task whose sender listens for the result": task(reply="shop." + "0f" * 16),
         "a result": task(kind=Kind.RESULT, audience=(), request=bytes(range(32)), retries=None),
         "the body of a chord": task(
             compose=Compose(Take.RESULTS, 3, hashlib.sha256(b"three digests").digest())
@@ -217,7 +218,14 @@ def claims_vectors():
     usual = cbor.decode(encode_claims(task()))
     invalid = {
         "an unknown label": {**usual, 24: 0},
-        "the reserved label of replies": {**usual, int(Label.REPLY): 1},
+        "an address that is a number": {**usual, int(Label.REPLY): 1},
+        "an address with a line break": {**usual, int(Label.REPLY): "shop\n0f"},
+        "an address of 129 bytes": {**usual, int(Label.REPLY): "a" * 129},
+        "a command that asks for a result": {
+            **{label: value for label, value in usual.items() if label not in {17, 18}},
+            1: int(Kind.CONTROL),
+            int(Label.REPLY): "shop.0f",
+        },
         "the results of none": {**usual, int(Label.COMPOSE): [1, 0, bytes(32)]},
         "one result of two": {**usual, int(Label.COMPOSE): [0, 2, bytes(32)]},
         "something else of one": {**usual, int(Label.COMPOSE): [3, 1, bytes(32)]},

@@ -17,7 +17,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -51,8 +51,9 @@ from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
 
 try:
     from cardoon.rabbitmq.intake import Intake, Parcel
-    from cardoon.rabbitmq.line import Line, open_line
+    from cardoon.rabbitmq.line import GUEST, Line, open_line
     from cardoon.rabbitmq.publishing import Publisher
+    from cardoon.rabbitmq.server import Server
     from cardoon.rabbitmq.watching import Watcher
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] != "pika":
@@ -130,32 +131,25 @@ def connect(
         return open_line(endpoints, purpose=purpose, deadline=deadline, patience=timeout)
 
     names = Names(str(transport.get("global_keyprefix", PREFIX)))
-    return RabbitmqBroker(names, open_one, companion=companion, clock=clock, timeout=timeout)
+    server = Server(names, open_one, endpoints[0].username or GUEST, timeout)
+    return RabbitmqBroker(server, companion=companion, clock=clock)
 
 
 class RabbitmqBroker:
     """Broker, with all optional powers but `Findable`: nobody can ask AMQP where a message is."""
 
-    def __init__(
-        self,
-        names: Names,
-        open_line: Callable[[str, float], Line],
-        *,
-        companion: Companion,
-        clock: Clock,
-        timeout: float,
-    ) -> None:
-        self._names = names
-        self._open_line = open_line
+    def __init__(self, server: Server, *, companion: Companion, clock: Clock) -> None:
+        self.server = server
         self._companion = companion
         self._clock = clock
-        self._timeout = timeout
+        self._timeout = server.timeout
         self._begin()
 
     def _begin(self) -> None:
+        names, open_line = self.server.names, self.server.open_line
         self._process = os.getpid()
-        self._publisher = Publisher(self._names, partial(self._open_line, "publishing"))
-        self._intake = Intake(self._names, partial(self._open_line, "taking"))
+        self._publisher = Publisher(names, partial(open_line, "publishing"))
+        self._intake = Intake(names, partial(open_line, "taking"))
         self._watcher = Watcher(self._companion, self._intake.changed)
         self._resting = Resting(self._companion)
         self._lock = threading.Lock()  # guards the loans

@@ -12,6 +12,9 @@ from cardoon import states
 from cardoon.app import Cardoon
 from cardoon.cli.access import find_app, json_of, json_option, print_json
 from cardoon.cli.main import Invocation
+from cardoon.clock import SystemClock
+from cardoon.deployment import Deployment
+from cardoon.exceptions import ImproperlyConfigured
 from cardoon.result import AsyncResult
 
 
@@ -111,6 +114,12 @@ def result(
 ) -> None:
     """Show the state and result of the task with this id; exit code 1 if it failed."""
     with find_app(invocation) as app:
+        if Deployment(app.settings, clock=SystemClock()).backend_url.startswith("rpc:"):
+            raise ImproperlyConfigured(
+                f"result {task_id}: result_backend is rpc://, so the result goes to the process that sent the "
+                "task, and nobody else can read it; wait for it there (`cardoon call --wait`), or use a "
+                "backend that keeps results"
+            )
         found: AsyncResult[Any] = app.AsyncResult(task_id)
         _show(found, as_json=as_json, with_traceback=with_traceback)
 

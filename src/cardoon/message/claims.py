@@ -19,8 +19,7 @@ _LABELS = [bytes((label,)) for label in range(24)]
 """A label below 24 is its own encoding."""
 _KIND, _TASK, _ID, _AUDIENCE, _ISSUED_AT, _VALID_UNTIL, _SESSION, _SEQUENCE = _LABELS[1:9]
 _DIGEST, _CODEC, _LENGTH, _ROOT, _PARENT, _GROUP, _ETA, _EXPIRES = _LABELS[9:17]
-_RETRIES, _MAX_RETRIES, _HEADERS, _REQUEST = _LABELS[17], _LABELS[18], _LABELS[20], _LABELS[21]
-_COMPOSE = _LABELS[22]
+_RETRIES, _MAX_RETRIES, _REPLY, _HEADERS, _REQUEST, _COMPOSE = _LABELS[17:23]
 
 
 def encode_claims(claims: Claims) -> bytes:
@@ -47,6 +46,8 @@ def encode_claims(claims: Claims) -> bytes:
     )
     _append_relatives(entries, claims)
     _append_limits(entries, claims)
+    if claims.reply is not None:
+        entries.append(_name_entry(_REPLY, claims.reply, protocol.MAX_REPLY))
     if claims.headers:
         entries.append(_headers_entry(claims.headers))
     if claims.request is not None:
@@ -66,8 +67,8 @@ def parse_claims(encoded: bytes) -> Claims:
     kind = _KINDS.get(fields[Label.KIND])
     if kind is None:
         raise MessageError(f"claims: unknown kind {fields[Label.KIND]}")
-    # Fields stand in the order of their labels, with REPLY between.
-    claims = Claims._make((kind, *fields[2:19], *fields[20:23]))
+    # Fields stand in the order of their labels.
+    claims = Claims._make((kind, *fields[2:23]))
     problem = protocol.find_problem(claims)
     if problem:
         raise MessageError(f"claims: {problem}")
@@ -280,6 +281,7 @@ _SHAPES: dict[int, _Shape] = {
     Label.EXPIRES: (_UINT, 0, protocol.MAX_MILLISECONDS),
     Label.RETRIES: (_UINT, 0, protocol.MAX_COUNT),
     Label.MAX_RETRIES: (_UINT, 0, protocol.MAX_COUNT),
+    Label.REPLY: (_TEXT, 1, protocol.MAX_REPLY),
     Label.HEADERS: (_BYTES, 1, protocol.MAX_HEADERS),
     Label.REQUEST: _DIGEST_SHAPE,
     Label.COMPOSE: (_ARRAY, 3, 3),

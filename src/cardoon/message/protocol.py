@@ -24,6 +24,8 @@ MAX_AUDIENCE = 64
 """Queues or nodes that one message is meant for; a task has one or two."""
 MAX_AUDIENCE_NAME = 320
 """Bytes of one of them: AMQP's 255 for a queue, a prefix, and some room for a node's domain."""
+MAX_REPLY = 128
+"""Bytes of the address of who waits for a result: a name and a number, not a name of the server's."""
 MAX_HEADERS = 32 * 1024
 """Bytes of headers: half of what an envelope may have."""
 MAX_SECONDS = 253_402_300_799
@@ -54,7 +56,7 @@ class Kind(enum.IntEnum):
 
 
 class Label(enum.IntEnum):
-    """The keys of the claims map. REPLY and ENCRYPTION are reserved, and refused."""
+    """The keys of the claims map. ENCRYPTION is reserved, and refused."""
 
     KIND = 1
     TASK = 2
@@ -144,6 +146,8 @@ class Claims(NamedTuple):
     """Not to be begun later: milliseconds since the epoch."""
     retries: int | None = None
     max_retries: int | None = None
+    reply: str | None = None
+    """A task only: where its sender listens for the result, if that is kept nowhere."""
     headers: bytes = b""
     """A JSON object: stamps, time limits, user headers."""
     request: bytes | None = None
@@ -179,6 +183,8 @@ def _find_contradiction(claims: Claims) -> str | None:
         return f"retry {claims.retries} of at most {claims.max_retries}"
     if claims.group is not None and claims.group.position >= claims.group.size:
         return f"member {claims.group.position} of a group of {claims.group.size}"
+    if claims.reply is not None and claims.kind is not Kind.TASK:
+        return f"a {claims.kind.name} has no result"
     return None if claims.compose is None else _find_compose_problem(claims.kind, claims.compose)
 
 

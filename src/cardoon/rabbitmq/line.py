@@ -26,6 +26,9 @@ from cardoon.exceptions import OperationalError
 
 _T = TypeVar("_T")
 
+GUEST = "guest"
+"""The account, and its password, where a URL names none."""
+
 HEARTBEAT_SECONDS = 15
 """How often the server is to be heard; one that is silent for twice as long is gone."""
 
@@ -289,7 +292,7 @@ def _parameters(endpoint: Endpoint, *, purpose: str, timeout: float) -> pika.Con
         port=endpoint.port,
         virtual_host=endpoint.path or "/",
         credentials=pika.PlainCredentials(
-            endpoint.username or "guest", endpoint.password or "guest", erase_on_connect=True
+            endpoint.username or GUEST, endpoint.password or GUEST, erase_on_connect=True
         ),
         heartbeat=HEARTBEAT_SECONDS,
         ssl_options=options,

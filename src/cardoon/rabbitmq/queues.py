@@ -47,10 +47,16 @@ class Names:
     def of(self, place: Place) -> str:
         """The name of one queue on the server; raises `ImproperlyConfigured` for one that is too long."""
         # The priority comes first, so that no two places have one name.
-        name = f"{self._prefix}.{place.level}.{place.queue}"
+        return self._bounded(f"{self._prefix}.{place.level}.{place.queue}", place.queue)
+
+    def reply(self, address: str) -> str:
+        """The name of a queue of results; whatever the address is, it is the name of nothing else."""
+        return self._bounded(f"{self._prefix}.reply.{address}", address)
+
+    def _bounded(self, name: str, part: str) -> str:
         if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
             raise ImproperlyConfigured(
-                f"queue {place.queue[:40]!r}...: its name on RabbitMQ is longer than {MAX_NAME_BYTES} "
+                f"queue {part[:40]!r}...: its name on RabbitMQ is longer than {MAX_NAME_BYTES} "
                 "bytes; use a shorter one"
             )
         return name

@@ -66,6 +66,8 @@ class Draft(NamedTuple):
     take: Take = Take.RESULT
     after: tuple[int | bytes, ...] = ()
     """What it waits for, to take something of it: places of earlier drafts, or request digests."""
+    reply: str | None = None
+    """A task only: where its result is waited for."""
     session: bytes | None = None
     """Instead of a nonce of the signer's: what is signed with one of these is carried out once."""
 
@@ -244,6 +246,7 @@ class _ClaimsWriter:
                 draft.expires,
                 retries,
                 draft.max_retries,
+                draft.reply,
                 draft.headers,
                 draft.request,
                 compose,

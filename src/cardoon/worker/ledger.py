@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
-from cardoon.backend import ResultBackend, SealedResult
+from cardoon.backend import ResultBackend, SealedResult, listening
 from cardoon.broker import (
     Ack,
     Broker,
@@ -53,6 +53,7 @@ class Ledger:
     ) -> None:
         self._broker = broker
         self._backend = backend
+        self._mailbox = listening(backend)
         self._shared_store = shared_store
         self._task_signer = task_signer
         self._result_signer = result_signer
@@ -65,7 +66,8 @@ class Ledger:
 
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
-        signed = self._task_signer.sign([call_draft(call) for call in calls])
+        reply = None if self._mailbox is None else self._mailbox.listen(timeout=timeout)
+        signed = self._task_signer.sign([call_draft(call, reply) for call in calls])
         outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         stand_ins = self._broker.publish(outgoing, timeout=timeout)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
@@ -84,7 +86,13 @@ class Ledger:
         ]
         expires = None if self._result_expires is None else now + self._result_expires
         return [
-            SealedResult(held.id, one.frame, states.is_final(result.state), expires)
+            SealedResult(
+                held.id,
+                one.frame,
+                states.is_final(result.state),
+                expires,
+                held.message.claims.reply,
+            )
             for (held, result), one in zip(results, self._result_signer.sign(drafts), strict=True)
         ]
 
@@ -94,7 +102,9 @@ class Ledger:
         """A conclusion as what the broker completes; `sealed` is its result, signed."""
         outgoing: tuple[Outgoing, ...] = ()
         if calls := conclusion.calls:
-            signed = self._task_signer.sign([call_draft(call) for call in calls])
+            # What takes a message's place is answered where that was to be.
+            reply = held.message.claims.reply
+            signed = self._task_signer.sign([call_draft(call, reply) for call in calls])
             sent = outgoing_of(calls, signed, self._broker, self._broadcasts)
             outgoing = tuple(_in_its_place(one, held) for one in sent)
         outcome = None

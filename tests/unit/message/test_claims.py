@@ -32,7 +32,7 @@ SPOKEN = [Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY]
 
 def as_map(claims):
     """The map that claims stand for, to be encoded by the general codec."""
-    fields = dict(zip([*list(Label)[:18], *list(Label)[19:22]], claims, strict=True))
+    fields = dict(zip(list(Label)[:22], claims, strict=True))
     if claims.group is not None:
         fields[Label.GROUP] = list(claims.group)
     if claims.compose is not None:
@@ -84,6 +84,7 @@ def any_claims(draw):
         expires=draw(st.none() | st.integers(0, protocol.MAX_MILLISECONDS)),
         retries=draw(st.integers(0, protocol.MAX_COUNT if max_retries is None else max_retries)),
         max_retries=max_retries,
+        reply=draw(st.none() | names) if kind is Kind.TASK else None,
         headers=draw(st.binary(max_size=300)),
         request=draw(st.binary(min_size=32, max_size=32)),
         compose=draw(st.none() | compose) if kind is Kind.TASK else None,
