@@ -23,6 +23,7 @@ from pika.channel import Channel
 from cardoon.clock import SystemClock
 from cardoon.endpoints import Endpoint
 from cardoon.exceptions import OperationalError
+from cardoon.rabbitmq.sturdy import SturdyConnection
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,7 @@ class Line:
         self._opened: Future[None] = Future()
         self._channel: Channel | None = None
         self._loop = IOLoop()
-        self._connection = pika.SelectConnection(
+        self._connection = SturdyConnection(
             _parameters(endpoint, purpose=purpose, timeout=timeout),
             on_open_callback=self._on_open,
             on_open_error_callback=lambda _, error: self._die(error),
