@@ -23,11 +23,15 @@ from cardoon.lookup import Place
 from cardoon.postgres import messages, replay, settling, subscribers
 from cardoon.postgres.database import Database, Session
 from cardoon.postgres.location import locate
-from cardoon.postgres.wakeups import Bell, hints, queues_of
+from cardoon.postgres.wakeups import Bell, Ear, Wakeups, hints, queues_of
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Hints may be lost, so whoever waits looks at the tables this often."""
+
+_LOOK_LATER_SECONDS = 0.02
+"""After a claim that took all there was: what it brought has the processors first. A send is told of meanwhile;
+what was scheduled before may be so much later."""
 
 _MIN_PAUSE_SECONDS = 0.005
 _MAX_UPKEEP_ROUNDS = 20
@@ -57,6 +61,11 @@ class PostgresBroker:
         self._database = database
         self._schema = database.location.schema
         self._turn = 0
+        self._ear: Ear | None = None
+        self._hears: Wakeups | None = None
+        """What the ear is attached to, which a forked child has anew."""
+        self._calm_until = 0.0
+        """Until then, by the monotonic clock, nothing is due of which there is no hint."""
         self._tokens = itertools.count(int.from_bytes(os.urandom(7), "big"))
 
     @property
@@ -83,20 +92,21 @@ class PostgresBroker:
         self, queues: Sequence[str], *, limit: int, lease: float, timeout: float
     ) -> Sequence[Delivery]:
         """Lease up to `limit` due messages, the most urgent first; the queues take turns."""
+        if timeout <= 0:
+            return self._claim(queues, limit, lease).deliveries
         deadline = _REAL_TIME.monotonic() + timeout
-        claimed = self._claim(queues, limit, lease)
-        if claimed.deliveries or timeout <= 0:
-            return claimed.deliveries
-        with self._database.wakeups.listen(Bell.MESSAGES, frozenset(queues)) as ear:
-            while True:
-                claimed = self._claim(queues, limit, lease)
-                remaining = deadline - _REAL_TIME.monotonic()
-                if claimed.deliveries or remaining <= 0:
-                    return claimed.deliveries
-                pause = _LOOK_AGAIN_SECONDS
-                if claimed.pause is not None:
-                    pause = max(_MIN_PAUSE_SECONDS, min(pause, claimed.pause))
-                ear.wait(min(pause, remaining))
+        ear = self._attend(queues)
+        while True:
+            pause = min(self._calm_until, deadline) - _REAL_TIME.monotonic()
+            if pause > 0:
+                ear.wait(pause)
+            self._calm_until = 0.0  # for as long as it is not known
+            claimed = self._claim(queues, limit, lease)
+            now = _REAL_TIME.monotonic()
+            if len(claimed.deliveries) < limit:
+                self._calm_until = now + _pause_after(claimed)
+            if claimed.deliveries or now >= deadline:
+                return claimed.deliveries
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> Sequence[Delivery]:
         """Renew the leases, and return those that are still held."""
@@ -113,6 +123,7 @@ class PostgresBroker:
 
     def close(self) -> None:
         """Let go of every connection; safe twice."""
+        self._unhear()
         self._database.close()
 
     def complete(self, completions: Sequence[Completion]) -> Sequence[bool]:
@@ -284,6 +295,21 @@ class PostgresBroker:
             settling.printable(detail),
         )
 
+    def _attend(self, queues: Sequence[str]) -> Ear:
+        """An ear for these queues, which goes on hearing between one claim and the next."""
+        wakeups = self._database.wakeups
+        if self._ear is None or self._ear.queues != frozenset(queues) or self._hears is not wakeups:
+            self._unhear()
+            self._ear, self._hears = Ear(Bell.MESSAGES, frozenset(queues)), wakeups
+        if wakeups.attach(self._ear) or self._database.now is not None:
+            self._calm_until = 0.0  # hints may have been missed, or a test has set the clock
+        return self._ear
+
+    def _unhear(self) -> None:
+        if self._ear is not None and self._hears is self._database.wakeups:  # not a parent's
+            self._hears.detach(self._ear)
+        self._ear = self._hears = None
+
     def _claim(self, queues: Sequence[str], limit: int, lease: float) -> messages.Claimed:
         self._turn += 1
         start = self._turn % len(queues)
@@ -312,3 +338,12 @@ class PostgresBroker:
 
     def _ring(self) -> None:
         self._database.attempt(lambda session: session.run(hints(self._schema, Bell.MESSAGES)))
+
+
+def _pause_after(claimed: messages.Claimed) -> float:
+    """Seconds for which nothing more is due, as far as a claim can tell that took all there was."""
+    if claimed.deliveries:
+        return _LOOK_LATER_SECONDS
+    if claimed.pause is None:
+        return _LOOK_AGAIN_SECONDS
+    return max(_MIN_PAUSE_SECONDS, min(_LOOK_AGAIN_SECONDS, claimed.pause))

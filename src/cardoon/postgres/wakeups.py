@@ -47,8 +47,10 @@ class Bell(enum.Enum):
 class Ear:
     """Of one that waits."""
 
-    def __init__(self, queues: Collection[str] | None) -> None:
-        self._queues = queues
+    def __init__(self, bell: Bell, queues: Collection[str] | None = None) -> None:
+        self.bell = bell
+        self.queues = queues
+        """None for any."""
         self._rung = threading.Event()
 
     def wait(self, timeout: float) -> bool:
@@ -59,7 +61,7 @@ class Ear:
 
     def hear(self, queue: str) -> None:
         """There is news of this queue; of any for an empty name."""
-        if not queue or self._queues is None or queue in self._queues:
+        if not queue or self.queues is None or queue in self.queues:
             self._rung.set()
 
 
@@ -97,21 +99,31 @@ class Wakeups:
     @contextlib.contextmanager
     def listen(self, bell: Bell, queues: Collection[str] | None = None) -> Iterator[Ear]:
         """An ear for hints. Open it, look at the tables, and only then wait."""
-        ear = Ear(queues)
+        ear = Ear(bell, queues)
+        self.attach(ear)
+        try:
+            yield ear
+        finally:
+            self.detach(ear)
+
+    def attach(self, ear: Ear) -> bool:
+        """Have an ear hear from now on; False where it did before. Then look at the tables, and only then wait."""
         with self._lock:
-            self._ears[bell].add(ear)
+            is_new = self._stop is None or ear not in self._ears[ear.bell]
+            self._ears[ear.bell].add(ear)
             if self._stop is None:
                 self._stop = os.pipe()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="cardoon-listen", daemon=True
                 )
                 self._thread.start()
-        try:
-            yield ear
-        finally:
-            with self._lock:
-                self._ears[bell].discard(ear)
-                self._left_at = _REAL_TIME.monotonic()
+            return is_new
+
+    def detach(self, ear: Ear) -> None:
+        """Let an ear hear no more; safe twice."""
+        with self._lock:
+            self._ears[ear.bell].discard(ear)
+            self._left_at = _REAL_TIME.monotonic()
 
     def close(self) -> None:
         """Stop listening; safe twice. The next ear begins again."""

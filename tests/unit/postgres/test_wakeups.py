@@ -84,6 +84,29 @@ def test_results_of_one_and_of_ten_thousand_tasks_are_told(connect, url, patient
     assert one.task_id == "t1"
 
 
+def test_what_is_told_between_two_claims_is_heard(connect, url, patient):
+    worker, client = connect(url), connect(url)
+    client.publish([message("a")], timeout=LONG)
+    assert len(worker.receive(["q"], limit=9, lease=60, timeout=LONG)) == 1
+    assert worker.receive(["q"], limit=9, lease=60, timeout=0.1) == []  # so nothing is due for long
+    client.publish([message("b")], timeout=LONG)
+    begun = time.monotonic()
+
+    [b] = worker.receive(["q"], limit=9, lease=60, timeout=LONG)
+
+    assert b.id == "b"
+    assert time.monotonic() - begun < LONG / 2, "only the last look found it"
+
+
+def test_who_has_taken_a_message_still_takes_what_was_scheduled_before(connect, url, patient):
+    worker, client = connect(url), connect(url)
+    client.publish([message("soon", run_at=time.time() + 0.4), message("now")], timeout=LONG)
+
+    taken = [worker.receive(["q"], limit=9, lease=60, timeout=LONG) for _ in range(2)]
+
+    assert [[each.id for each in some] for some in taken] == [["now"], ["soon"]]
+
+
 def test_news_of_other_queues_wake_nobody(connect, url):
     worker, client = connect(url), connect(url)
     wakeups = worker.postgres.wakeups
