@@ -1,7 +1,8 @@
 """Hints between processes by LISTEN and NOTIFY, so that nobody has to poll fast.
 
 A hint may be lost, and nothing depends on it: whoever waits looks at the tables each second anyhow. One
-thread listens for all of a process, on a connection of its own, while somebody waits.
+thread listens for all of a process, on a connection of its own, while somebody waits; and only to what
+somebody waits for, since each hint wakes every process that listens to its kind.
 
 The server serializes the commits of transactions that notify, and with them their writes to disk. So
 hints are sent in a transaction of their own behind the one they are about, on the same round trip.
@@ -89,8 +90,10 @@ class Wakeups:
         self._connect = connect
         self._schema = schema
         self._bells = {_channel(schema, bell): bell for bell in Bell}
-        self._lock = threading.Lock()  # guards the next four
+        self._lock = threading.Lock()  # guards the next five
         self._ears: dict[Bell, set[Ear]] = {bell: set() for bell in Bell}
+        self._wanted: set[Bell] = set()
+        """What the thread is to listen to: all that anybody waited for since it began."""
         self._thread: threading.Thread | None = None
         self._left_at = 0.0
         self._stop: tuple[int, int] | None = None
@@ -112,11 +115,15 @@ class Wakeups:
             is_new = self._stop is None or ear not in self._ears[ear.bell]
             self._ears[ear.bell].add(ear)
             if self._stop is None:
+                self._wanted = {bell for bell, ears in self._ears.items() if ears}
                 self._stop = os.pipe()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="cardoon-listen", daemon=True
                 )
                 self._thread.start()
+            elif ear.bell not in self._wanted:
+                self._wanted.add(ear.bell)
+                os.write(self._stop[1], b"l")
             return is_new
 
     def detach(self, ear: Ear) -> None:
@@ -147,8 +154,8 @@ class Wakeups:
         while not self._is_over(pipe):
             with contextlib.suppress(ConnectionLostError, ServerError, CardoonError):
                 self._hear(pipe)
-            self._ring_all()  # whoever relies on hints should look now
-            if _is_readable(stop, _PAUSE_SECONDS):
+            self._ring_all(Bell)  # whoever relies on hints should look now
+            if _is_readable(stop, _PAUSE_SECONDS) and self._is_told_to_stop(pipe):
                 break
         for descriptor in pipe:
             os.close(descriptor)
@@ -159,23 +166,36 @@ class Wakeups:
         deadline = _REAL_TIME.monotonic() + _CONNECT_SECONDS
         self._listening = connection = self._connect(deadline)
         try:
-            listens = [sql(f"LISTEN {quoted(channel)}") for channel in self._bells]
-            connection.run([listens], deadline=deadline)
-            self._ring_all()  # for what was told before we listened
             poll = select.poll()
             poll.register(stop, select.POLLIN)
             poll.register(connection.fileno(), select.POLLIN)
+            heard: set[Bell] = set()
             while True:
-                ready = [descriptor for descriptor, _ in poll.poll(_LINGER_SECONDS * 1000)]
-                if stop in ready or (not ready and self._is_over(pipe)):
-                    return
-                if not ready:
-                    continue
+                heard |= self._listen_to_more(connection, heard)
                 for notice in connection.notices():
                     self._ring(self._bells.get(notice.channel), notice.payload)
+                ready = [descriptor for descriptor, _ in poll.poll(_LINGER_SECONDS * 1000)]
+                if stop in ready and self._is_told_to_stop(pipe):
+                    return
+                if not ready and self._is_over(pipe):
+                    return
         finally:
             self._listening = None
             connection.close()
+
+    def _listen_to_more(self, connection: Connection, heard: set[Bell]) -> set[Bell]:
+        """Begin to listen to what is wanted by now; what that was."""
+        with self._lock:
+            fresh = self._wanted - heard
+        if fresh:
+            listens = [
+                sql(f"LISTEN {quoted(channel)}")
+                for channel, bell in self._bells.items()
+                if bell in fresh
+            ]
+            connection.run([listens], deadline=_REAL_TIME.monotonic() + _CONNECT_SECONDS)
+            self._ring_all(fresh)  # for what was told before we listened
+        return fresh
 
     def _ring(self, bell: Bell | None, queue: str) -> None:
         if bell is not None:
@@ -183,9 +203,15 @@ class Wakeups:
                 for ear in self._ears[bell]:
                     ear.hear(queue)
 
-    def _ring_all(self) -> None:
-        for bell in Bell:
+    def _ring_all(self, bells: Iterable[Bell]) -> None:
+        for bell in bells:
             self._ring(bell, "")
+
+    def _is_told_to_stop(self, pipe: tuple[int, int]) -> bool:
+        """Whether what lies in the pipe says so, and not that there is more to listen to."""
+        os.read(pipe[0], 64)
+        with self._lock:
+            return self._stop is not pipe
 
     def _is_over(self, pipe: tuple[int, int]) -> bool:
         """Whether nobody has waited for a while; from then on the next ear has a thread of its own."""

@@ -120,6 +120,30 @@ def test_news_of_other_queues_wake_nobody(connect, url):
         assert not ear.wait(0.3)
 
 
+def test_a_process_listens_only_to_what_it_waits_for(connect, url, postgres):
+    broker = connect(url)
+    backend = backends.connect(url, clock=SystemClock(), beside=broker)
+
+    def last_words():
+        told = "SELECT string_agg(query, ' ') FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        [(words,)] = postgres.ask(told)
+        return words or ""
+
+    with broker.postgres.wakeups.listen(Bell.MESSAGES) as ear:
+        assert ear.wait(LONG)  # when listening begins
+        assert last_words().endswith('.messages"')
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(lambda: list(backend.wait(["t"], timeout=LONG)))
+            while not last_words().endswith('.results"'):
+                assert not waiting.done()
+            backend.store([SealedResult("t", b"x", True, None)])
+
+            assert len(waiting.result(LONG)) == 1
+        ear.wait(0)
+        broker.publish([message("a")], timeout=LONG)
+        assert ear.wait(LONG), "who listens to more no longer hears what it heard"
+
+
 def test_many_queues_are_told_in_one_word():
     few = hints("s", Bell.MESSAGES, ["a", "b", "a"])
     many = hints("s", Bell.MESSAGES, [f"q{number}" for number in range(50)])
