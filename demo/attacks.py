@@ -145,6 +145,7 @@ class Attacker:
         flipped = bytes([*frame.body[:-1], frame.body[-1] ^ 1])
         longer = claims._replace(valid_until=claims.valid_until + TEN_YEARS)
         swapped = claims._replace(task=TARGET)
+        renamed = claims._replace(id=str(uuid.uuid4()))
         return [
             self._insert(
                 "one bit of the arguments flipped",
@@ -163,8 +164,9 @@ class Attacker:
             ),
             self._insert(
                 "the signature taken off",
-                envelope.build_plain(frame.claims, frame.body),
+                envelope.build_plain(encode_claims(renamed), frame.body),
                 Refusal.UNSIGNED,
+                renamed.id,
             ),
         ]
 
@@ -182,7 +184,8 @@ class Attacker:
 
     def replay(self, genuine: bytes) -> Attack:
         """Put a message back that was carried out."""
-        return self._insert("a completed task put back in the queue", genuine, Refusal.REPLAYED)
+        own = parse_claims(envelope.parse_frame(genuine).claims).id
+        return self._insert("a completed task put back in the queue", genuine, Refusal.REPLAYED, own)
 
     def misdirect(self, id: str) -> Attack:
         """Move a genuine message to another queue than its sender meant."""

@@ -84,7 +84,7 @@ def dup_delivery(stage: Stage) -> None:
     broker = stage.place.connect()
     count = min(COPIES, stage.count // 2)
     lent = broker.receive([QUEUE], limit=count, lease=60, timeout=5)
-    copies = [Outgoing(QUEUE, f"copy{n}", one.frame) for n, one in enumerate(lent)]
+    copies = [Outgoing(QUEUE, f"{one.id}>copy{n}", one.frame) for n, one in enumerate(lent)]
     broker.publish(copies, timeout=10)
     requeues = [Requeue(one) for one in lent]
     if isinstance(broker, Transactional):

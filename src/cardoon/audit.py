@@ -43,6 +43,7 @@ REFUSAL_EVENTS: Mapping[Refusal, str] = {
     Refusal.BOMB: "message.too_large",
     Refusal.WRONG_REQUEST: "message.wrong_request",
     Refusal.WRONG_INPUT: "message.wrong_input",
+    Refusal.WRONG_ID: "message.wrong_id",
 }
 """Stable names, by which alarms are set."""
 

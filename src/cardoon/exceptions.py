@@ -57,6 +57,7 @@ class Refusal(enum.StrEnum):
     BOMB = "decompression-bomb"
     WRONG_REQUEST = "wrong-request"
     WRONG_INPUT = "wrong-input"
+    WRONG_ID = "wrong-id"
 
 
 class CardoonError(Exception):

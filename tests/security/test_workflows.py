@@ -332,7 +332,7 @@ def test_the_errback_of_a_task_that_succeeded_cannot_be_woken(stage):
     errback = _stored(stage, "sorry")
     stage.troupe.end([(task, stage.troupe.carry_out(task))])
     [sealed] = stage.troupe.backend.load([result.id]).values()
-    stage.troupe.broker.publish([Outgoing("celery", "again", errback.frame)], timeout=1)
+    stage.troupe.broker.publish([Outgoing("celery", errback.id, errback.frame)], timeout=1)
     [delivery] = stage.take()
 
     attack = delivery._replace(inputs=(Input(result.id, result.request, sealed.frame),))
@@ -344,8 +344,14 @@ def test_the_errback_of_a_task_that_succeeded_cannot_be_woken(stage):
 def _stored(stage, task):
     """A message as it lies in the store, dormant or not."""
     messages = stage.troupe.broker._messages.values()  # whoever writes the store reads it, too
-    [found] = [one for one in messages if f"{task}".encode() in parse_frame(one.frame).claims]
-    return found
+    return next(one for one in messages if f"{task}".encode() in parse_frame(one.frame).claims)
+
+
+def _rename(stage, old, new):
+    """A message gets the id of another one, which only the store's own rules forbid."""
+    ids = stage.troupe.broker._by_id
+    ids[new] = ids.pop(old)
+    ids[new].id = new
 
 
 @pytest.mark.parametrize("kind", ["link", "body", "errback"])
@@ -376,7 +382,7 @@ def test_a_successor_runs_once_however_often_it_is_delivered(stage):
     [job] = stage.hand(delivery)
     stage.troupe.end([(job, stage.troupe.carry_out(job))])
     assert result.get(timeout=0) == [5, "alice"]
-    stage.troupe.broker.publish([Outgoing("celery", "copy", copied)], timeout=1)
+    stage.troupe.broker.publish([Outgoing("celery", delivery.id, copied)], timeout=1)
     [again] = stage.take()
 
     assert stage.refusal(again._replace(inputs=delivery.inputs)) is Refusal.REPLAYED
@@ -386,17 +392,32 @@ def test_a_successor_runs_once_however_often_it_is_delivered(stage):
 def test_a_successor_cannot_be_woken_before_its_time(stage):
     chain(stage.leaf.s(5), stage.pay.s().set(countdown=3600)).apply_async()
     [task] = stage.troupe.consume()
-    frame = _stored(stage, "pay").frame
+    waiting = _stored(stage, "pay")
     stage.troupe.end([(task, stage.troupe.carry_out(task))])
     [number] = stage.troupe.broker._messages
     inputs = stage.troupe.broker._inputs.of(number)
-    stage.troupe.broker.publish([Outgoing("celery", "early", frame)], timeout=1)
+    stage.troupe.broker.publish([Outgoing("celery", "early", waiting.frame)], timeout=1)
+    _rename(stage, "early", waiting.id)
     [early] = stage.take()
 
     assert stage.hand(early._replace(inputs=inputs)) == []
 
     assert stage.ran == [("leaf", 5)]
     assert stage.troupe.left() == (0, 2, 0, 0)  # both are put off by what was signed
+
+
+def test_a_member_that_was_copied_under_another_id_does_not_hold_up_the_body(stage):
+    """Whoever runs the copy has the member itself refused as a replay, and the body waits for its id."""
+    result = chord([stage.leaf.s(1), stage.leaf.s(2)], stage.pay.s()).apply_async()
+    member = _stored(stage, "leaf")
+    stage.troupe.broker.publish([Outgoing("celery", "copy", member.frame, priority=9)], timeout=1)
+
+    stage.run_what_is_due()
+    stage.run_what_is_due()
+
+    [kept] = stage.troupe.broker.kept(Kept.QUARANTINE, limit=100)
+    assert (kept.id, kept.reason) == ("copy", Refusal.WRONG_ID)
+    assert result.get(timeout=0) == [[1, 2]]
 
 
 def test_a_worker_can_add_a_result_but_no_successor_of_a_clients_task(stage):

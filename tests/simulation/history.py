@@ -207,10 +207,9 @@ class History:
         copies = [one for one in self.store.stored if not one.after]
         if copies:
             copy = chance.choice(copies)
-            # A chord's member could be kept from its chord so, as by deleting it.
-            is_alone = copy.id in self.killers or copy.id.startswith("task")
-            renamed = is_alone and chance.random() < 0.5
-            self.store.inject(copy._replace(id=f"copy{len(self.log)}") if renamed else copy)
+            other = f"copy{len(self.log)}"
+            name = chance.choice((copy.id, copy.id, other, f"{copy.id}>{other}"))
+            self.store.inject(copy._replace(id=name))
 
     def _excuse(self, worker: SimulatedWorker) -> None:
         """What this worker holds, or has asked for, may run again."""
@@ -248,7 +247,8 @@ class History:
         dead = self.store.kept(Kept.DEAD_LETTER, limit=10_000)
         wrong += [f"poison: {self._name(one.id)}" for one in dead if one.frame not in killing]
         refused = self.store.kept(Kept.QUARANTINE, limit=10_000)
-        wrong += [f"refused: {one.reason}" for one in refused if one.reason != Refusal.REPLAYED]
+        expected = {Refusal.REPLAYED, Refusal.WRONG_ID}
+        wrong += [f"refused: {one.reason}" for one in refused if one.reason not in expected]
         return wrong
 
     def _reruns(self, task_id: str) -> int:

@@ -47,7 +47,7 @@ class Store(MemoryBroker):
         self.stored += [one for one in outgoing if one.id not in self._by_id]
         if self._off is Off.IDEMPOTENCE:
             outgoing = [
-                one._replace(id=f"{one.id}#{self._last_number}") if one.id in self._by_id else one
+                one._replace(id=f"{one.id}>{self._last_number}") if one.id in self._by_id else one
                 for one in outgoing
             ]
         return super().publish(outgoing, timeout=timeout)

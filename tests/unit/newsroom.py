@@ -8,6 +8,8 @@ from cardoon import Cardoon
 from cardoon.backends.memory import MemoryBackend
 from cardoon.broker import Kept, Outgoing
 from cardoon.deployment import Deployment
+from cardoon.message.claims import parse_claims
+from cardoon.message.envelope import parse_frame
 from cardoon.producer import Producer
 from cardoon.queues import Broadcast, Queue, private_queue
 from cardoon.testing import FakeClock
@@ -109,7 +111,9 @@ class Newsroom:
         """As somebody does who can write the store."""
         there = private_queue(queue, name) if name else queue
         self.forged += 1
-        self.broker.publish([Outgoing(there, f"forged {self.forged}", frame)], timeout=1)
+        signed = parse_claims(parse_frame(frame).claims).id
+        forged = Outgoing(there, f"{signed}>forged {self.forged}", frame)
+        self.broker.publish([forged], timeout=1)
 
     def refused(self):
         """The reasons of what was refused."""

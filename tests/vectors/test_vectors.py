@@ -180,6 +180,7 @@ def test_there_is_a_vector_for_every_word_of_the_gate():
         Refusal.DENIED,
         Refusal.REPLAYED,
         Refusal.WRONG_INPUT,
+        Refusal.WRONG_ID,
         Refusal.UNDECODABLE,
         Refusal.BOMB,
     }

@@ -10,8 +10,8 @@ nothing else is raised, so no message can stop a worker.
     (4) policy
 
 Three follow where the message is about to be carried out: (5) what it waited for, in `Gate.open_inputs`,
-(6) replay, by `ReplayGuard.claim` with the message's nonce, and (7) reading the body, by
-`serializers.decode_body`.
+and what waits for it, in `worker.opening.check_id`; (6) replay, by `ReplayGuard.claim` with the message's
+nonce; and (7) reading the body, by `serializers.decode_body`.
 """
 
 from __future__ import annotations

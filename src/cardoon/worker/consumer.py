@@ -47,7 +47,7 @@ from cardoon.worker.inputs import describe_inputs, read_inputs
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
-from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener
+from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
@@ -227,6 +227,7 @@ class Consumer:
                 raise opened
             message = opened.message
             headers = parse_headers(message.claims.headers)
+            check_id(delivery, message.claims, headers)
             inputs = read_inputs(message, opened.inputs)
         except RefusedError as error:
             pause = _until_next_look(error.reason, delivery.attempt)

@@ -11,11 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cardoon.broker import Delivery
-from cardoon.exceptions import RefusedError
-from cardoon.message.protocol import Kind
+from cardoon.exceptions import Refusal, RefusedError
+from cardoon.message.protocol import Claims, Kind
 from cardoon.security.gate import Gate, VerifiedMessage
 
 
@@ -90,3 +90,17 @@ class Opener:
             return Opened(message, self._gate.open_inputs(message, delivery.inputs))
         except RefusedError as error:
             return error
+
+
+def check_id(delivery: Delivery, claims: Claims, headers: Mapping[str, Any]) -> None:
+    """Raise `RefusedError` for a message that lies under another id than it was signed with.
+
+    What waits for a task waits for the end of its id. So if a copy under another id ran, its end would
+    wake nobody, and the task itself would be refused as a replay.
+    """
+    if delivery.id == claims.id:
+        return
+    # A worker's copy of a broadcast, and what takes its place, has the name of its queue behind the id.
+    if delivery.id.startswith(f"{claims.id}>") and not headers.get("links"):
+        return
+    raise RefusedError(Refusal.WRONG_ID, f"signed as {claims.id}")

@@ -35,8 +35,8 @@ def take_out(stage):
     return deliveries
 
 
-def put(stage, frame, id="raw", **hints):
-    """A message of whoever can write the store."""
+def put(stage, frame, id="t1>raw", **hints):
+    """A message of whoever can write the store; usually a copy of t1."""
     stage.broker.publish([Outgoing("celery", id, frame, **hints)], timeout=5)
 
 

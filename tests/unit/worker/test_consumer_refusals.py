@@ -86,13 +86,37 @@ def test_a_message_that_was_carried_out_before_is_quarantined_and_named(stage):
     [frame] = frames(stage)
     [job] = stage.consume()
     stage.end(job, succeeded())
-    put(stage, frame, id="copy")
+    put(stage, frame, id="t1")
 
     kept = refusal(stage)
 
-    assert (kept.id, kept.reason) == ("copy", Refusal.REPLAYED)
+    assert (kept.id, kept.reason) == ("t1", Refusal.REPLAYED)
     [event] = [event for event in stage.events() if event["event"] == "message.replay"]
     assert (event["task"], event["task_id"]) == ("shop.pay", "t1")
+
+
+@pytest.mark.parametrize("id", ["t2", "t1 ", "t1.1", "", "t", "T1"])
+def test_a_message_under_another_id_is_quarantined(stage, id):
+    stage.send(task_id="t1")
+    [frame] = frames(stage)
+    put(stage, frame, id=id)
+
+    [job] = stage.consume()
+
+    assert job.id == "t1"
+    [kept] = stage.broker.kept(Kept.QUARANTINE, limit=9)
+    assert (kept.id, kept.reason) == (id, Refusal.WRONG_ID)
+    [event] = [event for event in stage.events() if event["event"] == "message.wrong_id"]
+    assert (event["message"], event["detail"]) == (id, "signed as t1")
+
+
+def test_what_others_wait_for_is_quarantined_even_under_the_id_of_a_copy(stage):
+    stage.send_raw(id="t1", headers=b'{"links":true}')
+    [frame] = frames(stage)
+    put(stage, frame, id="t1>news")
+
+    assert [job.id for job in stage.consume()] == ["t1"]
+    assert only(stage, Kept.QUARANTINE).reason == Refusal.WRONG_ID
 
 
 def test_a_copy_that_the_broker_knows_is_acknowledged_on_record(make_stage):

@@ -451,8 +451,12 @@ class TestWhoCanWriteToTheTable:
         stage.end(job, succeeded())
         row.save(force_insert=True)
 
-        assert self.relayed(stage, row, id="another") == []
+        assert self.relayed(stage, row) == []
         assert [kept.reason for kept in stage.kept(Kept.QUARANTINE)] == ["replayed"]
+
+    def test_nor_does_it_run_under_another_id(self, stage, row):
+        assert self.relayed(stage, row, id="another") == []
+        assert [kept.reason for kept in stage.kept(Kept.QUARANTINE)] == ["wrong-id"]
 
     def test_what_has_lain_too_long_is_refused(self, stage, row):
         stage.clock.advance(stage.settings.security_max_age + 3600)
