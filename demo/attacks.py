@@ -185,7 +185,9 @@ class Attacker:
     def replay(self, genuine: bytes) -> Attack:
         """Put a message back that was carried out."""
         own = parse_claims(envelope.parse_frame(genuine).claims).id
-        return self._insert("a completed task put back in the queue", genuine, Refusal.REPLAYED, own)
+        return self._insert(
+            "a completed task put back in the queue", genuine, Refusal.REPLAYED, own
+        )
 
     def misdirect(self, id: str) -> Attack:
         """Move a genuine message to another queue than its sender meant."""

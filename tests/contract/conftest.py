@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers.ground import Authority, running
 from tests.servers.postgres import postgres, postgres_tls
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisCluster, RedisServer
 
 __all__ = ["postgres", "postgres_tls"]
 
@@ -30,6 +30,13 @@ def redis_tls_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("redis-tls")
     with running(RedisServer(folder, tls=Authority(folder / "authority"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory):
+    """Three masters, any of which may be asked."""
+    with running(RedisCluster(tmp_path_factory.mktemp("redis-cluster"))) as cluster:
+        yield cluster
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

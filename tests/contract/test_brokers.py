@@ -48,6 +48,14 @@ class TestRedisTlsBroker(TestRedisBroker):
         self.url = redis_tls_server.url
 
 
+class TestRedisClusterBroker(TestRedisBroker):
+    @pytest.fixture(autouse=True)
+    def place(self, redis_cluster):
+        for node in redis_cluster.masters:
+            node.ask("FLUSHALL")
+        self.url = redis_cluster.url
+
+
 class TestPostgresBroker(BrokerSuite):
     @pytest.fixture(autouse=True)
     def place(self, postgres):

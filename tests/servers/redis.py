@@ -1,14 +1,22 @@
-"""Redis servers and sentinels for tests, each of its own and on loopback."""
+"""Redis servers, sentinels and clusters for tests, each of its own and on loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.servers.ground import Authority, Process, find_program, free_port, listens
+from tests.servers.ground import (
+    START_SECONDS,
+    Authority,
+    Process,
+    find_program,
+    free_port,
+    listens,
+)
 
 ADMIN = "throw-away"
 """The password of the default user of a server with access rules."""
@@ -179,3 +187,106 @@ class RedisSentinel:
     def stop(self) -> None:
         """End it; safe twice."""
         self._process.stop()
+
+
+class RedisCluster:
+    """Three masters, and a replica of each where that is asked for."""
+
+    def __init__(
+        self, folder: Path, *, tls: Authority | None = None, replicated: bool = False
+    ) -> None:
+        self._buses = [free_port() for _ in range(6 if replicated else 3)]
+        self.nodes = [
+            RedisServer(folder / f"node{number}", tls=tls, settings=_as_node(bus, tls=tls))
+            for number, bus in enumerate(self._buses)
+        ]
+        self.masters, self.replicas = self.nodes[:3], self.nodes[3:]
+
+    @property
+    def url(self) -> str:
+        """Of every node."""
+        return ";".join(node.url for node in self.nodes)
+
+    def start(self) -> None:
+        """Start the nodes, and wait until each takes part and knows who has what."""
+        for node in self.nodes:
+            node.start()
+        first = self.nodes[0]
+        for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
+            first.ask("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(bus))
+        share = -(-SLOTS // len(self.masters))
+        for number, node in enumerate(self.masters):
+            last = min((number + 1) * share, SLOTS) - 1
+            node.ask("CLUSTER", "ADDSLOTSRANGE", str(number * share), str(last))
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        _wait_until(lambda: all(self._agrees(node, len(self.nodes)) for node in self.nodes))
+        for master, replica in zip(self.masters, self.replicas, strict=False):
+            replica.ask("CLUSTER", "REPLICATE", self.name_of(master))
+        for master, _ in zip(self.masters, self.replicas, strict=False):
+            _wait_until(lambda master=master: b"state=online" in master.ask("INFO", "replication"))
+
+    def stop(self) -> None:
+        """End all of it; safe twice."""
+        for node in self.nodes:
+            node.stop()
+
+    def name_of(self, node: RedisServer) -> str:
+        """By which its cluster knows a node."""
+        return node.ask("CLUSTER", "MYID").split()[1].decode()
+
+    def owner_of(self, slot: int) -> RedisServer:
+        """The master that has a slot, as it says itself."""
+        return next(node for node in self.nodes if self._has(node, slot))
+
+    def begin_to_move(self, slot: int, to: RedisServer) -> RedisServer:
+        """Have a slot be on its way, with all of its keys still where they were; who has it."""
+        owner = self.owner_of(slot)
+        to.ask("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.name_of(owner))
+        owner.ask("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.name_of(to))
+        return owner
+
+    def move_keys(self, slot: int, to: RedisServer, *, most: int = 1_000_000) -> int:
+        """Move so many keys of a slot that is on its way; how many those were."""
+        owner, moved = self.owner_of(slot), 0
+        while moved < most:
+            keys = owner.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "1").split(b"\r\n")
+            if len(keys) < 3:
+                break
+            key = keys[2].decode()
+            said = owner.ask("MIGRATE", "127.0.0.1", str(to.port), key, "0", "5000")
+            assert said.startswith(b"+"), said
+            moved += 1
+        return moved
+
+    def end_move(self, slot: int, to: RedisServer) -> None:
+        """Say to all masters who has the slot from now on."""
+        name = self.name_of(to)
+        for node in (to, *self.masters):
+            node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", name)
+
+    def _has(self, node: RedisServer, slot: int) -> bool:
+        mine = node.ask("CLUSTER", "NODES").decode().partition("myself,master")[2].split("\n")[0]
+        for span in mine.split()[5:]:
+            first, _, last = span.partition("-")
+            if first.isdecimal() and int(first) <= slot <= int(last or first):
+                return True
+        return False
+
+    def _agrees(self, node: RedisServer, count: int) -> bool:
+        told = node.ask("CLUSTER", "INFO")
+        return b"cluster_state:ok" in told and f"cluster_known_nodes:{count}".encode() in told
+
+
+SLOTS = 16_384
+
+
+def _as_node(bus: int, *, tls: Authority | None) -> list[str]:
+    lines = ["cluster-enabled yes", "cluster-node-timeout 1000", f"cluster-port {bus}"]
+    return lines if tls is None else [*lines, "tls-cluster yes", "tls-replication yes"]
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, "the cluster did not come together in time"
+        time.sleep(0.02)

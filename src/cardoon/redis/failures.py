@@ -9,13 +9,19 @@ import hiredis
 
 from cardoon.exceptions import OperationalError
 
-_PASSING = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+_PASSING = frozenset({
+    "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN",
+})  # fmt: skip
 """Refusals that end by themselves, or on another server: asked again until the deadline."""
 
 _REMEDIES = {
     "LOADING": "it reads its data set from disk; wait until it has",
     "READONLY": "it is a replica; name the master, or the sentinels that know it",
     "MASTERDOWN": "it is a replica that has lost its master; see to the master",
+    "CLUSTERDOWN": "nobody in its cluster has the slot of our keys; see CLUSTER INFO",
+    "MOVED": "its cluster does not agree about who has the slot of our keys; see CLUSTER NODES",
+    "ASK": "the slot of our keys is on its way to another node; see that it arrives",
+    "TRYAGAIN": "the slot of our keys is on its way to another node; see that it arrives",
     "BUSY": "it runs a script for too long; see who runs scripts that are not Cardoon's",
     "OOM": "it has reached maxmemory; let workers catch up, or give it more",
     "MISCONF": "it cannot write to its disk; see its log and make room",
@@ -39,6 +45,17 @@ class ServerError(Exception):
         if "The user executing the script" in self.text:
             self.code = "NOPERM"  # in the words for scripts
         super().__init__(self.text)
+
+    @property
+    def moved_to(self) -> tuple[str, int] | None:
+        """The node of the cluster that has our keys, where it names one; an empty host is its own."""
+        match self.text.split():
+            case ["MOVED", _, address]:
+                host, _, port = address.rpartition(":")
+                is_port = port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536
+                return (host.strip("[]"), int(port)) if is_port and host != "?" else None
+            case _:
+                return None
 
     @property
     def passes(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which server is the one to talk to: the first of several that answers, or whom sentinels name."""
+"""Which server is the one to talk to: the first of several that answers, or whom sentinels or a cluster name."""
 
 from __future__ import annotations
 
@@ -32,19 +32,40 @@ class Finder:
         self._sentinel = sentinel
         self._access = access
         self._contexts: dict[Any, ssl.SSLContext | None] = {}
+        self._owner: Endpoint | None = None
+        """The node that has our keys, as another node of its cluster has said."""
 
     @property
     def place(self) -> str:
         """The servers, for people."""
         return ", ".join(map(str, self._endpoints))
 
-    def turn(self) -> None:
+    def heed(self, refused: ServerError) -> None:
+        """Do as a server says that does not serve us at this moment.
+
+        Raises `ImproperlyConfigured` where it sends us to a node that must not be reached in plain text.
+        """
+        moved = refused.moved_to
+        if moved is not None:
+            here = self._owner or self._endpoints[0]
+            self._owner = self._named(moved[0] or here.host, moved[1], by="cluster")
+        elif refused.code not in _ON_ITS_WAY:
+            self._turn()
+
+    def _turn(self) -> None:
         """Begin with the next one: the first is of no use at this moment."""
+        self._owner = None
         self._endpoints.append(self._endpoints.pop(0))
 
     def connect(self, deadline: float) -> Connection:
         """A connection to the first that answers; raises `ConnectionLostError`, or `ServerError` by the last."""
         faults: list[str] = []
+        if (owner := self._owner) is not None:
+            try:
+                return self._reach(owner, deadline)
+            except ConnectionLostError as fault:
+                faults.append(str(fault))
+            self._owner = None  # the others know who takes its place
         for _ in range(len(self._endpoints)):
             endpoint = self._endpoints[0]
             try:
@@ -57,7 +78,7 @@ class Finder:
                 faults.append(f"{endpoint}: {refused}")
             except ConnectionLostError as fault:
                 faults.append(str(fault))
-            self.turn()
+            self._turn()
         raise ConnectionLostError("; ".join(faults))
 
     def _reach(self, endpoint: Endpoint, deadline: float) -> Connection:
@@ -83,13 +104,7 @@ class Finder:
                 f"{endpoint}: the sentinel knows no master {sentinel.master_name!r}"
             )
         host, port = told
-        master = dataclasses.replace(endpoint, host=host.decode(), port=int(port))
-        if master.tls is None and not master.is_local and not self._access.allow_plaintext:
-            raise ImproperlyConfigured(
-                f"broker_url: the sentinel names {master}, and plain text to it would show passwords"
-                " and tasks to everybody on the way; use sentinels://, or set"
-                " unsafe_allow_plaintext_broker=True where the network itself is encrypted"
-            )
+        master = self._named(host.decode(), int(port), by="sentinel")
         connection = self._reach(master, deadline)
         try:
             role, *_ = connection.ask("ROLE", deadline=deadline)
@@ -102,6 +117,21 @@ class Finder:
                 f"{master}: the sentinel takes it for the master, and it does not"
             )
         return connection
+
+    def _named(self, host: str, port: int, *, by: str) -> Endpoint:
+        """A server that another one names: reached as that one is, and no less safely."""
+        named = dataclasses.replace(self._endpoints[0], host=host, port=port, socket="")
+        if named.tls is None and not named.is_local and not self._access.allow_plaintext:
+            raise ImproperlyConfigured(
+                f"broker_url: the {by} names {named}, and plain text to it would show passwords and"
+                " tasks to everybody on the way; use rediss:// or sentinels://, or set"
+                " unsafe_allow_plaintext_broker=True where the network itself is encrypted"
+            )
+        return named
+
+
+_ON_ITS_WAY = frozenset({"ASK", "TRYAGAIN"})
+"""What the right node says while the slot of our keys leaves it: nobody else has them yet."""
 
 
 def parse_sentinel(options: Mapping[str, Any]) -> Sentinel:

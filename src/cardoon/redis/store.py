@@ -66,7 +66,9 @@ class Store:
         wanted = parse_durability(transport)
         self._durability = wanted if wanted.fsync or wanted.replicas else None
         self._keeps_time = not isinstance(clock, SystemClock)
-        self._head: tuple[Argument, ...] = ("1", f"{self.prefix}last")
+        # The second is never there, so that a cluster runs nothing while the slot moves: of a script
+        # that finds only some of its keys, what it has written before would stay.
+        self._head: tuple[Argument, ...] = ("2", f"{self.prefix}last", f"{self.prefix}m:")
         self._finder = Finder(endpoints, sentinel=sentinel, access=access)
         self._pool = Pool(self._connect)
         self._is_checked = False
@@ -162,7 +164,7 @@ class Store:
             except ServerError as refused:
                 if not refused.passes:
                     raise explain(refused, self._finder.place, seconds) from None
-                self._finder.turn()
+                self._finder.heed(refused)
                 failure: ConnectionLostError | ServerError = refused
             except ConnectionLostError as fault:
                 failure = fault

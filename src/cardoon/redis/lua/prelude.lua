@@ -1,6 +1,6 @@
 -- What every script begins with. KEYS[1] is `{prefix}:last`, the last number given away; every other
--- key has the same prefix, and so lies in the same slot. ARGV[1] and ARGV[2] are the time, as two
--- clocks tell it, or empty for the server's. The rest is read one by one with `take`.
+-- key has the same prefix, and so lies in the same slot. KEYS[2] is never there. ARGV[1] and ARGV[2] are
+-- the time, as two clocks tell it, or empty for the server's. The rest is read one by one with `take`.
 --
 -- Times are seconds in doubles. Commands are given them whole; in answers and within text they are written
 -- with `exact`, since Lua itself would round them.
