@@ -11,8 +11,7 @@ from cardoon.deployment import Deployment
 from cardoon.endpoints import kind_of
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.postgres import schema
-from cardoon.postgres.access import RIGHTS, commands
-from cardoon.postgres.location import SCHEMA, Location, locate
+from cardoon.postgres.location import Location, locate
 from cardoon.postgres.schema_version import VERSION
 
 _WHICH = click.option(
@@ -41,7 +40,7 @@ def upgrade(invocation: Invocation, as_sql: bool, version: int, results: bool) -
     """Make the tables and functions, or bring them up to date; safe to run again.
 
     The user of the URL needs the right to create a schema, or to own it. Workers and clients need
-    neither: see `cardoon db role`.
+    neither: see `cardoon acl`.
     """
     location = _locate(invocation, results=results)
     if as_sql:
@@ -65,21 +64,6 @@ def status(ctx: click.Context, results: bool) -> None:  # noqa: FBT001
     )
     if not found.is_current:
         ctx.exit(1)
-
-
-@db.command()
-@click.argument("name", type=click.Choice(list(RIGHTS)), metavar="ROLE")
-@click.argument("username")
-@click.option("--schema", "place", default=SCHEMA, show_default=True, help="Where the tables are.")
-def role(name: str, username: str, place: str) -> None:
-    """Print the statements that make a user who may do what a ROLE needs, and no more.
-
-    ROLE is client, worker, beat or monitor.
-    """
-    for known in RIGHTS:
-        if known == name:
-            for statement in commands(known, schema=place, username=username):
-                click.echo(f"{statement};")
 
 
 def _locate(invocation: Invocation, *, results: bool) -> Location:

@@ -45,14 +45,6 @@ def test_the_statements_can_be_printed_for_somebody_else_to_run(run, postgres):
     assert f"has version {VERSION}" in run("status")
 
 
-def test_a_role_is_printed_as_statements(run):
-    printed = run("role", "beat", "the beat", "--schema", "shop")
-
-    assert printed.splitlines()[0].startswith('CREATE ROLE "the beat" LOGIN')
-    assert 'GRANT EXECUTE ON FUNCTION "shop"."publish" TO "the beat";' in printed
-    assert "claim" not in printed
-
-
 def test_another_broker_has_no_tables(run):
     with pytest.raises(ImproperlyConfigured, match="`cardoon db` is for postgresql, not sqlite"):
         run("status", broker="sqlite:///x.db")
