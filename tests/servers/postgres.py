@@ -42,7 +42,7 @@ class PostgresServer:
         # Not in a folder of pytest's: nobody else may enter those, and PostgreSQL does not run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="cardoon-postgres-"))
         self.data = self.folder / "data"
-        self._options = _unprivileged(self.folder)
+        self._options = unprivileged(self.folder)
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
@@ -179,7 +179,7 @@ class PostgresServer:
         return True
 
 
-def _unprivileged(folder: Path) -> dict[str, str]:
+def unprivileged(folder: Path) -> dict[str, str]:
     """How to start what must not run as root; the folder becomes that user's."""
     if os.geteuid() != 0:
         return {}

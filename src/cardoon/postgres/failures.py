@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 
+_SHARED = (
+    "others use the same session, as behind a PgBouncer in transaction mode; add ?prepare=false to the "
+    "URL, or use session mode"
+)
+
 _MEANINGS = {
     "22021": "the store cannot keep text with a NUL character or half a surrogate; leave it out",
+    "26000": _SHARED,
+    "42P05": _SHARED,
     "25006": "it is read-only, such as a standby; name the primary in the URL, or both",
     "25P03": "it ended a transaction that was idle for too long",
     "28000": "it does not let this user in; see its pg_hba.conf",
