@@ -64,10 +64,10 @@ def pack_alone(outgoing: Iterable[Outgoing]) -> Arguments | None:
     """Messages, as `send.lua` reads them; None if it would not do for one of them."""
     packed: Arguments = []
     for message in outgoing:
-        queue, id, frame, priority, due, *rest = message
+        queue, name, frame, priority, due, *rest = message
         if rest != _ALONE:
             return None
-        packed += (queue, id, frame, priority, "" if due is None else repr(float(due)))
+        packed += (queue, name, frame, priority, "" if due is None else repr(float(due)))
     return packed
 
 
