@@ -300,8 +300,9 @@ class Producer:
 class GroupCommit:
     """Gathers what threads send at the same time into one batch: one signature, one transaction.
 
-    Whoever finds nobody publishing leads: it publishes for all that wait, and hands the lead on after
-    one batch. Nothing is delayed on purpose, so a lone sender pays nothing (message-security 7.2).
+    Whoever finds nobody publishing leads: it publishes its own, and then hands the lead to the first of those
+    that have come meanwhile, who publishes for all of them. Nothing is delayed on purpose, so a lone sender
+    pays nothing (message-security 7.2).
     """
 
     def __init__(self, publish: Callable[[Sequence[Call], float], Sequence[Receipt]]) -> None:
@@ -312,17 +313,28 @@ class GroupCommit:
 
     def commit(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Publish these calls, alone or with others; return their receipts."""
-        batch = _Batch(calls)
-        with self._lock:
-            self._waiting.append(batch)
-            batch.leads, self._led = not self._led, True
-        if not batch.leads:
-            self._wait(batch, timeout)
+        batch = self._join(calls)
+        if batch is None:
+            try:
+                return self._publish(calls, timeout)
+            finally:
+                self._hand_on(())
+        self._wait(batch, timeout)
         if batch.leads:
             self._lead(timeout)
         if batch.error is not None:
             raise batch.error
         return batch.digests or ()
+
+    def _join(self, calls: Sequence[Call]) -> _Batch | None:
+        """Stand in line; None for whoever finds nobody publishing, and so leads."""
+        with self._lock:
+            if not self._led:
+                self._led = True
+                return None
+            batch = _Batch(calls)
+            self._waiting.append(batch)
+            return batch
 
     def _wait(self, batch: _Batch, timeout: float) -> None:
         """Until it was published, or is to lead. An interrupted waiter must not keep the lead."""

@@ -58,11 +58,13 @@ def publish_until(
     The deadline is one for all tries: a caller that named ten seconds gets its answer in ten.
     """
     deadline = clock.monotonic() + timeout
+    left = timeout
     while True:
         try:
-            return publish(max(0.001, deadline - clock.monotonic()))
+            return publish(left)
         except OperationalError:
             delay = next(delays, None)
             if delay is None or clock.monotonic() + delay >= deadline:
                 raise
             sleep(delay)
+            left = max(0.001, deadline - clock.monotonic())
