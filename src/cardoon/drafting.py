@@ -14,24 +14,25 @@ from cardoon.sender import Call
 
 def call_draft(call: Call, reply: str | None = None) -> Draft:
     """What is signed of a call; `reply` is where its sender listens for the result."""
+    # By place, since this runs for every message and names would double its cost.
     return Draft(
-        kind=Kind.TASK,
-        task=call.task,
-        id=call.id,
-        audience=("q:" + call.queue,),
-        codec=call.codec,
-        body=call.body,
-        root=call.root,
-        parent=call.parent,
-        eta=None if call.eta is None else int(call.eta * 1000),
-        expires=None if call.expires is None else int(call.expires * 1000),
-        retries=call.retries,
-        max_retries=call.max_retries,
-        headers=call.headers,
-        request=call.request,
-        group=call.group,
-        after=call.after,
+        Kind.TASK,
+        call.task,
+        call.id,
+        ("q:" + call.queue,),
+        call.codec,
+        call.body,
+        call.root,
+        call.parent,
+        call.group,
+        None if call.eta is None else int(call.eta * 1000),
+        None if call.expires is None else int(call.expires * 1000),
+        call.retries,
+        call.max_retries,
+        call.headers,
+        call.request,
         take=call.take,
+        after=call.after,
         reply=reply,
     )
 

@@ -156,6 +156,22 @@ def _encode_json(value: Any) -> bytes:
 
 
 def _dump(value: Any) -> str:
+    tagged = 0
+    try:
+        text = _PLAIN_ENCODER.encode(value)
+    except _TagNeededError:
+        text, tagged = _dump_tagged(value)
+    if _MARKER in text:
+        # A key stands behind a brace or a comma, and a quote within text behind a backslash: so
+        # these are all keys `__type__` there are, and more than our own come from the value.
+        found = text.count("{" + _MARKER) + text.count("," + _MARKER)
+        if found != tagged:
+            raise EncodeError(f"json: the key {tags.TYPE!r} is reserved; rename it in the value")
+    return text
+
+
+def _dump_tagged(value: Any) -> tuple[str, int]:
+    """With tags where they are needed, and how many of them."""
     tagged: list[object] = []
 
     def write(unknown: object) -> Any:
@@ -165,17 +181,7 @@ def _dump(value: Any) -> str:
         tagged.append(None)
         return found
 
-    try:
-        text = _PLAIN_ENCODER.encode(value)
-    except _TagNeededError:
-        text = _make_encoder(write).encode(value)
-    if _MARKER in text:
-        # A key stands behind a brace or a comma, and a quote within text behind a backslash: so
-        # these are all keys `__type__` there are, and more than our own come from the value.
-        found = text.count("{" + _MARKER) + text.count("," + _MARKER)
-        if found != len(tagged):
-            raise EncodeError(f"json: the key {tags.TYPE!r} is reserved; rename it in the value")
-    return text
+    return _make_encoder(write).encode(value), len(tagged)
 
 
 _MARKER = f'"{tags.TYPE}":'
