@@ -130,6 +130,23 @@ def check_options(options: Mapping[str, Any], *, method: str = "apply_async") ->
     """`CallOptions` from keyword arguments; `InvalidTaskError` names the wrong one and the remedy."""
     if not options:
         return NO_OPTIONS
+    if _PLAIN_TYPES.issuperset(map(type, options.values())) and _OWN.isdisjoint(options):
+        return _check_again(method, **options)
+    return _check_all(method, options)
+
+
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+_OWN = frozenset({"task_id", "eta", "root_id", "parent_id"})
+"""Options that differ from call to call, so that nothing is gained by remembering them."""
+
+
+@functools.lru_cache(maxsize=512, typed=True)
+def _check_again(method: str, /, **options: Any) -> CallOptions:
+    """Most calls of a program have the options of an earlier one, and plain values cannot change."""
+    return _check_all(method, options)
+
+
+def _check_all(method: str, options: Mapping[str, Any]) -> CallOptions:
     if STAMPED_HEADERS in options:
         options, stamps = take_stamps(options, method=method)
         options = {**options, "stamps": stamps or None}
@@ -378,23 +395,49 @@ def _headers(
     defaults: CallDefaults, options: CallOptions, told: Mapping[str, Any] | None = None
 ) -> bytes:
     """Label 20: what is signed beyond the claims, and only where it differs from the usual."""
-    found: dict[str, Any] = dict(told or {})
-    hard = options.time_limit or defaults.time_limit
-    soft = options.soft_time_limit or defaults.soft_time_limit
-    if hard or soft:
-        found["timelimit"] = [hard, soft]
-    ignore = defaults.ignore_result if options.ignore_result is None else options.ignore_result
-    if ignore:
-        found["ignore_result"] = True
-    priority = defaults.priority if options.priority is None else options.priority
-    if priority:
-        found["priority"] = priority
-    if shadow := options.shadow or defaults.shadow:
-        found["shadow"] = shadow
+    usual = (
+        options.time_limit or defaults.time_limit,
+        options.soft_time_limit or defaults.soft_time_limit,
+        defaults.ignore_result if options.ignore_result is None else options.ignore_result,
+        defaults.priority if options.priority is None else options.priority,
+        options.shadow or defaults.shadow,
+    )
+    if not (told or options.stamps or options.headers):
+        return _usual_headers(*usual)
+    found = {**(told or {}), **_usual(*usual)}
     if options.stamps:
         found["stamps"] = options.stamps
     if options.headers:
         found["headers"] = dict(options.headers)
+    return _write_headers(found)
+
+
+def _usual(
+    hard: float | None,
+    soft: float | None,
+    ignore: bool,  # noqa: FBT001  # by place, as a cache of calls is quickest with
+    priority: int,
+    shadow: str | None,
+) -> dict[str, Any]:
+    """What is said beyond the claims of many calls alike."""
+    found: dict[str, Any] = {}
+    if hard or soft:
+        found["timelimit"] = [hard, soft]
+    if ignore:
+        found["ignore_result"] = True
+    if priority:
+        found["priority"] = priority
+    if shadow:
+        found["shadow"] = shadow
+    return found
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _usual_headers(*usual: Any) -> bytes:
+    return _write_headers(_usual(*usual))
+
+
+def _write_headers(found: Mapping[str, Any]) -> bytes:
     if not found:
         return b""
     try:
