@@ -31,7 +31,7 @@ def encode_claims(claims: Claims) -> bytes:
     problem = protocol.find_problem(claims)
     if problem:
         raise EncodeError(f"claims: {problem}")
-    entries = [_uint_entry(_KIND, claims.kind, protocol.MAX_COUNT)]
+    entries = [_count_entry(_KIND, claims.kind, protocol.MAX_COUNT)]
     if claims.task:
         entries.append(_name_entry(_TASK, claims.task, protocol.MAX_NAME))
     entries.append(_text_entry(_ID, claims.id, protocol.MAX_ID))
@@ -42,10 +42,14 @@ def encode_claims(claims: Claims) -> bytes:
         _uint_entry(_SEQUENCE, claims.sequence, protocol.MAX_SEQUENCE - 1),
         _fixed_entry(_DIGEST, claims.digest, protocol.DIGEST_BYTES),
         _name_entry(_CODEC, claims.codec, protocol.MAX_CODEC),
-        _uint_entry(_LENGTH, claims.length, protocol.MAX_LENGTH),
+        _count_entry(_LENGTH, claims.length, protocol.MAX_LENGTH),
     )
-    _append_relatives(entries, claims)
-    _append_limits(entries, claims)
+    if claims[_CIRCUMSTANCES] != _NO_CIRCUMSTANCES:
+        _append_circumstances(entries, claims)
+    if claims.retries is not None:
+        entries.append(_count_entry(_RETRIES, claims.retries, protocol.MAX_COUNT))
+    if claims.max_retries is not None:
+        entries.append(_count_entry(_MAX_RETRIES, claims.max_retries, protocol.MAX_COUNT))
     if claims.reply is not None:
         entries.append(_name_entry(_REPLY, claims.reply, protocol.MAX_REPLY))
     if claims.headers:
@@ -75,30 +79,32 @@ def parse_claims(encoded: bytes) -> Claims:
     return claims
 
 
-def _append_relatives(entries: list[bytes], claims: Claims) -> None:
+_CIRCUMSTANCES = slice(Claims._fields.index("root"), Claims._fields.index("expires") + 1)
+_NO_CIRCUMSTANCES = (None,) * len(Claims._fields[_CIRCUMSTANCES])
+"""What most messages do not say: whose they are, and when they are due or too late."""
+
+
+def _append_circumstances(entries: list[bytes], claims: Claims) -> None:
     if claims.root is not None:
         entries.append(_text_entry(_ROOT, claims.root, protocol.MAX_ID))
     if claims.parent is not None:
         entries.append(_text_entry(_PARENT, claims.parent, protocol.MAX_ID))
     if claims.group is not None:
         entries.append(_group_entry(claims.group))
-
-
-def _append_limits(entries: list[bytes], claims: Claims) -> None:
     if claims.eta is not None:
         entries.append(_uint_entry(_ETA, claims.eta, protocol.MAX_MILLISECONDS))
     if claims.expires is not None:
         entries.append(_uint_entry(_EXPIRES, claims.expires, protocol.MAX_MILLISECONDS))
-    if claims.retries is not None:
-        entries.append(_uint_entry(_RETRIES, claims.retries, protocol.MAX_COUNT))
-    if claims.max_retries is not None:
-        entries.append(_uint_entry(_MAX_RETRIES, claims.max_retries, protocol.MAX_COUNT))
 
 
 def _uint_entry(label: bytes, number: int, limit: int) -> bytes:
     if not 0 <= number <= limit:
         raise EncodeError(f"claims: {_name(label)} is {number}; it must be from 0 to {limit}")
     return label + cbor.head(cbor.UINT, number)
+
+
+_count_entry = functools.lru_cache(maxsize=1024)(_uint_entry)
+"""For numbers that many messages share."""
 
 
 def _text_entry(label: bytes, text: str, limit: int) -> bytes:
@@ -116,7 +122,12 @@ _name_entry = functools.lru_cache(maxsize=1024)(_text_entry)
 def _fixed_entry(label: bytes, content: bytes, size: int) -> bytes:
     if len(content) != size:
         raise EncodeError(f"claims: {_name(label)} has {len(content)} bytes; it must have {size}")
-    return label + cbor.byte_string(content)
+    return label + _FIXED_HEADS[size] + content
+
+
+_FIXED_HEADS = {
+    size: cbor.head(cbor.BYTES, size) for size in (protocol.SESSION_BYTES, protocol.DIGEST_BYTES)
+}
 
 
 def _headers_entry(headers: bytes) -> bytes:

@@ -157,18 +157,16 @@ def bytes_to_sign(protected: bytes, domain: bytes, payload: bytes, *, size: int 
     The security domain is signed and not sent: a signature made for one domain fails in another.
     So is the size of a batch, because the path alone does not fix it.
     """
+    return begin_to_sign(protected, domain, size=size) + cbor.byte_string(payload)
+
+
+def begin_to_sign(protected: bytes, domain: bytes, *, size: int = 0) -> bytes:
+    """Return `bytes_to_sign` up to the payload: what all messages of a signer have in common."""
     if size:
         context = b"cardoon/1/batch\x00" + size.to_bytes(4, "big") + domain
     else:
         context = b"cardoon/1\x00" + domain
-    return b"".join(
-        (
-            _SIGNATURE1,
-            cbor.byte_string(protected),
-            cbor.byte_string(context),
-            cbor.byte_string(payload),
-        )
-    )
+    return _SIGNATURE1 + cbor.byte_string(protected) + cbor.byte_string(context)
 
 
 _SIGNATURE1 = cbor.head(cbor.ARRAY, 4) + cbor.text_string("Signature1")

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from cardoon.clock import Clock
 from cardoon.exceptions import SecurityError
-from cardoon.message import envelope, merkle
+from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
 from cardoon.message.protocol import (
     MAX_SECONDS,
@@ -122,6 +122,7 @@ class MessageSigner:
         self._single = envelope.protected_header(algorithm, identity.fingerprint, batch=False)
         self._batch = envelope.protected_header(algorithm, identity.fingerprint, batch=True)
         self._single_start = envelope.begin_single(self._single, chain=self._chain)
+        self._single_to_sign = envelope.begin_to_sign(self._single, self._domain)
         self._writer = _ClaimsWriter(clock, random, max_age, identity)
 
     def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
@@ -130,18 +131,22 @@ class MessageSigner:
         signed: list[Signed] = []
         for start in range(0, len(drafts), merkle.MAX_LEAVES):
             stop = start + merkle.MAX_LEAVES
-            signed += self._sign_together(drafts[start:stop], claims[start:stop])
+            some = claims[start:stop]
+            if len(some) == 1:
+                signed.append(self._sign_one(drafts[start], some[0]))
+            else:
+                signed += self._sign_together(drafts[start:stop], some)
         return signed
 
+    def _sign_one(self, draft: Draft, encoded: bytes) -> Signed:
+        signature = self._sign(self._single_to_sign + cbor.byte_string(encoded))
+        frame = envelope.build_signed(self._single_start, encoded, signature, draft.body)
+        return Signed(frame, hashlib.sha256(encoded).digest())
+
     def _sign_together(self, drafts: Sequence[Draft], claims: list[bytes]) -> Iterator[Signed]:
-        if len(claims) == 1:
-            to_sign = envelope.bytes_to_sign(self._single, self._domain, claims[0])
-            starts = [self._single_start]
-        else:
-            size = len(claims)
-            tree = merkle.build_tree(claims)
-            to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=size)
-            starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
+        tree = merkle.build_tree(claims)
+        to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=len(claims))
+        starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
         signature = self._sign(to_sign)
         for start, encoded, draft in zip(starts, claims, drafts, strict=True):
             frame = envelope.build_signed(start, encoded, signature, draft.body)
