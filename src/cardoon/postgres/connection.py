@@ -157,7 +157,10 @@ class Connection:
             self._pq.send_query_params(call.name.encode(), None)
             return 1
         kinds = FUNCTIONS[call.name].arguments
-        values = [encode(kind, each) for kind, each in zip(kinds, call.arguments, strict=True)]
+        values = [
+            None if each is None else encode(kind, each)
+            for kind, each in zip(kinds, call.arguments, strict=True)
+        ]
         formats = [1] * len(values)
         if call.name in self._prepared:
             self._pq.send_query_prepared(call.name.encode(), values, formats, 1)

@@ -6,6 +6,7 @@ single letters: `f` float8, `t` text, `i` int4, `l` int8, `y` bytea, `o` bool; i
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +37,12 @@ _SIZE = struct.Struct("!i")
 _NULL = _SIZE.pack(-1)
 
 
-def encode(kind: str, value: Any) -> bytes | None:
-    """An argument; None for NULL.
+def encode(kind: str, value: Any) -> bytes:
+    """An argument that is not NULL.
 
     Raises `OperationalError` for what PostgreSQL cannot keep: text with a NUL character or half of a
     surrogate pair, and numbers that are too large or not finite.
     """
-    if value is None:
-        return None
     try:
         if kind.isupper():
             return _encode_array(kind.lower(), value)
@@ -58,15 +57,11 @@ def decoder(kind: str) -> Callable[[bytes], Any]:
 
 
 def _encode_one(kind: str, value: Any) -> bytes:
-    match kind:
-        case "t":
-            return _text(value)
-        case "y":
-            return bytes(value)
-        case "f":
-            return struct.pack("!d", _finite(value))
-        case _:
-            return struct.pack("!" + _FIXED[kind], value)
+    if kind in _WRITERS:
+        return _WRITERS[kind](value)
+    if kind == "f":
+        return struct.pack("!d", _finite(value))
+    return struct.pack("!" + _FIXED[kind], value)
 
 
 def _encode_array(kind: str, values: Sequence[Any]) -> bytes:
@@ -82,14 +77,14 @@ def _encode_array(kind: str, values: Sequence[Any]) -> bytes:
         flat: list[Any] = [size] * (2 * count)
         flat[1::2] = values
         return head + struct.pack("!" + f"i{_FIXED[kind]}" * count, *flat)
+    write = _WRITERS.get(kind) or functools.partial(_encode_one, kind)
     parts = [head]
     for value in values:
         if value is None:
             parts.append(_NULL)
         else:
-            one = _encode_one(kind, value)
-            parts.append(_SIZE.pack(len(one)))
-            parts.append(one)
+            one = write(value)
+            parts += (_SIZE.pack(len(one)), one)
     return b"".join(parts)
 
 
@@ -98,6 +93,9 @@ def _text(value: str) -> bytes:
     if b"\0" in encoded:
         raise OperationalError("the store cannot keep text with a NUL character; leave it out")
     return encoded
+
+
+_WRITERS: Mapping[str, Callable[[Any], bytes]] = {"t": _text, "y": bytes}
 
 
 def _finite(value: float) -> float:
