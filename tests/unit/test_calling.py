@@ -232,6 +232,14 @@ def test_any_option_makes_a_call_or_is_refused_in_our_own_words(name, value):
     assert name in told
 
 
+@pytest.mark.parametrize("twin", [True, 1.0])
+def test_an_option_is_refused_though_an_equal_one_of_the_right_type_came_before(twin):
+    assert check_options({"priority": 1}).priority == 1
+
+    with pytest.raises(InvalidTaskError, match="priority"):
+        check_options({"priority": twin})
+
+
 def test_an_unknown_option_is_refused_with_a_suggestion():
     with pytest.raises(
         InvalidTaskError, match="unknown option 'countdwn'; did you mean 'countdown'"

@@ -80,7 +80,7 @@ def parse_claims(encoded: bytes) -> Claims:
 
 
 _CIRCUMSTANCES = slice(Claims._fields.index("root"), Claims._fields.index("expires") + 1)
-_NO_CIRCUMSTANCES = (None,) * len(Claims._fields[_CIRCUMSTANCES])
+_NO_CIRCUMSTANCES: tuple[object, ...] = (None,) * len(Claims._fields[_CIRCUMSTANCES])
 """What most messages do not say: whose they are, and when they are due or too late."""
 
 
