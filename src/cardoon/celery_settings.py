@@ -11,7 +11,9 @@ _EVENTS = "this version sends no events yet"
 _BEAT = "this version has no beat yet"
 _CONTROL = "this version has no remote control but revoke yet"
 _URL = "set broker_url, which says all of it"
-_BACKEND = "results are kept in sqlite, redis, postgresql or memory; set result_backend"
+_BACKEND = (
+    "results are kept in sqlite, redis, postgresql or memory, or sent by rpc; set result_backend"
+)
 _POOLS = "the pools are made otherwise here"
 _OWN_PROCESS = "the parts of the worker cannot be exchanged"
 
@@ -38,7 +40,7 @@ UNNEEDED: dict[str, str] = {
     "result_cache_max": "clients keep no cache of results",
     "result_chord_join_timeout": "a chord's body is woken by its last member, and joins nothing",
     "result_chord_retry_interval": "a chord's body is woken by its last member, and polls nothing",
-    "result_persistent": "results are always kept durably",
+    "result_persistent": "results are kept durably, and by rpc:// not at all",
     "task_create_missing_queue_exchange_type": "a queue that nobody declared is found by its name",
     "task_create_missing_queue_type": "queues have no types here",
     "task_default_delivery_mode": "messages are always kept durably",

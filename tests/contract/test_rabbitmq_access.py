@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import uuid
 
@@ -9,11 +10,12 @@ import pika
 import pika.exceptions
 import pytest
 
-from cardoon import brokers
+from cardoon import backends, brokers
 from cardoon.broker import Ack
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.rabbitmq.access import commands
+from cardoon.testing.backends import result
 from cardoon.testing.setting import ids, message, publish, receive
 
 
@@ -31,7 +33,7 @@ class Shop:
         self.vhost = f"v{uuid.uuid4().hex}"
         server.control("add_vhost", self.vhost)
         self._made = []
-        for role in ("client", "worker", "monitor"):
+        for role in ("client", "worker", "beat", "monitor"):
             lines = commands(role, prefix="shop", username=f"{role}-{self.vhost}", vhost=self.vhost)
             for line in lines:
                 program, *arguments = shlex.split(line)
@@ -98,6 +100,41 @@ def test_roles_do_their_work_and_the_server_refuses_the_rest(shop):
         assert shop.refuses(role, lambda channel: channel.basic_publish("amq.topic", "x", b"x"))
 
 
+def test_each_role_takes_results_that_are_sent_to_it_and_no_others(shop):
+    clock = SystemClock()
+    reading = {
+        role: backends.connect("rpc://", clock=clock, beside=shop.broker(role))
+        for role in ("client", "worker", "beat")
+    }
+    addresses = {role: backend.listen(timeout=30.0) for role, backend in reading.items()}
+
+    reading["worker"].store([result(role)._replace(reply=addresses[role]) for role in reading])
+
+    for role, backend in reading.items():
+        assert [each.task_id for each in backend.wait([role], timeout=30.0)] == [role]
+        for other in reading.keys() - {role}:
+            queue = f"shop.reply.{addresses[other]}"
+            for action in (
+                lambda channel, name=queue: channel.basic_get(name),
+                lambda channel, name=queue: channel.queue_declare(name),
+                lambda channel, name=queue: channel.queue_delete(name),
+            ):
+                assert shop.refuses(role, action)
+        backend.close()
+    assert shop.refuses("monitor", lambda channel: channel.queue_declare("shop.reply.monitor.0"))
+    longer = addresses["client"].replace("client", "client.x", 1)
+    assert shop.refuses("client", lambda channel: channel.queue_declare(f"shop.reply.{longer}"))
+
+
+def test_the_results_of_an_account_with_a_longer_name_are_not_its_own():
+    [configure, _, read] = shlex.split(commands("client", username="a", prefix="p")[1])[5:]
+
+    for pattern in (configure, read):
+        assert re.search(pattern, "p.reply.a.0f")
+        assert not re.search(pattern, "p.reply.a.b.0f")
+        assert not re.search(pattern, "p.reply.ab.0f")
+
+
 def test_what_the_server_refuses_is_explained(shop):
     shop.broker("worker").declare(["q"])
 
@@ -110,4 +147,4 @@ def test_names_are_quoted_for_a_shell():
 
     assert [shlex.split(line)[0] for line in lines] == ["rabbitmqctl"] * 3
     assert shlex.split(lines[1])[2:5] == ["--vhost", "/ x", "o'neil; rm"]
-    assert shlex.split(lines[1])[5] == r"^a\.b\."
+    assert shlex.split(lines[1])[5].startswith(r"^a\.b\.(?!reply\.)|")

@@ -160,9 +160,7 @@ def test_what_is_no_result_is_dropped(rpc, raw):
         {"correlation_id": "", "headers": {"final": True}},
     )
     for properties in odd:
-        raw.basic_publish(
-            "", rpc.queue_of(address), b"\xff", pika.BasicProperties(**properties)
-        )
+        raw.basic_publish("", rpc.queue_of(address), b"\xff", pika.BasicProperties(**properties))
 
     worker.store([result("b")._replace(reply=address)])
 
@@ -198,7 +196,7 @@ def test_a_queue_that_is_left_behind_expires(rpc, raw):
     """Nobody can declare it with other properties, and those say for how long it stays."""
     address = rpc.connect().listen(timeout=LONG)
 
-    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="x-expires.*600000"):
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match=r"x-expires.*600000"):
         raw.queue_declare(rpc.queue_of(address), durable=True)
 
 

@@ -11,19 +11,30 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cardoon import Cardoon, chord, states
+from cardoon import Cardoon, chord, group, states
 from cardoon.clock import SystemClock
+from cardoon.exceptions import ImproperlyConfigured
 from cardoon.exceptions import TimeoutError as ResultTimeoutError
+from cardoon.result import GroupResult
 from cardoon.security.authority import ensure_identity
 from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
 
+IN_FILE = "sqlite:///{}/results.db"
+
 
 @pytest.fixture
-def rabbit_site(tmp_path, rabbitmq) -> Iterator[Site]:
-    """A project whose tasks travel through RabbitMQ, and whose results lie in a file."""
+def results_at(request, tmp_path) -> str:
+    """Where results are: in the file beside RabbitMQ, unless a test says otherwise."""
+    return getattr(request, "param", IN_FILE).format(tmp_path)
+
+
+@pytest.fixture
+def rabbit_site(tmp_path, rabbitmq, results_at) -> Iterator[Site]:
+    """A project whose tasks travel through RabbitMQ, with a file beside it."""
     site = Site(tmp_path)
     site.app.close()
     state = tmp_path / ".cardoon"
@@ -31,8 +42,11 @@ def rabbit_site(tmp_path, rabbitmq) -> Iterator[Site]:
         ensure_identity(state, role, clock=SystemClock())
     site.settings = {
         "broker_url": rabbitmq.url,
-        "result_backend": f"sqlite:///{tmp_path}/results.db",
-        "broker_transport_options": {"global_keyprefix": f"e{uuid.uuid4().hex}"},
+        "result_backend": results_at,
+        "broker_transport_options": {
+            "global_keyprefix": f"e{uuid.uuid4().hex}",
+            "store": f"sqlite:///{tmp_path}/results.db",
+        },
     }
     site.app = Cardoon("work", state_directory=str(state), set_as_current=False)
     site.app.conf.update(site.settings)
@@ -46,6 +60,7 @@ def environment(site: Site) -> dict[str, str]:
         "CARDOON_BROKER_URL": site.settings["broker_url"],
         "CARDOON_RESULT_BACKEND": site.settings["result_backend"],
         "RABBITMQ_TEST_PREFIX": site.settings["broker_transport_options"]["global_keyprefix"],
+        "RABBITMQ_TEST_STORE": site.settings["broker_transport_options"]["store"],
     }
 
 
@@ -53,6 +68,11 @@ def start(site: Site, *arguments: str, wait: bool = True):
     return site.start(*arguments, env=environment(site), app="rabbit", wait=wait)
 
 
+both_ways = pytest.mark.parametrize("results_at", [IN_FILE, "rpc://"], indirect=True)
+only_rpc = pytest.mark.parametrize("results_at", ["rpc://"], indirect=True)
+
+
+@both_ways
 def test_tasks_and_a_workflow_run(rabbit_site):
     start(rabbit_site, "-c", "2")
     add = rabbit_site.app.task(name="work.add")(lambda x, y: x + y)
@@ -68,10 +88,12 @@ def test_tasks_and_a_workflow_run(rabbit_site):
     assert (soon.get(timeout=DEADLINE), urgent.get(timeout=DEADLINE)) == (3, 4)
 
 
+@both_ways
 def test_a_retry_and_a_failure_end_as_on_any_broker(rabbit_site):
     start(rabbit_site, "-c", "1")
 
     assert rabbit_site.call("flaky", 2) == 2
+    assert rabbit_site.call("retry_changed", 1) == 3
     with pytest.raises(ValueError, match="no"):
         rabbit_site.call("fail", "no")
 
@@ -134,3 +156,41 @@ def test_nothing_is_lost_when_workers_die(rabbit_site):
     runs = Counter(line.split()[0] for line in site.lines("done"))
     assert set(runs) >= set(names)
     assert "message.replay" not in (site.folder / ".cardoon" / "audit.jsonl").read_text()
+
+
+@only_rpc
+def test_states_and_results_of_tasks_in_tasks_come_by_rpc(rabbit_site):
+    site = rabbit_site
+    start(site, "-c", "1")
+    running = site.send("progress", site.path("gate"))
+    wait_until(lambda: running.state == "PROGRESS")
+    assert running.info == {"done": 1}
+    (site.folder / "gate").touch()
+
+    assert running.get(timeout=DEADLINE) == "all"
+    with ThreadPoolExecutor(1) as threads:
+        # It waits for another task, so a second worker has to run that one.
+        waiting = threads.submit(site.call, "ask_other", 1)
+        start(site, "-c", "1", "-n", "second")
+        assert waiting.result(DEADLINE) == 2
+
+
+@only_rpc
+def test_results_by_rpc_are_read_by_their_sender_alone(rabbit_site):
+    site = rabbit_site
+    start(site, "-c", "1")
+    add = site.app.task(name="work.add")(lambda x, y: x + y)
+    members = group(add.s(number, 1) for number in range(3)).apply_async()
+    other = Cardoon("work", state_directory=site.app.conf.state_directory, set_as_current=False)
+    other.conf.update(site.settings)
+
+    assert members.get(timeout=DEADLINE) == [1, 2, 3]
+    assert members.get(timeout=DEADLINE) == [1, 2, 3]
+    with other:
+        assert other.AsyncResult(members[0].id).state == states.PENDING
+    with pytest.raises(ImproperlyConfigured, match=r"GroupResult\.save: result_backend is rpc://"):
+        members.save()
+    with pytest.raises(
+        ImproperlyConfigured, match=r"GroupResult\.restore: result_backend is rpc://"
+    ):
+        GroupResult.restore(members.id, app=site.app)

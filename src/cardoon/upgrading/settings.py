@@ -268,7 +268,7 @@ def _schemes(value: ast.expr) -> Iterator[str]:
 
 
 def _refused_scheme(name: str, scheme: str) -> str | None:
-    if scheme in _EMBEDDED:
+    if scheme in _EMBEDDED or (scheme == "rpc" and name == "result_backend"):
         return None
     connect = brokers.connect if name == "broker_url" else backends.connect
     try:

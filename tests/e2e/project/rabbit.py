@@ -4,7 +4,10 @@ import os
 
 from work import app
 
-app.conf.broker_transport_options = {"global_keyprefix": os.environ["RABBITMQ_TEST_PREFIX"]}
+app.conf.broker_transport_options = {
+    "global_keyprefix": os.environ["RABBITMQ_TEST_PREFIX"],
+    "store": os.environ["RABBITMQ_TEST_STORE"],
+}
 
 
 @app.task(name="work.total")

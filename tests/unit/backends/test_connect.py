@@ -56,14 +56,25 @@ def test_a_memory_backend_without_a_memory_broker_has_its_own_results(tmp_path):
     assert other.load(["a"]) == {}
 
 
-@pytest.mark.parametrize("scheme", ["rpc"])
-def test_a_backend_without_a_driver_yet_is_told(scheme):
-    with pytest.raises(
-        ImproperlyConfigured, match="drivers for sqlite, redis, postgresql and memory"
-    ) as refused:
-        backends.connect(f"{scheme}://me:secret@host/0", clock=FakeClock())
+@pytest.mark.parametrize("broker", ["memory://", "sqlite:///{}/x.db", None])
+def test_results_go_over_rabbitmq_only_where_tasks_do(tmp_path, broker):
+    clock = FakeClock()
+    beside = None if broker is None else brokers.connect(broker.format(tmp_path), clock=clock)
+
+    with pytest.raises(ImproperlyConfigured, match="rpc:// needs RabbitMQ as broker_url"):
+        backends.connect("rpc://", clock=clock, beside=beside)
+
+
+def test_results_go_over_the_server_of_the_tasks_and_no_other():
+    clock = FakeClock()
+    companion = brokers.connect("memory://", clock=clock)
+    broker = brokers.connect("amqp://localhost:1", clock=clock, companion=companion)
+
+    with pytest.raises(ImproperlyConfigured, match="rpc:// names no server") as refused:
+        backends.connect("rpc://me:secret@host/0", clock=clock, beside=broker)
 
     assert "secret" not in str(refused.value)
+    broker.close()
 
 
 def test_an_unknown_scheme_is_told_with_those_that_are_known():

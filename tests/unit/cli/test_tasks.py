@@ -153,6 +153,14 @@ def test_a_result_is_waited_for(project):
     assert (found["state"], found["result"], found["traceback"]) == ("SUCCESS", {"sum": 7}, None)
 
 
+def test_a_result_that_goes_to_its_sender_is_nobody_elses_to_show(project):
+    told = project.error("-b", "amqp://localhost:1", "--result-backend", "rpc://", "result", "abc")
+
+    assert told.startswith(
+        "result abc: result_backend is rpc://, so the result goes to the process that"
+    )
+
+
 def test_a_result_is_not_waited_for_for_ever(project):
     told = project.error("call", "tasks.add", "--wait", "--timeout", "0.01")
 
