@@ -30,8 +30,12 @@ _T = TypeVar("_T")
 GUEST = "guest"
 """The account, and its password, where a URL names none."""
 
-HEARTBEAT_SECONDS = 15
-"""How often the server is to be heard; one that is silent for twice as long is gone."""
+HEARTBEAT_SECONDS = 5
+"""Either side is heard twice as often, and the server lets go of one that is silent for twice as long."""
+
+_SILENT_SECONDS = 8
+"""A server that is not heard for so long is gone; so a send that waited has time for another connection. pika
+by itself would wait for up to two heartbeats and ten seconds."""
 
 _CLOSE_SECONDS = 2.0
 _FIRST_PAUSE = 0.05
@@ -56,6 +60,9 @@ class Line:
         self._ended = threading.Event()
         self._waiting: set[Future[Any]] = set()  # touched by the thread alone
         self._listeners: list[Callable[[], None]] = []
+        self._received = 0
+        self._silent = 0
+        """Seconds in which nothing was received."""
         self._opened: Future[None] = Future()
         self._channel: Channel | None = None
         self._loop = IOLoop()
@@ -217,8 +224,19 @@ class Line:
         self._channel = channel
         channel.add_on_close_callback(lambda _, error: self._die(error))
         channel.add_on_cancel_callback(lambda _: self._die("a queue was deleted"))
+        self._watch()
         if not self._opened.done():
             self._opened.set_result(None)
+
+    def _watch(self) -> None:
+        """Once a second: end it if the server is silent. A process that was stopped counts one."""
+        received = self._connection.bytes_received
+        self._silent = self._silent + 1 if received == self._received else 0
+        self._received = received
+        if self._silent >= _SILENT_SECONDS:
+            self._die(f"the server was silent for {_SILENT_SECONDS} seconds")
+        if not self.reason:
+            self._loop.call_later(1.0, self._watch)
 
     def _close(self) -> None:
         if self._connection.is_open:
