@@ -370,3 +370,45 @@ def test_an_error_shows_no_password(server, connect):
 def test_an_option_of_another_driver_is_told(connect, options):
     with pytest.raises(ImproperlyConfigured, match=next(iter(options))):
         connect(**options)
+
+
+@pytest.fixture
+def full(server, prefix):
+    """Queues that take one message and refuse the next, until this is called."""
+    name = f"full-{prefix}"
+    limit = '{"max-length": 1, "overflow": "reject-publish"}'
+    server.control("set_policy", name, f"^{prefix}", limit, "--apply-to", "queues")
+    is_set = [True]
+
+    def end():
+        if is_set.pop():
+            server.control("clear_policy", name)
+
+    yield end
+    if is_set:
+        end()
+
+
+def until_refused(broker):
+    """A policy is in force soon after it is set, and a queue is a little larger than it says."""
+    for number in range(1000):
+        try:
+            broker.publish([message(f"first-{number}")], timeout=0.5)
+        except OperationalError as error:
+            return str(error)
+    raise AssertionError("nothing was refused")
+
+
+def test_what_the_server_refuses_for_a_while_is_sent_again(connect, full):
+    """As it does while the nodes of a queue choose another leader."""
+    broker = connect()
+
+    assert "the server refused 1 messages" in until_refused(broker)
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(broker.publish, [message("late")], timeout=LONG)
+        full()
+        sending.result(LONG)
+
+    found = []
+    while "late" not in found:
+        found += ids(until(broker))

@@ -25,6 +25,10 @@ CONTENT_TYPE = "application/vnd.cardoon"
 _TIME = SystemClock()
 
 
+class _NotNowError(OperationalError):
+    """The server has taken some of a batch and not others; perhaps it takes them later."""
+
+
 class _Batch:
     """Messages that are on the way together."""
 
@@ -71,20 +75,27 @@ class Publisher:
 
         Raises `OperationalError` after `deadline`, or when the server refuses; then some may be stored.
         A connection that is lost is opened again, and what was not confirmed is sent again: who takes it
-        knows ids.
+        knows ids. So is what the server refuses, over another connection: one that was opened while the
+        nodes of a queue chose another leader is refused for as long as it lives (seen with 3.10.8).
         """
         pause = 0.0
         confirmed: set[str] = set()
+        refusal: _NotNowError | None = None
         while True:
-            current = self._current(deadline)
+            try:
+                current = self._current(deadline)
+            except OperationalError as error:
+                raise (refusal or error) from error
             missing = [sent for sent in outgoing if sent.id not in confirmed]
             try:
                 self._send(current, missing, confirmed, deadline)
-            except OperationalError:
+            except OperationalError as error:
                 line = current.line
                 late = _TIME.monotonic() + pause >= deadline
-                if line.is_alive or line.is_refused or late:
-                    self._forget(current)
+                refusal = error if isinstance(error, _NotNowError) else None
+                is_final = line.is_refused or (line.is_alive and refusal is None)
+                self._forget(current)
+                if is_final or late:
                     raise
             else:
                 return
@@ -193,7 +204,7 @@ class Publisher:
         current.line.post(act)
         current.line.wait(batch.done, deadline, "publishing; what was sent may have arrived")
         if batch.refused:
-            raise OperationalError(
+            raise _NotNowError(
                 f"rabbitmq {current.line.endpoint}: the server refused {batch.refused} messages; a "
                 "queue is full, or it lacks disk or memory"
             )
