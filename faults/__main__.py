@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from faults import on_brokers, on_chords, on_clocks, on_messages, on_workers, report
-from faults.matrix import FAULTS, QUICK, run
+from faults.matrix import FAULTS, QUICK, is_for, run
 from faults.places import PLACES
 
 _ = (on_brokers, on_chords, on_clocks, on_messages, on_workers)  # which have entered their faults
@@ -22,6 +22,8 @@ def main() -> int:
     rows = []
     for broker in options.broker:
         for name in options.fault:
+            if not is_for(FAULTS[name], broker):
+                continue
             row = run(FAULTS[name], broker, count=options.count)
             print(time.strftime("%H:%M:%S"), report.describe(row), flush=True)
             if row.missed and row.evidence:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.places import can_mount
+from faults.places import CLUSTER, can_mount
 from faults.stage import Figures, Stage
 
 Scenario = Callable[[Stage], None]
@@ -49,7 +49,8 @@ class Fault:
     text: str
     act: Scenario
     needs: frozenset[str]
-    """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: one that can be filled."""
+    """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: one that can be filled;
+    `cluster`: three nodes."""
     count: int | None
     """The most tasks that it needs."""
     most: Mapping[str, float]
@@ -113,8 +114,15 @@ class Row:
     """What workers said, where a goal was missed."""
 
 
+def is_for(fault: Fault, broker: str) -> bool:
+    """Whether a fault is tried on this broker at all: those of single nodes on several, all else on one."""
+    return ("cluster" in fault.needs) == (broker == CLUSTER)
+
+
 def reason_against(fault: Fault, broker: str) -> str:
     """Why a fault is not for this broker, or cannot be made here; empty where it can."""
+    if not is_for(fault, broker):
+        return "does not apply"
     if broker == "sqlite" and fault.needs & {"server", "network"}:
         return "does not apply"
     if broker == "postgres" and "disk" in fault.needs:

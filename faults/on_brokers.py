@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from cardoon.brokers.rabbitmq import PREFIX
 from faults.matrix import UNBOUNDED, fault
 from faults.on_workers import SETTLE_SECONDS
 from faults.proxy import Stalled
-from faults.stage import Stage
+from faults.stage import QUEUE, Stage
 
 RATE = 400.0
 """Sends a second."""
@@ -56,6 +57,23 @@ def broker_restart(stage: Stage) -> None:
         stage.server.stop()
         stage.pass_time(1.0)
         stage.server.start()
+        stage.heal()
+    stage.settle(SETTLE_SECONDS)
+
+
+@fault("cluster")
+def leader_kill9(stage: Stage) -> None:
+    """Three times SIGKILL of the node that leads the queue, under load; it is back before the next."""
+    stage.ready_worker("first")
+    stage.ready_worker("second")
+    stage.client(rate=min(RATE, stage.count / 60), seconds=0.002)
+    for number in range(1, 4):
+        stage.until_sent(stage.count * number / 5)
+        leader = stage.cluster.leader_of(f"{PREFIX}.0.{QUEUE}")
+        stage.fault()
+        leader.kill()
+        stage.pass_time(3.0)
+        leader.start()
         stage.heal()
     stage.settle(SETTLE_SECONDS)
 

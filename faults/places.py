@@ -21,10 +21,12 @@ from cardoon.postgres.location import locate
 from cardoon.postgres.schema import upgrade
 from faults.proxy import Proxy
 from tests.servers.postgres import PostgresServer
-from tests.servers.rabbitmq import RabbitServer
+from tests.servers.rabbitmq import RabbitCluster, RabbitServer
 from tests.servers.redis import RedisServer
 
 SMALL_DISK = "32m"
+CLUSTER = "rabbitmq3"
+"""Three nodes of RabbitMQ, for the faults of single ones."""
 
 
 class Server(Protocol):
@@ -119,6 +121,9 @@ PLACES: dict[str, Callable[[Path], Place]] = {
     "postgres": lambda _: _postgres(),
     "rabbitmq": lambda folder: Place(
         RabbitServer(folder), results=f"sqlite:///{folder / 'cardoon.db'}"
+    ),
+    CLUSTER: lambda folder: Place(
+        RabbitCluster(folder), results=f"sqlite:///{folder / 'cardoon.db'}"
     ),
 }
 """By the name of the broker: makes its place, with its data below a folder or gone with the place."""

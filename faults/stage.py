@@ -22,6 +22,7 @@ from faults.client import Job
 from faults.ledger import Ledger
 from faults.places import PLACES, Place, Server, SmallDisk
 from faults.programs import Program
+from tests.servers.rabbitmq import RabbitCluster
 
 ROOT = Path(__file__).parent.parent
 CONCURRENCY = 4
@@ -118,6 +119,12 @@ class Stage:
     def server(self) -> Server:
         """The broker's, for a fault that needs one."""
         assert self.place.server is not None
+        return self.place.server
+
+    @property
+    def cluster(self) -> RabbitCluster:
+        """The broker's nodes, for a fault that needs several."""
+        assert isinstance(self.place.server, RabbitCluster)
         return self.place.server
 
     def worker(self, name: str = "first", *, env: Mapping[str, str] | None = None) -> Program:

@@ -136,6 +136,11 @@ class Process:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended by us since."""
+        return self._process is not None
+
+    @property
     def log(self) -> str:
         """What it has said so far."""
         path = self.folder / "server.log"

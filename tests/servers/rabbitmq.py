@@ -15,21 +15,32 @@ from tests.servers.ground import Authority, Process, find_program, free_port, li
 
 
 class RabbitServer:
-    """One node in a folder. Its only user is `guest`, from this host."""
+    """One node in a folder. Its only user is `guest`, from this host. With a `peer` it joins that one."""
 
-    def __init__(self, folder: Path, *, tls: Authority | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, tls: Authority | None = None, peer: RabbitServer | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port, self.tls_port = free_port(), free_port()
         self.tls = tls
-        self._mapper, self._distribution = free_port(), free_port()
+        self._peer = peer
+        self._mapper = free_port() if peer is None else peer._mapper
+        self._distribution = free_port()
+        self.name = f"cardoon{self._distribution}@localhost"
+        self._secret = secrets.token_hex(16) if peer is None else peer._secret
         cookie = folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._secret)
         cookie.chmod(0o400)
         (folder / "enabled_plugins").write_text("[].\n")
         (folder / "rabbitmq.conf").write_text("\n".join(self._settings()) + "\n")
         script = _find("rabbitmq-server")
         self._process = Process(folder, [script], env=self.environment, cwd=folder)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended by us since."""
+        return self._process.is_running
 
     @property
     def environment(self) -> dict[str, str]:
@@ -40,7 +51,7 @@ class RabbitServer:
             **kept,
             "HOME": folder,
             "LANG": "C.UTF-8",
-            "RABBITMQ_NODENAME": f"cardoon{self._distribution}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "ERL_EPMD_PORT": str(self._mapper),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -74,6 +85,8 @@ class RabbitServer:
     def stop(self) -> None:
         """End it in order, and the port mapper that it started; safe twice."""
         self._process.stop(timeout=30)
+        if self._peer is not None:  # which has started the mapper
+            return
         with contextlib.suppress(subprocess.SubprocessError):
             subprocess.run(
                 [find_program("epmd"), "-kill"], env=self.environment, check=False, timeout=10,
@@ -133,6 +146,13 @@ class RabbitServer:
 
     def _settings(self) -> list[str]:
         lines = ["log.console.level = warning", "loopback_users.guest = true"]
+        if self._peer is not None:
+            lines.append("cluster_formation.peer_discovery_backend = classic_config")
+            names = (self._peer.name, self.name)
+            lines += [
+                f"cluster_formation.classic_config.nodes.{number} = {name}"
+                for number, name in enumerate(names, 1)
+            ]
         if self.tls is None:
             return [*lines, f"listeners.tcp.1 = 127.0.0.1:{self.port}"]
         pair = self.tls.issue("rabbitmq")
@@ -146,6 +166,44 @@ class RabbitServer:
             "ssl_options.verify = verify_none",
             "ssl_options.versions.1 = tlsv1.2",
         ]
+
+
+class RabbitCluster:
+    """Three nodes, on each of which quorum queues have a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        first = RabbitServer(folder / "1")
+        self.nodes = [first, *(RabbitServer(folder / each, peer=first) for each in ("2", "3"))]
+
+    @property
+    def url(self) -> str:
+        """Of all nodes, in the order in which they are tried."""
+        return ";".join(node.url for node in self.nodes)
+
+    def start(self) -> None:
+        """Start those that do not run: the first time one after the other, so that they find each other."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+
+    def stop(self) -> None:
+        """End all in order; safe twice."""
+        for node in reversed(self.nodes):
+            node.stop()
+
+    def kill(self) -> None:
+        """End all as `kill -9` does."""
+        for node in self.nodes:
+            node.kill()
+
+    def leader_of(self, queue: str) -> RabbitServer:
+        """The node through which all of a queue goes at this moment."""
+        running = next(node for node in self.nodes if node.is_running)
+        told = running.control("-q", "list_queues", "name", "leader", "--no-table-headers")
+        [leader] = [
+            line.split("\t")[1] for line in told.splitlines() if line.split("\t")[0] == queue
+        ]
+        return next(node for node in self.nodes if node.name == leader)
 
 
 def _find(program: str) -> str:
