@@ -13,11 +13,12 @@ from pathlib import Path
 import pika
 import pytest
 
-from cardoon import brokers
+from cardoon import backends, brokers
 from cardoon.broker import Ack, Completion, Outgoing
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.security.replay import NonceState
+from cardoon.testing.backends import result
 from cardoon.testing.setting import claim, ids, message, nonce, publish, receive
 from tests.servers.ground import running
 from tests.servers.rabbitmq import RabbitServer
@@ -412,3 +413,19 @@ def test_what_the_server_refuses_for_a_while_is_sent_again(connect, full):
     found = []
     while "late" not in found:
         found += ids(until(broker))
+
+
+def test_a_result_that_the_server_will_never_take_holds_up_no_other(server, connect, caplog):
+    backend = backends.connect("rpc://", clock=SystemClock(), beside=connect())
+    allow = "application:set_env(rabbit, max_message_size, {0}), persistent_term:put(max_message_size, {0})."
+    server.control("eval", allow.format(1000))
+    try:
+        address = backend.listen(timeout=LONG)
+        results = [result("a"), result("large", bytes(2000)), result("b")]
+        backend.store([each._replace(reply=address) for each in results])
+
+        assert {each.task_id for each in backend.wait(["a", "b"], timeout=LONG)} == {"a", "b"}
+        assert "the result of task large is dropped" in caplog.text
+    finally:
+        server.control("eval", allow.format(128 * 2**20))
+        backend.close()

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from pika.channel import Channel
 
 from cardoon.backend import SealedResult
-from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.rabbitmq.letters import write_properties
 from cardoon.rabbitmq.line import Line
@@ -22,7 +21,8 @@ from cardoon.rabbitmq.queues import Names
 
 logger = logging.getLogger(__name__)
 
-_TIME = SystemClock()
+_TOO_LARGE = "406 PRECONDITION_FAILED - message size"
+"""How the server says that something is larger than its `max_message_size`."""
 
 
 class _Round:
@@ -56,30 +56,50 @@ class Courier:
         """Return when the server has taken all of them; what names no address goes nowhere.
 
         A connection that is lost is opened again, and everything is sent again: who reads them knows ids.
-        Raises `OperationalError` after `deadline`, or when the server refuses.
+        One that is larger than the server ever takes is dropped, or it would hold up all others for ever.
+        Raises `OperationalError` after `deadline`, or when the server refuses for another reason.
         """
         routed = [(name, each) for each in results if (name := self._queue_of(each))]
-        if not routed:
-            return
-        with self._lock:
-            for is_last in (False, True):
-                current = self._current(deadline)
-                try:
-                    self._send_all(current, routed, deadline)
-                except OperationalError:
-                    self._open = None
-                    was_lost = not current.line.is_alive and not current.line.is_refused
-                    current.line.abandon("no confirm in time")
-                    if is_last or not was_lost:
-                        raise
-                else:
-                    return
+        if routed:
+            with self._lock:
+                self._insist(routed, deadline)
 
     def close(self) -> None:
         """Let go of the connection; safe twice."""
         current, self._open = self._open, None
         if current is not None:
             current.line.close()
+
+    def _insist(self, routed: Sequence[tuple[str, SealedResult]], deadline: float) -> None:
+        """Called with the lock held."""
+        for is_last in (False, True):
+            current = self._current(deadline)
+            line = current.line
+            try:
+                self._send_all(current, routed, deadline)
+            except OperationalError:
+                self._open = None
+                was_lost = not line.is_alive and not line.is_refused
+                line.abandon("no confirm in time")
+                if line.reason.startswith(_TOO_LARGE):
+                    self._find_larger(routed, line.reason, deadline)
+                elif is_last or not was_lost:
+                    raise
+                else:
+                    continue
+            return
+
+    def _find_larger(
+        self, routed: Sequence[tuple[str, SealedResult]], reason: str, deadline: float
+    ) -> None:
+        """One of these ended the connection: each half by itself, until it is found."""
+        if len(routed) == 1:
+            task_id = routed[0][1].task_id
+            logger.error("the result of task %s is dropped: the server says %s", task_id, reason)
+            return
+        middle = len(routed) // 2
+        for part in (routed[:middle], routed[middle:]):
+            self._insist(part, deadline)
 
     def _queue_of(self, result: SealedResult) -> str:
         if result.reply is None:

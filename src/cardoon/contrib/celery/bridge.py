@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from cardoon.app import Cardoon
 from cardoon.audit import REFUSAL_EVENTS
+from cardoon.backend import listening
 from cardoon.broker import Inspectable
 from cardoon.calling import check_options
 from cardoon.config import content_kind
@@ -222,7 +223,8 @@ class Bridge:
         self._producer.close()
 
     def _owe_results(self, broker_url: str, backend: str) -> None:
-        if self._producer.stores[1] is None:
+        kept = self._producer.stores[1]
+        if kept is None or listening(kept):  # what is owed is told after a restart, too
             raise ImproperlyConfigured(
                 "celery_result_backend is set, but result_backend keeps no results to tell"
             )
