@@ -30,10 +30,11 @@ _T = TypeVar("_T")
 GUEST = "guest"
 """The account, and its password, where a URL names none."""
 
-HEARTBEAT_SECONDS = 5
+HEARTBEAT_SECONDS = 6
 """Either side is heard twice as often, and the server lets go of one that is silent for twice as long."""
 
-_SILENT_SECONDS = 8
+_LOOK_SECONDS = 2.0
+_SILENT_SECONDS = 8.0
 """A server that is not heard for so long is gone; so a send that waited has time for another connection. pika
 by itself would wait for up to two heartbeats and ten seconds."""
 
@@ -62,7 +63,7 @@ class Line:
         self._listeners: list[Callable[[], None]] = []
         self._received = 0
         self._silent = 0
-        """Seconds in which nothing was received."""
+        """Looks between which nothing was received."""
         self._opened: Future[None] = Future()
         self._channel: Channel | None = None
         self._loop = IOLoop()
@@ -229,14 +230,14 @@ class Line:
             self._opened.set_result(None)
 
     def _watch(self) -> None:
-        """Once a second: end it if the server is silent. A process that was stopped counts one."""
+        """Now and then: end it if the server is silent. Whoever was stopped meanwhile has looked once."""
         received = self._connection.bytes_received
         self._silent = self._silent + 1 if received == self._received else 0
         self._received = received
-        if self._silent >= _SILENT_SECONDS:
-            self._die(f"the server was silent for {_SILENT_SECONDS} seconds")
+        if self._silent * _LOOK_SECONDS >= _SILENT_SECONDS:
+            self._die(f"the server was silent for {_SILENT_SECONDS:g} seconds")
         if not self.reason:
-            self._loop.call_later(1.0, self._watch)
+            self._loop.call_later(_LOOK_SECONDS, self._watch)
 
     def _close(self) -> None:
         if self._connection.is_open:
