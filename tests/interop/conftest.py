@@ -11,11 +11,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from cardoon import Cardoon
-from tests.servers.ground import Process, find_program, free_port, lacking, listens, running
+from tests.servers.ground import (
+    Authority,
+    Process,
+    find_program,
+    free_port,
+    lacking,
+    listens,
+    running,
+)
+from tests.servers.redis import RedisServer
 from tests.servers.rsa_pair import make_rsa_pair
 
 PROJECT = Path(__file__).parent / "project"
@@ -191,7 +201,7 @@ class Client:
 class Site:
     """A folder with an app of ours, and the processes around one of the servers."""
 
-    def __init__(self, folder: Path, server: Server, queue: str) -> None:
+    def __init__(self, folder: Path, server: Server | Encrypted, queue: str) -> None:
         self.folder = folder
         self.server = server
         self.queue = queue
@@ -311,6 +321,26 @@ def keys(tmp_path):
         make_rsa_pair(folder, name)
         shutil.copy(folder / f"{name}.pem", folder / "trusted")
     return folder
+
+
+class Encrypted(NamedTuple):
+    """A server that speaks TLS alone, as Celery and the bridge name it."""
+
+    url: str
+    kind: str = "redis"
+
+
+@pytest.fixture
+def tls_site(tmp_path):
+    """A site whose Redis speaks TLS alone, and asks for a client's certificate."""
+    pytest.importorskip("celery", reason="celery comes with the extra `test`")
+    folder = tmp_path / "server"
+    with running(RedisServer(folder, tls=Authority(tmp_path / "authority"))) as server:
+        # Celery wants to be told what is so anyway.
+        made = Site(tmp_path, Encrypted(f"{server.url}&ssl_cert_reqs=required"), "q_tls")
+        made.backend = made.server.url
+        yield made
+        made.close()
 
 
 @pytest.fixture

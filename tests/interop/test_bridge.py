@@ -14,6 +14,16 @@ from cardoon.contrib.celery import Bridge, Fence
 pytestmark = pytest.mark.slow  # each starts processes
 
 
+def test_over_tls_a_task_runs_here_and_its_result_comes_back(tls_site):
+    tls_site.worker()
+    tls_site.bridge()
+    client = tls_site.client()
+
+    [sent] = client.send("shop.add", 2, 3)
+
+    assert client.get(sent) == {"value": 5}
+
+
 class TestPlainJson:
     def test_a_task_runs_here_and_its_result_comes_back(self, site):
         site.worker()
