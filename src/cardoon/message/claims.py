@@ -46,10 +46,7 @@ def encode_claims(claims: Claims) -> bytes:
     )
     if claims[_CIRCUMSTANCES] != _NO_CIRCUMSTANCES:
         _append_circumstances(entries, claims)
-    if claims.retries is not None:
-        entries.append(_count_entry(_RETRIES, claims.retries, protocol.MAX_COUNT))
-    if claims.max_retries is not None:
-        entries.append(_count_entry(_MAX_RETRIES, claims.max_retries, protocol.MAX_COUNT))
+    _append_retries(entries, claims)
     if claims.reply is not None:
         entries.append(_name_entry(_REPLY, claims.reply, protocol.MAX_REPLY))
     if claims.headers:
@@ -82,6 +79,13 @@ def parse_claims(encoded: bytes) -> Claims:
 _CIRCUMSTANCES = slice(Claims._fields.index("root"), Claims._fields.index("expires") + 1)
 _NO_CIRCUMSTANCES: tuple[object, ...] = (None,) * len(Claims._fields[_CIRCUMSTANCES])
 """What most messages do not say: whose they are, and when they are due or too late."""
+
+
+def _append_retries(entries: list[bytes], claims: Claims) -> None:
+    if claims.retries is not None:
+        entries.append(_count_entry(_RETRIES, claims.retries, protocol.MAX_COUNT))
+    if claims.max_retries is not None:
+        entries.append(_count_entry(_MAX_RETRIES, claims.max_retries, protocol.MAX_COUNT))
 
 
 def _append_circumstances(entries: list[bytes], claims: Claims) -> None:
