@@ -150,7 +150,7 @@ class Intake:
     def count(self, queue: str, deadline: float) -> int:
         """How many messages of a queue wait: on the server, and here."""
         line = self._connected(deadline)
-        self._look_for_levels(line, [queue], deadline, is_due=True)
+        self._look_for_levels(line, [queue], deadline, is_due=False)
         names = [self._names.of(place) for place in self._places_of([queue])]
         ready = sum(line.probe(name, deadline) or 0 for name in names)
         return ready + self._count([queue])
@@ -185,9 +185,12 @@ class Intake:
         if not is_exact:
             self._open_windows(line, queues, limit, deadline, enough=(limit + 1) // 2)
             return
-        while self._let_arrive(line, queues, deadline) and self._count(queues) < limit:
-            # There is more. Either its window is too narrow, or it opens as acknowledgements arrive.
-            if not self._open_windows(line, queues, limit, deadline, enough=limit):
+        while True:
+            # For each priority, however much is here: what was sent last may be the most urgent.
+            was_narrow = self._open_windows(line, queues, limit, deadline, enough=limit)
+            if not self._let_arrive(line, queues, deadline) or self._count(queues) >= limit:
+                return
+            if not was_narrow:  # there is more, and it comes as acknowledgements arrive
                 with self.changed:
                     self.changed.wait(_LOOK_AGAIN_SECONDS)
 

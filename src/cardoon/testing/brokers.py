@@ -121,6 +121,16 @@ class BrokerSuite(
 
         assert first == ["b", "d", "c"]
 
+    def test_an_urgent_message_overtakes_what_was_sent_before(self, broker: Broker) -> None:
+        """Also where the driver has been sent that already."""
+        publish(broker, *map(message, "abc"))
+        broker.settle([Ack(delivery) for delivery in receive(broker)])
+        publish(broker, message("d"), message("e"))
+
+        publish(broker, Outgoing("q", "urgent", b"x", priority=9))
+
+        assert [delivery.id for delivery in receive(broker, limit=2)] == ["urgent", "d"]
+
     def test_equally_urgent_messages_arrive_in_the_order_of_publishing(
         self, broker: Broker
     ) -> None:
