@@ -42,6 +42,7 @@ from cardoon.broker import (
     Trigger,
     Unique,
 )
+from cardoon.pausing import Pausable
 from cardoon.security.replay import Nonce, NonceClaim, ReplayGuard
 from cardoon.testing.clock import FakeClock
 from cardoon.testing.oracle import Oracle
@@ -54,7 +55,9 @@ STRAY_SECONDS = 60.0
 """Within which a driver finds a message that waits for one that is nowhere."""
 
 
-class AllPowers(Broker, Transactional, Maintained, Limiting, Inspectable, ReplayGuard, Protocol):
+class AllPowers(
+    Broker, Transactional, Maintained, Limiting, Pausable, Inspectable, ReplayGuard, Protocol
+):
     """A broker that the machine can try."""
 
 
@@ -156,11 +159,15 @@ class BrokerMachine(RuleBasedStateMachine):
         """A broker with an empty store, and the result backend that shares it."""
         raise NotImplementedError
 
+    def make_oracle(self) -> Oracle:
+        """What the driver is held to."""
+        return Oracle()
+
     @initialize(data=st.data())
     def start(self, data: st.DataObject) -> None:
         """Begin with a few messages."""
         self.clock = FakeClock()
-        self.oracle = Oracle()
+        self.oracle = self.make_oracle()
         self.given: list[Delivery] = []
         self.broker, self.backend = self.make(self.clock)
         self._publish(data.draw(st.lists(_outgoing(self.clock.now()), min_size=4, max_size=8)))
@@ -294,6 +301,18 @@ class BrokerMachine(RuleBasedStateMachine):
         """Delete what waits; seldom, or there would be little left to wait."""
         assert self.broker.purge(queue) == self.oracle.purge(queue)
 
+    @rule(queues=st.lists(st.sampled_from((*QUEUES, "other")), max_size=2))
+    def pause(self, queues: list[str]) -> None:
+        """Let queues rest, and the others go on."""
+        others = [queue for queue in QUEUES if queue not in queues]
+
+        self.broker.pause(queues)
+        self.broker.resume(others)
+
+        self.oracle.resting.update(queues)
+        self.oracle.resting.difference_update(others)
+        assert set(self.broker.resting()) == self.oracle.resting
+
     @rule(where=st.sampled_from(Kept), data=st.data())
     def restore(self, where: Kept, data: st.DataObject) -> None:
         """Put a kept message back."""
@@ -331,7 +350,11 @@ class BrokerMachine(RuleBasedStateMachine):
             put = [each.stored for each in self.oracle.kept if each.where is where]
             assert seen == [_record(stored.message.id, stored) for stored in put]
         assert list(self.broker.limits(limit=9)) == self.oracle.uses(self.clock.now())
-        depths = {depth.queue: depth for depth in self.broker.depths()}
+        self.compare_depths(self.broker)
+
+    def compare_depths(self, broker: Inspectable) -> None:
+        """Assert that queues are as deep as the oracle says."""
+        depths = {depth.queue: depth for depth in broker.depths()}
         for queue in QUEUES:
             empty = QueueDepth(queue=queue, ready=0, scheduled=0, dormant=0, leased=0, oldest=None)
             compare_depth(depths.get(queue, empty), self.oracle, self.clock.now())
@@ -359,3 +382,4 @@ def compare_depth(depth: QueueDepth, oracle: Oracle, now: float) -> None:
     assert depth.leased == len(stored) - len(waiting) - depth.dormant - depth.limited
     assert (depth.ready, depth.scheduled) == (len(due), len(waiting) - len(due))
     assert depth.oldest == (now - min(due) if due else None)
+    assert depth.paused == (depth.queue in oracle.resting)

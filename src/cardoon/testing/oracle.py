@@ -89,6 +89,8 @@ class Oracle:
     """When the next message of a key may be leased."""
     recent: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
     """Who was sent with a unique key, and until when that keeps others away."""
+    resting: set[str] = dataclasses.field(default_factory=set)
+    """Queues from which nothing is lent."""
 
     def publish(
         self, outgoing: Iterable[Outgoing], now: float, *, replaces: bool = False
@@ -145,6 +147,8 @@ class Oracle:
 
     def line(self, queue: str, now: float) -> list[str]:
         """The ids that a queue would lend next, in order; the first one may close a key."""
+        if queue in self.resting:
+            return []
         due = [
             stored
             for stored in self.messages.values()
@@ -168,14 +172,15 @@ class Oracle:
             raise AssertionError(f"lent {len(deliveries)}, asked for {limit}")
         for delivery in deliveries:
             line = self.line(delivery.queue, now)  # anew, since each may have closed a key
-            if delivery.id != line[0]:
-                raise AssertionError(f"lent {delivery}, expected {line[0]}")
-            self._lend(delivery, until, now)
+            if [delivery.id] != line[:1]:
+                raise AssertionError(f"lent {delivery}, expected {line[:1]}")
+            self.lend(delivery, until, now)
         left = {queue: self.line(queue, now) for queue in queues}
         if len(deliveries) < limit and any(left.values()):
             raise AssertionError(f"lent nothing of {left}")
 
-    def _lend(self, delivery: Delivery, until: float, now: float) -> None:
+    def lend(self, delivery: Delivery, until: float, now: float) -> None:
+        """Follow a driver in one loan, which must carry all that is known of the message."""
         stored = self.messages[delivery.id]
         if stored.key is not None and (gap := self.limits[stored.key].gap):
             before = self.next_at.get(stored.key, 0.0)
