@@ -158,6 +158,23 @@ def test_a_killed_worker_gives_its_tasks_to_the_next(site):
     assert took < 15, "they came back with the lease, not with the restart"
 
 
+def test_what_ended_while_its_worker_could_not_hear_it_does_not_run_again(site):
+    first = site.start("-c", "1", "-n", "one")
+    held = site.send("hold", site.path("started"), site.path("gate"))
+    site.until(lambda: site.lines("started"))
+    first.send_signal(signal.SIGSTOP)
+    Path(site.path("gate")).touch()
+    site.until(lambda: any(one.stat().st_size for one in site.folder.rglob("*.outcomes")))
+
+    first.kill()
+    first.wait()
+    site.start("-c", "1", "-n", "one")
+
+    assert held.get(timeout=20) == "released"
+    assert len(site.lines("started")) == 1
+    assert "1 tasks had ended when the worker was killed here" in site.log.read_text()
+
+
 def test_the_processes_of_a_killed_worker_die_with_it(site):
     worker = site.start("-c", "2")
     site.send("hold", site.path("started"), site.path("gate"))

@@ -29,6 +29,7 @@ from cardoon.testing import FakeClock
 from cardoon.worker.catalogue import TaskRules
 from cardoon.worker.consumer import Consumer, Options
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.pool import Ending, Failed, Job, Succeeded
@@ -109,6 +110,7 @@ class Stage:
         room: int = 100,
         result_expires: float | None = 3600.0,
         notices: Any = None,
+        book: LeaseBook | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.folder = folder
@@ -139,6 +141,7 @@ class Stage:
             clock=self.clock,
             worker="cardoon@here",
             result_expires=result_expires,
+            book=book,
         )
         self.settler = Settler(self.ledger, held=self.held, clock=self.clock, notices=notices)
         self.consumer = Consumer(
@@ -154,6 +157,7 @@ class Stage:
             audit=self.audit,
             clock=self.clock,
             notices=notices,
+            book=book,
         )
         self.dropped: list[Held] = []
         self.terminated: list[tuple[Held, str]] = []

@@ -19,6 +19,7 @@ from cardoon.worker.ipc import (
     IpcError,
     pack_frame,
 )
+from cardoon.worker.journal import Pages
 from cardoon.worker.pool import Ending, Job
 
 _READ_BYTES = 256 * 1024
@@ -66,7 +67,7 @@ class Placed:
 class TaskProcess:
     """A process, its channel, and the jobs it holds in the order in which it runs them."""
 
-    def __init__(self, index: int, slots: int) -> None:
+    def __init__(self, index: int, slots: int, pages: Pages | None = None) -> None:
         self.index = index
         self.slots = slots
         self.phase = Phase.STARTING
@@ -74,6 +75,7 @@ class TaskProcess:
         self._handle: int | None = None
         self.socket, self.far_end = socket.socketpair()
         self.socket.setblocking(False)
+        self._pages = pages
         self.jobs: dict[int, Placed] = {}
         self.reserved: Job | None = None
         """A job that must run alone, waiting for the others to end."""
@@ -88,6 +90,13 @@ class TaskProcess:
         """The zygote has forked it."""
         self.pid, self._handle = pid, handle
         self.far_end.close()
+        if self._pages is not None:
+            self._pages.let_go()
+
+    @property
+    def far_ends(self) -> list[int]:
+        """The descriptors that are the process's own: its channel, and its journal if it has one."""
+        return [self.far_end.fileno(), *(self._pages.files if self._pages else ())]
 
     @property
     def has_unsent(self) -> bool:
@@ -163,6 +172,9 @@ class TaskProcess:
         self.phase = Phase.DEAD
         self.socket.close()
         self.far_end.close()
+        if self._pages is not None:
+            self._pages.give_back()
+            self._pages = None
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

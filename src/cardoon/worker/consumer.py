@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -43,7 +43,8 @@ from cardoon.worker.concluding import (
     skipped,
 )
 from cardoon.worker.held import Held, HeldTable
-from cardoon.worker.inputs import describe_inputs, read_inputs
+from cardoon.worker.inputs import Inputs, read_inputs
+from cardoon.worker.job_heads import make_job
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
@@ -51,7 +52,7 @@ from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id
 from cardoon.worker.pool import Job, Pool
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
-from cardoon.worker.terms import expiry, limits, time_left
+from cardoon.worker.terms import expiry, time_left
 
 logger = logging.getLogger(__name__)
 
@@ -251,12 +252,23 @@ class Consumer:
         elif wait := self._rates.wait_for(claims.task, taken_at):
             self._release(delivery, wait)
             return None
-        key = self._held.new_key()
-        answer = claims.codec
+        return self._make_held(delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
+
+    def _make_held(
+        self,
+        delivery: Delivery,
+        message: VerifiedMessage,
+        rules: TaskRules,
+        headers: Mapping[str, Any],
+        *,
+        taken_at: float,
+        inputs: Inputs | None = None,
+    ) -> Held:
+        answer = message.claims.codec
         if answer != self._options.result_codec:
             answer = join_codec(self._options.result_codec, split_codec(answer)[1])
         return Held(
-            key,
+            self._held.new_key(),
             delivery,
             message,
             rules,
@@ -267,15 +279,33 @@ class Consumer:
             broadcast=self.broadcasts.get(delivery.queue),
         )
 
+    def reopen(self, deliveries: Sequence[Delivery]) -> list[Held]:
+        """Renew and hold what a dead worker held and whose body has ended: when it may begin is past."""
+        found = []
+        for delivery in self._broker.extend(deliveries, lease=self._options.lease):
+            try:
+                message = self._opener.open(delivery)
+                headers = parse_headers(message.claims.headers)
+            except RefusedError as error:
+                logger.warning("a message on queue %s cannot be ended: %s", delivery.queue, error)
+                continue
+            rules = self._catalogue.get(message.claims.task)
+            if rules is not None:
+                now = self._clock.monotonic()
+                found.append(self._make_held(delivery, message, rules, headers, taken_at=now))
+        states = self._guard.claim(_nonce_claims(found)) if found else ()
+        ours = [
+            one for one, state in zip(found, states, strict=True) if state is NonceState.CLAIMED
+        ]
+        self._held.add(ours)
+        return ours
+
     def _claim(self, due: Sequence[Held], now: float) -> list[Held]:
         """Those that were never carried out before, and may be now."""
         if not due:
             return []
-        claims = [
-            NonceClaim(one.message.nonce, one.delivery.receipt, one.delivery.attempt) for one in due
-        ]
         ready = []
-        for one, state in zip(due, self._guard.claim(claims), strict=True):
+        for one, state in zip(due, self._guard.claim(_nonce_claims(due)), strict=True):
             match state:
                 case NonceState.CLAIMED:
                     conclusion = self._end_at_once(one, now)
@@ -367,46 +397,9 @@ class Consumer:
         return [one for one in ready if one.settled]
 
     def _job(self, held: Held) -> Job:
-        claims, delivery = held.message.claims, held.delivery
-        hard, soft = limits(held)
-        signer = held.message.signer
-        head = {
-            "key": held.key,
-            "task": claims.task,
-            "id": claims.id,
-            "codec": claims.codec,
-            "max_bytes": self._options.max_bytes,
-            "retries": held.retries,
-            "max_retries": claims.max_retries,
-            "eta": claims.eta,
-            "expires": claims.expires,
-            "root": claims.root,
-            "parent": claims.parent,
-            "headers": held.headers,
-            "queue": held.queue,
-            "attempt": delivery.attempt,
-            "hostname": self._options.hostname,
-            "origin": None if signer is None else signer.name,
-        }
-        body = held.message.body
-        if held.answer_codec != claims.codec:
-            head["answer"] = held.answer_codec
-        if claims.group is not None:
-            head["group"] = claims.group
-        if held.inputs is not None:
-            head["inputs"], data = describe_inputs(held.inputs)
-            head["own"] = len(body)
-            body += data
-        return Job(
-            held.key,
-            claims.task,
-            claims.id,
-            head,
-            body,
-            soft,
-            hard,
-            alone=delivery.crashes > 0,
-        )
+        options = self._options
+        ticket = self._book.ticket(held.delivery).hex() if self._book is not None else ""
+        return make_job(held, hostname=options.hostname, max_bytes=options.max_bytes, ticket=ticket)
 
     def _release(self, delivery: Delivery, delay: float) -> None:
         self._settler.put(Bare(Completion(Requeue(delivery, Cause.RELEASED, delay))))
@@ -456,6 +449,12 @@ _RULES_OF_UNKNOWN = TaskRules(
     rate_limit=None,
 )
 """For a message whose task nobody here knows; it will not run."""
+
+
+def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:
+    return [
+        NonceClaim(one.message.nonce, one.delivery.receipt, one.delivery.attempt) for one in held
+    ]
 
 
 def _until_next_look(reason: Refusal, attempt: int) -> float | None:

@@ -148,11 +148,11 @@ class Nursery:
         assert self._control is not None
         return self._control.fileno()
 
-    def fork(self, channel: socket.socket, head: Mapping[str, Any]) -> None:
-        """Ask for a child that serves the other end of `channel`."""
+    def fork(self, descriptors: Sequence[int], head: Mapping[str, Any]) -> None:
+        """Ask for a child with these descriptors: its end of a channel, and perhaps of a journal."""
         assert self._control is not None
-        frame = pack_frame(FrameType.FORK, head)
-        socket.send_fds(self._control, [frame], [channel.fileno()])
+        frame = pack_frame(FrameType.FORK, {**head, "descriptors": len(descriptors)})
+        socket.send_fds(self._control, [frame], descriptors)
 
     def receive(self) -> list[tuple[Frame, int | None]]:
         """What the zygote says: frames, those of new children with a pidfd where there is one.

@@ -77,16 +77,20 @@ class Opener:
     def _open_part(self, deliveries: Sequence[Delivery]) -> list[Opened | RefusedError]:
         return [self._open(delivery) for delivery in deliveries]
 
-    def _open(self, delivery: Delivery) -> Opened | RefusedError:
+    def open(self, delivery: Delivery) -> VerifiedMessage:
+        """The verified message of one delivery, without what it waited for; raises `RefusedError`."""
         broadcast = self._broadcasts.get(delivery.queue)
+        return self._gate.open(
+            delivery.frame,
+            kind=Kind.TASK,
+            audience=self._audience if broadcast is None else frozenset({f"q:{broadcast}"}),
+            queue=broadcast or delivery.queue,
+            reader="" if broadcast is None else delivery.queue,
+        )
+
+    def _open(self, delivery: Delivery) -> Opened | RefusedError:
         try:
-            message = self._gate.open(
-                delivery.frame,
-                kind=Kind.TASK,
-                audience=self._audience if broadcast is None else frozenset({f"q:{broadcast}"}),
-                queue=broadcast or delivery.queue,
-                reader="" if broadcast is None else delivery.queue,
-            )
+            message = self.open(delivery)
             return Opened(message, self._gate.open_inputs(message, delivery.inputs))
         except RefusedError as error:
             return error

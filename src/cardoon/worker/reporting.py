@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from cardoon.worker.ipc import Channel, Frame, FrameType
+from cardoon.worker.ipc import Channel, Frame, FrameType, pack_frame
 from cardoon.worker.jobs import Answer
+from cardoon.worker.journal import Writer
 
 _STATM = Path("/proc/self/statm")
 
@@ -35,10 +36,13 @@ class Report:
 
 
 class Reporter:
-    """Sends OUTCOME frames."""
+    """Sends OUTCOME frames, each after it is in the journal."""
 
-    def __init__(self, channel: Channel, *, max_memory_kib: int | None) -> None:
+    def __init__(
+        self, channel: Channel, *, max_memory_kib: int | None, journal: Writer | None = None
+    ) -> None:
         self._channel = channel
+        self._journal = journal
         self._max_memory_kib = max_memory_kib
 
     def timed(self, frame: Frame) -> Report:
@@ -50,7 +54,11 @@ class Reporter:
         head = {"key": frame.head["key"], "runtime": round(runtime, 6), **answer.head}
         if self._max_memory_kib is not None and resident_kib() > self._max_memory_kib:
             head["full"] = True
-        self._channel.send(FrameType.OUTCOME, head, answer.body)
+        packed = pack_frame(FrameType.OUTCOME, head, answer.body)
+        ticket = frame.head.get("ticket")
+        if self._journal is not None and ticket and answer.head["kind"] != "handed_back":
+            self._journal.write(ticket, packed)
+        self._channel.write(packed)
 
 
 def resident_kib() -> int:

@@ -20,6 +20,7 @@ from cardoon.config import Settings
 from cardoon.exceptions import CardoonError
 from cardoon.worker.child import Phase, Placed, TaskProcess
 from cardoon.worker.ipc import ChannelClosedError, Frame, FrameType, IpcError, field
+from cardoon.worker.journal import Journal
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.pacing import MAX_DEPTH, Pace
 from cardoon.worker.pool import (
@@ -102,12 +103,14 @@ class ProcessPool:
         clock: Clock,
         on_ended: OnEnded,
         on_request: OnRequest,
+        journal: Journal | None = None,
     ) -> None:
         self._plan = plan
         self._nursery = nursery
         self._clock = clock
         self._on_ended = on_ended
         self._on_request = on_request
+        self._journal = journal
         self._lock = threading.RLock()  # protects everything below but the selector
         self._room_changed = threading.Condition(self._lock)
         self._scheduler = Scheduler(Pace(plan.max_depth or MAX_DEPTH), max_tasks=plan.max_tasks)
@@ -377,12 +380,13 @@ class ProcessPool:
     # Births and deaths
 
     def _spawn(self) -> None:
-        process = TaskProcess(self._next_index, self._plan.slots)
+        pages = self._journal.lend() if self._journal is not None else None
+        process = TaskProcess(self._next_index, self._plan.slots, pages)
         self._next_index += 1
         self._scheduler.processes[process.index] = process
         self._selector.register(process.socket, selectors.EVENT_READ, lambda: self._hear(process))
         self._nursery.fork(
-            process.far_end,
+            process.far_ends,
             {
                 "index": process.index,
                 "name": self._plan.kind,

@@ -37,7 +37,7 @@ from cardoon.worker.desk import Desk
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory, safe_url
-from cardoon.worker.leasebook import LeaseBook, return_leases
+from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
@@ -55,6 +55,7 @@ from cardoon.worker.receivers import (
     limited,
     told_options,
 )
+from cardoon.worker.resuming import end_leases
 from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.subscribing import Subscriptions
@@ -361,14 +362,15 @@ class Worker:
         declare = partial(self.broker.declare, self.queues)
         steps: list[Callable[[], None]] = [declare]
         if self._book is not None:
-            steps.append(partial(return_leases, self.broker, self._book))
+            steps.append(partial(end_leases, self._book, self.broker, self.consumer, self.settler))
         if self.options.purge:
             steps.append(partial(purge, self.broker, self.consumer.sources, self.audit))
         return [*steps, self.keeper.start]
 
     def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
         deployment = self.deployment
-        if not deployment.embedded:  # whose store is told by the kernel who is dead
+        # An embedded store is told by the kernel who is dead, but not how his tasks ended.
+        if not deployment.embedded or self._nursery is not None:
             self._book = LeaseBook.open(deployment.state_directory / "nodes", self.hostname)
         broker = deployment.open_broker()
         return broker, deployment.open_backend(broker)
@@ -421,6 +423,7 @@ class Worker:
             clock=self.clock,
             on_ended=self.settler.ended,
             on_request=self.desk.take,
+            journal=self._book.journal if self._book is not None else None,
         )
 
     def _make_reader(self) -> Producer:

@@ -21,7 +21,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cardoon.app import Cardoon
@@ -45,6 +45,7 @@ from cardoon.worker.ipc import (
     IpcError,
     pack_frame,
 )
+from cardoon.worker.journal import Writer
 from cardoon.worker.link import Link
 from cardoon.worker.notices import NOTICES
 from cardoon.worker.pools.eventloop import EventLoopRunner
@@ -225,7 +226,7 @@ class Zygote:
         return self._reader.feed(data)
 
     def _fork(self, frame: Frame) -> None:
-        descriptor = self._descriptors.popleft()
+        descriptors = [self._descriptors.popleft() for _ in range(frame.head["descriptors"])]
         if worker_before_create_process.receivers:
             assert self._receivers is not None
             with limited("worker_before_create_process"):
@@ -234,8 +235,9 @@ class Zygote:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._become_child(descriptor, frame.head)
-        os.close(descriptor)
+            self._become_child(descriptors, frame.head)
+        for one in descriptors:
+            os.close(one)
         self._children.add(pid)
         told = pack_frame(FrameType.FORKED, {"index": frame.head["index"], "pid": pid})
         try:
@@ -254,7 +256,7 @@ class Zygote:
                 code = os.waitstatus_to_exitcode(status)
                 self._control.sendall(pack_frame(FrameType.DIED, {"pid": pid, "code": code}))
 
-    def _become_child(self, descriptor: int, head: dict[str, Any]) -> NoReturn:
+    def _become_child(self, descriptors: Sequence[int], head: dict[str, Any]) -> NoReturn:
         """In the child: serve jobs, then end without running the zygote's own clean-up."""
         code = 1
         try:
@@ -266,7 +268,9 @@ class Zygote:
                 os.close(inherited)
             self._mailbox.close()
             multiprocessing.process.current_process().name = f"{head['name']}-{head['index']}"
-            self._serve_jobs(socket.socket(fileno=descriptor), head)
+            channel, *pages = descriptors
+            journal = Writer(*pages) if pages else None
+            self._serve_jobs(socket.socket(fileno=channel), journal, head)
             code = 0
         except IpcError:
             code = 0  # the worker is gone, or has had enough of us
@@ -277,11 +281,13 @@ class Zygote:
             sys.stderr.flush()
             os._exit(code)
 
-    def _serve_jobs(self, sock: socket.socket, head: dict[str, Any]) -> None:
+    def _serve_jobs(
+        self, sock: socket.socket, journal: Writer | None, head: dict[str, Any]
+    ) -> None:
         app = self._app
         assert app is not None
         channel = Channel(sock, FROM_WORKER)
-        reporter = Reporter(channel, max_memory_kib=head["max_memory"])
+        reporter = Reporter(channel, max_memory_kib=head["max_memory"], journal=journal)
         runner: SerialRunner | ThreadRunner | EventLoopRunner
         match head["kind"]:
             case "prefork":

@@ -124,12 +124,26 @@ def test_a_long_life_does_not_make_a_long_book(tmp_path, broker, monkeypatch):
     assert [one.id for one in read_left(path)] == ["kept"]
 
 
-def test_a_line_that_was_cut_off_or_is_nonsense_counts_for_nothing(tmp_path):
+@pytest.mark.parametrize(
+    "cut",
+    [
+        b"[1, [[2]]]\n",
+        b'[1, "x"]\n',
+        b"\xff\n",
+        b'[1, [[3, 1, "q", "c", 0',
+        b'[1, [[3, 1, "q", "c", 0, 0, 0, 5]]]\nfram',
+        b'[1, [[3, 1, "q", "c", 0, 0, 0, -1]]]\n',
+        b'[1, [[3, 1, "q", "c", 0, 0, 0, 1e9]]]\n',
+        b'[1, [[3, 1, "q", "c", 0]]]\n',
+        b"[0, [[[], 1]]]\n",
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_was_cut_off_or_is_nonsense_counts_for_nothing(tmp_path, cut):
     path = tmp_path / "book"
-    good = json.dumps([1, [[1, 1, "q", "a", 0]]])
-    path.write_text(f'{good}\n[1, [[2]]]\n[1, "x"]\nnull\n\xff\n[1, [[3, 1, "q", "c", 0]]', "utf-8")
+    path.write_bytes(json.dumps([1, [[1, 1, "q", "a", 0, 0, 0, 3]]]).encode() + b"\nabc" + cut)
 
-    assert [one.id for one in read_left(path)] == ["a"]
+    assert [(one.id, one.frame) for one in read_left(path)] == [("a", b"abc")]
     assert read_left(tmp_path / "none") == []
 
 
@@ -153,3 +167,59 @@ def test_a_book_whose_folder_is_gone_ends_quietly(tmp_path, broker, caplog, monk
 
     assert "leases of a killed worker end by themselves" in caplog.text
     book.close()
+
+
+def test_a_small_message_is_noted_whole_and_of_a_large_one_the_name(tmp_path, broker):
+    frames = {"small": b"x" * leasebook.MAX_FRAME, "large": b"x" * (leasebook.MAX_FRAME + 1)}
+    broker.publish([Outgoing("q", name, frame, 3) for name, frame in frames.items()], timeout=1)
+    book = open_book(tmp_path)
+    deliveries = broker.receive(["q"], limit=9, lease=30, timeout=0)
+    book.note(deliveries)
+    killed(book)
+
+    left = {one.id: one for one in open_book(tmp_path).left}
+
+    assert left["small"] == next(one for one in deliveries if one.id == "small")
+    assert left["large"].frame == b""
+
+
+def test_a_ticket_is_for_one_delivery_of_one_message_to_a_worker_of_one_name(tmp_path, broker):
+    book = open_book(tmp_path)
+    (delivery,) = take(broker, "a")
+    ticket = book.ticket(delivery)
+    others = [
+        book.ticket(delivery._replace(attempt=2)),
+        book.ticket(delivery._replace(receipt=12)),
+        book.ticket(delivery._replace(frame=b"y")),
+        LeaseBook.open(tmp_path / "nodes", "two@host").ticket(delivery),
+    ]
+    killed(book)
+
+    assert open_book(tmp_path).ticket(delivery) == ticket
+    assert len({ticket, *others}) == 5
+
+
+def test_nobody_else_may_read_what_lies_beside_the_book(tmp_path, broker):
+    book = open_book(tmp_path)
+    book.note(take(broker, "a"))
+    pages = book.journal.lend()
+
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "nodes").iterdir()}
+
+    assert modes == {0o600}
+    pages.give_back()
+
+
+def test_the_journal_of_a_worker_that_holds_nothing_ends_with_it(tmp_path, broker):
+    book = open_book(tmp_path)
+    deliveries = take(broker, "a")
+    book.note(deliveries)
+    book.journal.lend().give_back()
+    book.close()
+    assert len(list((tmp_path / "nodes").glob("*.outcomes"))) == 2, "it held something"
+
+    book = open_book(tmp_path)
+    give_back(broker, book)
+    book.close()
+
+    assert list((tmp_path / "nodes").glob("*.outcomes")) == []
