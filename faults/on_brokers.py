@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from faults.stage import QUEUE, Stage
 
 RATE = 400.0
 """Sends a second."""
+CROWD = 20
+"""Workers, of one task process each."""
 
 
 def _begin_sending(stage: Stage, *, rate: float = RATE, seconds: float = 0.002) -> None:
@@ -179,3 +182,24 @@ def net_halfopen(stage: Stage) -> None:
 def backend_down(stage: Stage) -> None:
     """The store of results, which is the broker's own, is killed, and back after 8 s."""
     _break_for(stage, 8.0, stage.server.kill, stage.server.start, rate=200.0)
+
+
+@fault("server", exactly={"at work": CROWD})
+def broker_restart_crowd(stage: Stage) -> None:
+    """Twenty orderly restarts of the broker under load, before twenty workers, who all go on."""
+    workers = [stage.worker(f"worker{number}", concurrency=1) for number in range(CROWD)]
+    for worker in workers:
+        stage.until(functools.partial(stage.shows_banner, worker))
+    stage.client(rate=min(RATE, stage.count / 60), seconds=0.01)
+    for number in range(1, 21):
+        stage.until_sent(stage.count * number / 24)
+        stage.fault()
+        stage.server.stop()
+        stage.pass_time(1.0)
+        stage.server.start()
+        stage.heal()
+    # Slow enough that none can take the others' share, and enough for each.
+    stage.client(count=CROWD * 10, prefix="after", seconds=0.3)
+    stage.settle(SETTLE_SECONDS)
+    since = stage.heal_at
+    stage.extra["at work"] = sum(stage.has_worked(one, after=since) for one in workers)

@@ -127,10 +127,16 @@ class Stage:
         assert isinstance(self.place.server, RabbitCluster)
         return self.place.server
 
-    def worker(self, name: str = "first", *, env: Mapping[str, str] | None = None) -> Program:
+    def worker(
+        self,
+        name: str = "first",
+        *,
+        env: Mapping[str, str] | None = None,
+        concurrency: int = CONCURRENCY,
+    ) -> Program:
         """Start a worker; returns at once."""
         arguments = ["-m", "cardoon", "-A", "faults.tasks", "worker", "-l", "info"]
-        arguments += ["-c", str(CONCURRENCY), "-n", f"{name}@faults"]
+        arguments += ["-c", str(concurrency), "-n", f"{name}@faults"]
         number = len(self.workers) + 1
         program = Program(
             arguments,
@@ -144,9 +150,18 @@ class Stage:
     def ready_worker(self, name: str = "first", *, env: Mapping[str, str] | None = None) -> Program:
         """Start a worker, and wait until it shows its banner and a task has run."""
         program = self.worker(name, env=env)
-        self.until(lambda: _BANNER in program.log.read_text(errors="replace"), READY_SECONDS)
+        self.until(lambda: self.shows_banner(program), READY_SECONDS)
         self.probe()
         return program
+
+    def shows_banner(self, worker: Program) -> bool:
+        """Whether a worker consumes, or is about to."""
+        return _BANNER in worker.log.read_text(errors="replace")
+
+    def has_worked(self, worker: Program, *, after: float) -> bool:
+        """Whether a body ended in one of its processes after a moment."""
+        pids = set(worker.task_processes())
+        return any(one.pid in pids and one.at > after for one in self.ledger.entries["end"])
 
     def probe(self) -> None:
         """Send a task that is not counted, and wait for its end."""
