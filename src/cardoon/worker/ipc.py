@@ -236,6 +236,10 @@ class Channel:
             self._ready.extend(self._reader.feed(data))
         return self._ready.popleft()
 
+    def next_ready(self) -> Frame | None:
+        """The next of the frames that came together with the last one, if there is one."""
+        return self._ready.popleft() if self._ready else None
+
 
 def field(
     frame: Frame, name: str, kind: type, *, default: Any = None, optional: bool = False

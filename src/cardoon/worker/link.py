@@ -179,7 +179,7 @@ class Link:
                 if happened():
                     return
                 self._reading = True
-            self._read_one(wait=True)
+            self._read_some(wait=True)
 
     def read_now(self) -> None:
         """Take in what is there without waiting; for signal handlers, so it never takes a held lock."""
@@ -191,25 +191,30 @@ class Link:
             self._reading = True
         finally:
             self._changed.release()
-        while self._read_one(wait=False):
+        while self._read_some(wait=False):
             self._reading = True
 
-    def _read_one(self, *, wait: bool) -> bool:
+    def _read_some(self, *, wait: bool) -> bool:
+        """Take in a frame, and those that came with it: looking for each by itself costs as much again."""
         try:
             frame = self.channel.receive(wait=wait)
-            if frame is None:
-                return False
-            if frame.type is FrameType.REPLY:
-                number = field(frame, "n", int)
-                if number in self._replies:
-                    self._replies[number] = frame
-            else:
-                self._on_frame(frame)
-            return True
+            was_there = frame is not None
+            while frame is not None:  # one by one, for what one says may be raised in a task
+                self._hear(frame)
+                frame = self.channel.next_ready()
+            return was_there
         finally:
             with self._changed:
                 self._reading = False
                 self._changed.notify_all()
+
+    def _hear(self, frame: Frame) -> None:
+        if frame.type is not FrameType.REPLY:
+            self._on_frame(frame)
+            return
+        number = field(frame, "n", int)
+        if number in self._replies:
+            self._replies[number] = frame
 
 
 def _pack(kind: FrameType, head: Mapping[str, Any], body: bytes) -> bytes:
