@@ -14,7 +14,7 @@ import pika
 import pytest
 
 from cardoon import backends, brokers
-from cardoon.broker import Ack, Completion, Outgoing
+from cardoon.broker import Ack, Cause, Completion, Outgoing, Requeue
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.security.replay import NonceState
@@ -226,6 +226,31 @@ def test_a_copy_whose_end_was_not_heard_of_is_no_replay(server, connect, raw, pr
     raw.basic_publish("", f"{prefix}.0.q", b"frame", pika.BasicProperties(headers={"id": "copy"}))
     (copy,) = until(other)
     assert other.claim([claim(copy, nonce(1))]) == [NonceState.DONE]
+    # So he is if it is lent again because it had to wait.
+    other.settle([Requeue(copy)])
+    (copy,) = until(other)
+    assert copy.attempt == 2
+    assert other.claim([claim(copy, nonce(1))]) == [NonceState.DONE]
+
+
+def test_a_copy_whose_second_worker_died_as_well_is_no_replay(connect):
+    """It had been lent by the companion by then, which lends it again and knows nothing of copies."""
+    broker, other, third = connect(), connect(), connect()
+    publish(broker, Outgoing("q", "a", b"frame"))
+    (a,) = receive(broker)
+    assert broker.claim([claim(a, nonce(1))]) == [NonceState.CLAIMED]
+    broker.companion.settle([Ack(a)])
+    broker.companion.finish([nonce(1)])
+    broker._intake.close()  # the end of its process, as the server sees it
+    (again,) = until(other)
+    other.companion.settle([Requeue(again, Cause.CRASHED)])  # what the next worker of the name does
+    other._intake.close()
+
+    (last,) = until(third)
+
+    assert (last.id, last.attempt) == ("a", 2)
+    assert third.claim([claim(last, nonce(1))]) == [NonceState.REPEATED]
+    assert third.settle([Ack(last)]) == [True]
 
 
 def test_a_message_that_came_back_often_is_not_dropped(connect, raw, prefix):

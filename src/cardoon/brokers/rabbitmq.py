@@ -278,9 +278,7 @@ class RabbitmqBroker:
         states = self._companion.claim(claims)
         with self._lock:
             return [
-                NonceState.REPEATED
-                if state is NonceState.DONE and self._is_copy(asked.receipt)
-                else state
+                NonceState.REPEATED if state is NonceState.DONE and self._is_copy(asked) else state
                 for asked, state in zip(claims, states, strict=True)
             ]
 
@@ -471,7 +469,7 @@ class RabbitmqBroker:
             del self._receipts[loan.delivery.id]
         return loan.parcel
 
-    def _is_copy(self, receipt: int | str) -> bool:
-        """Called with the lock held."""
-        loan = self._loans.get(receipt)
-        return loan is not None and loan.parcel.is_copy
+    def _is_copy(self, asked: NonceClaim) -> bool:
+        """Called with the lock held. Who died with it in the companion may have got it as a copy."""
+        loan = self._loans.get(asked.receipt)
+        return asked.crashes > 0 or (loan is not None and loan.parcel.is_copy)

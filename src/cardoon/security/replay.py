@@ -76,6 +76,8 @@ class NonceClaim(NamedTuple):
     nonce: Nonce
     receipt: int | str
     attempt: int
+    crashes: int = 0
+    """How often whoever had it before died with it."""
 
 
 @runtime_checkable

@@ -153,7 +153,7 @@ def nonce(sequence: int, expires_at: float = 2e9) -> Nonce:
 
 def claim(delivery: Delivery, wanted: Nonce) -> NonceClaim:
     """The claim of a delivery to a nonce."""
-    return NonceClaim(wanted, delivery.receipt, delivery.attempt)
+    return NonceClaim(wanted, delivery.receipt, delivery.attempt, delivery.crashes)
 
 
 def having(broker: Broker, power: type[_T]) -> _T:

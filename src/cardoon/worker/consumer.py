@@ -452,9 +452,11 @@ _RULES_OF_UNKNOWN = TaskRules(
 
 
 def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:
-    return [
-        NonceClaim(one.message.nonce, one.delivery.receipt, one.delivery.attempt) for one in held
-    ]
+    claims = []
+    for one in held:
+        loan = one.delivery
+        claims.append(NonceClaim(one.message.nonce, loan.receipt, loan.attempt, loan.crashes))
+    return claims
 
 
 def _until_next_look(reason: Refusal, attempt: int) -> float | None:
