@@ -262,10 +262,12 @@ class TestTheResultRoute:
     def test_it_waits_for_the_end_if_asked_to(self, stage, client):
         task_id = stage.send().id
         [job] = stage.consume()
-        threading.Timer(0.05, stage.end, (job, succeeded(5))).start()
+        ending = threading.Timer(0.05, stage.end, (job, succeeded(5)))
+        ending.start()
 
         found = client.get(f"/results/{task_id}?wait=5", headers=PLEASE).json()
 
+        ending.join()
         assert found["result"] == 5
 
     def test_it_answers_when_the_time_is_over(self, stage, client):

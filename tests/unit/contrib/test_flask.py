@@ -424,10 +424,12 @@ class TestTheResultPage:
     def test_it_waits_for_the_end_if_asked_to(self, site, shown):
         task_id = shown.send().id
         [job] = shown.consume()
-        threading.Timer(0.05, shown.end, (job, succeeded(5))).start()
+        ending = threading.Timer(0.05, shown.end, (job, succeeded(5)))
+        ending.start()
 
         found = self.get(site, f"{task_id}?please=1&wait=5").json
 
+        ending.join()
         assert found["result"] == 5
 
     def test_it_answers_when_the_time_is_over(self, site, shown):
