@@ -66,7 +66,8 @@ class PostgresBroker:
         """What the ear is attached to, which a forked child has anew."""
         self._calm_until = 0.0
         """Until then, by the monotonic clock, nothing is due of which there is no hint."""
-        self._tokens = itertools.count(int.from_bytes(os.urandom(7), "big"))
+        self._first_token = int.from_bytes(os.urandom(7), "big")
+        self._tokens = itertools.count(self._first_token)
 
     @property
     def postgres(self) -> Database:
@@ -151,6 +152,18 @@ class PostgresBroker:
     ) -> Sequence[Delivery | None]:
         """Store messages as lent, so many at a time; None where the id is stored."""
         return [each for some in messages.split(messages_) for each in self._adopt(some, lease)]
+
+    @property
+    def claimant(self) -> str:
+        """What the claims of this process go by."""
+        return str(self._first_token)
+
+    def recall(self, claimant: str) -> Sequence[Delivery]:
+        """What a claimant took and still has on loan."""
+        first = int(claimant) if claimant.isdecimal() else -1
+        if not 0 <= first < 1 << 56:
+            return []
+        return messages.recall(self._database, first)
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""

@@ -47,6 +47,7 @@ from cardoon.pausing import Pausable
 from cardoon.rabbitmq.parting import part
 from cardoon.rabbitmq.queues import Names, Place
 from cardoon.rabbitmq.resting import LOOK_AGAIN_SECONDS, Resting
+from cardoon.recalling import Recalling
 from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
 
 try:
@@ -271,6 +272,17 @@ class RabbitmqBroker:
         self._intake.acknowledge(done)
         self._intake.put_back(lost)
         return taken
+
+    @property
+    def claimant(self) -> str:
+        """What the claims of this process go by in the companion."""
+        return self._companion.claimant if isinstance(self._companion, Recalling) else ""
+
+    def recall(self, claimant: str) -> Sequence[Delivery]:
+        """What a claimant took; a companion that is a file knows by itself who is dead."""
+        if not claimant or not isinstance(self._companion, Recalling):
+            return []
+        return self._companion.recall(claimant)
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""

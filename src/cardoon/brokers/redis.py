@@ -175,6 +175,15 @@ class RedisBroker:
             return []
         return messages.adopt(self._store, messages_, lease=lease, durable=durable)
 
+    @property
+    def claimant(self) -> str:
+        """What the claims of this process go by."""
+        return self._store.owner
+
+    def recall(self, claimant: str) -> Sequence[Delivery]:
+        """What a claimant took last and still has on loan, for a minute after it was lent."""
+        return messages.recall(self._store, claimant)
+
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
         if not claims:

@@ -33,6 +33,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "publish": Function("f" + _SENT + "TF" + _LIMITS + _WAITING),
     "claim": Function("fTifll", "lttyiiiiifo"),
     "unclaim": Function("fl"),
+    "lent_by": Function("ll", "lttiiii"),
     "adopt": Function("fTTIYfl", "il"),
     "inputs": Function("L", "ltyi"),
     "outcome_frames": Function("T", "ty"),

@@ -17,6 +17,9 @@ MAX_CLAIM_BYTES = 32 * 2**20
 """Frames, and results that messages waited for, that one claim may carry together; a single larger
 message still comes alone."""
 
+_MOST_CLAIMS = 1 << 40
+"""Of one process: claims are numbered from where it began, at random among 2^56."""
+
 MAX_BATCH_ROWS = 5000
 MAX_BATCH_BYTES = 32 * 2**20
 """What one call carries at most, so that memory stays bounded."""
@@ -145,6 +148,15 @@ def adopt(
             each.queue, each.id, each.frame, number, 1, priority=each.priority
         )
     return lent
+
+
+def recall(caller: Caller, first: int) -> list[Delivery]:
+    """What was lent by claims with this number or one of those that follow, without frames."""
+    rows = caller.call("lent_by", first, first + _MOST_CLAIMS)
+    return [
+        Delivery(queue, name, b"", number, attempt, crashes, retries, priority)
+        for number, queue, name, attempt, crashes, retries, priority in rows
+    ]
 
 
 def extend(

@@ -9,7 +9,7 @@ from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input, Outgoing
 from cardoon.clock import SystemClock
 from cardoon.redis.connection import Argument
 from cardoon.redis.failures import understood
-from cardoon.redis.store import Store, Wait
+from cardoon.redis.store import Slots, Store, Wait
 
 MAX_CLAIM_BYTES = 32 * 2**20
 """Frames, and results that messages waited for, that one claim may carry together; a single larger
@@ -84,6 +84,25 @@ def adopt(
         else None
         for number, (letter, each) in enumerate(zip(letters, messages, strict=True), first)
     ]
+
+
+def recall(store: Store, owner: str) -> list[Delivery]:
+    """What the latest calls of a process took that is still on loan, without frames."""
+    rows = store.run("recall", (owner, Slots.MOST))
+    with understood(store.place):
+        return [
+            Delivery(
+                queue.decode(),
+                name.decode(),
+                b"",
+                int(number),
+                int(attempt),
+                priority=int(priority),
+                crashes=int(crashes),
+                retries=int(retries),
+            )
+            for queue, name, number, attempt, priority, crashes, retries in rows
+        ]
 
 
 def _unpack(store: Store, rows: Sequence[Any]) -> list[Delivery]:

@@ -96,6 +96,11 @@ class Store:
         """What the injected clock says; None where the server's counts."""
         return self.clock.now() if self._keeps_time else None
 
+    @property
+    def owner(self) -> str:
+        """What the slots of this process go by."""
+        return self._slots.owner
+
     @contextlib.contextmanager
     def slot(self) -> Iterator[tuple[str, int]]:
         """A name for one caller at a time, and the number of its call; see `claim.lua`."""
@@ -203,24 +208,40 @@ class Store:
 class Slots:
     """Names under which a store keeps the answer to somebody's latest call. Safe from threads."""
 
+    MOST = 16
+    """Names of one process that are looked at after its end: more calls at once than a worker makes."""
+
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._free: list[tuple[str, int]] = []
+        self._made = 0
+        self._owner = os.urandom(8).hex()
         self._process = os.getpid()
+
+    @property
+    def owner(self) -> str:
+        """With what all names of this process begin."""
+        if self._process != os.getpid():  # a child, whose parent may have held the lock
+            self._begin()
+        return self._owner
 
     @contextlib.contextmanager
     def take(self) -> Iterator[tuple[str, int]]:
         """One that nobody else has at this moment."""
-        process = os.getpid()
-        if self._process != process:  # a child, whose parent may have held the lock
-            self._lock, self._free, self._process = threading.Lock(), [], process
+        owner = self.owner
         with self._lock:
-            name, serial = self._free.pop() if self._free else (os.urandom(8).hex(), 0)
+            if not self._free:
+                self._free.append((f"{owner}.{self._made}", 0))
+                self._made += 1
+            name, serial = self._free.pop()
         try:
             yield name, serial
         finally:
             with self._lock:
-                if self._process == process:
+                if self._owner == owner:
                     self._free.append((name, serial + 1))
 
 

@@ -36,6 +36,7 @@ from cardoon.testing.powers import (
     ReplaySuite,
     TransactionalSuite,
 )
+from cardoon.testing.recalling import RecallingSuite
 from cardoon.testing.setting import message, publish, receive
 from cardoon.testing.subscribing import SubscribingSuite
 from cardoon.testing.uniqueness import UniqueSuite
@@ -49,6 +50,7 @@ class BrokerSuite(
     MaintainedSuite,
     TransactionalSuite,
     AdoptingSuite,
+    RecallingSuite,
     ReplaySuite,
     BroadcasterSuite,
     PausingSuite,

@@ -7,6 +7,9 @@ it names. Fencing tokens make that safe: what is not held any more is not touche
 A line is a batch, followed by the messages that it notes, so it costs a write for each claim and for each commit, and nothing is flushed: what a
 killed process has written is in the file, and after a power failure the leases end by themselves.
 
+A claim that was answered and not yet noted when the worker was killed is found by the name that its claims went
+by, which stands in the book as well; see `cardoon.recalling`.
+
 Small messages are noted whole, so that one whose body had ended can be ended without being claimed again;
 see `cardoon.worker.journal` and `cardoon.worker.resuming`.
 """
@@ -24,9 +27,10 @@ import secrets
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from cardoon.broker import Broker, Cause, Delivery, Requeue
+from cardoon.recalling import Recalling
 from cardoon.worker.journal import TICKET_BYTES, Journal
 
 logger = logging.getLogger(__name__)
@@ -48,11 +52,13 @@ _Key = tuple[int | str, int]
 class LeaseBook:
     """One worker's, and his alone while he lives. Safe from threads; a full disk only ends it."""
 
-    def __init__(self, lock: int, path: Path, left: Sequence[Delivery], secret: bytes) -> None:
+    def __init__(self, lock: int, path: Path, left: Left, secret: bytes) -> None:
         self._lock_file: int | None = lock
         self._path = path
-        self.left = left
+        self.left: Sequence[Delivery] = left.deliveries
         """What the last worker of the name held when it ended."""
+        self.claimant = left.claimant
+        """What its claims went by, until `begin`; then what ours do."""
         self.journal = Journal(path.parent, path.stem)
         self._secret = secret
         self._guard = threading.Lock()  # protects the rest
@@ -92,6 +98,12 @@ class LeaseBook:
         digest = hashlib.blake2b(name, digest_size=TICKET_BYTES, key=self._secret)
         digest.update(delivery.frame)
         return digest.digest()
+
+    def begin(self, claimant: str) -> None:
+        """Claims go by this name from now on."""
+        with self._guard, self._forgiving():
+            self.claimant = claimant
+            self._write(_pack_line([2, claimant]))
 
     def note(self, deliveries: Sequence[Delivery]) -> None:
         """These are held now."""
@@ -141,7 +153,8 @@ class LeaseBook:
         self._end()
         self._file, self._size = file, 0
         # What was left stays in the book until somebody has given it back.
-        packed = _pack_note([*self.left, *self._held.values()])
+        packed = _pack_line([2, self.claimant])
+        packed += _pack_note([*self.left, *self._held.values()])
         _write_whole(file, packed)
         self._size = len(packed)
         self._most = max(MAX_BYTES, 2 * self._size)
@@ -224,9 +237,19 @@ def _read_secret(lock: int) -> bytes:
     return secret
 
 
-def read_left(path: Path) -> list[Delivery]:
-    """What a book says is held, up to what cannot be read, such as a line that was cut off."""
+class Left(NamedTuple):
+    """What a book says of the worker that wrote it."""
+
+    deliveries: Sequence[Delivery] = ()
+    """What it holds."""
+    claimant: str = ""
+    """What its claims went by; empty if nothing is known of them."""
+
+
+def read_left(path: Path) -> Left:
+    """What a book says, up to what cannot be read, such as a line that was cut off."""
     held: dict[_Key, Delivery] = {}
+    claimant = ""
     with (
         contextlib.suppress(OSError, ValueError, TypeError, RecursionError),
         path.open("rb") as file,
@@ -239,7 +262,25 @@ def read_left(path: Path) -> list[Delivery]:
                 case [0, list(keys)]:
                     for receipt, attempt in keys:
                         held.pop((receipt, attempt), None)
-    return list(held.values())
+                case [2, str(claimant)]:
+                    pass
+    return Left(list(held.values()), claimant)
+
+
+def release_unnoted(broker: Broker, book: LeaseBook) -> int:
+    """Give back what the last worker had claimed and not noted, unharmed; return how many.
+
+    Raises `OperationalError` like the broker, and may then be called again.
+    """
+    if not isinstance(broker, Recalling):
+        return 0
+    noted = {(one.receipt, one.attempt) for one in book.left}
+    unnoted = [
+        one for one in broker.recall(book.claimant) if (one.receipt, one.attempt) not in noted
+    ]
+    released = broker.settle([Requeue(one, Cause.RELEASED) for one in unnoted])
+    book.begin(broker.claimant)
+    return sum(released)
 
 
 def give_back(broker: Broker, book: LeaseBook) -> int:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from cardoon.broker import Broker, Delivery
 from cardoon.worker.held import Held
-from cardoon.worker.leasebook import LeaseBook, give_back
+from cardoon.worker.leasebook import LeaseBook, give_back, release_unnoted
 from cardoon.worker.settler import Ended, Settler
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def end_leases(book: LeaseBook, broker: Broker, consumer: Reopener, settler: Set
 
     Raises `OperationalError` like the broker, and may then be called again.
     """
+    if released := release_unnoted(broker, book):
+        logger.warning("gave back %d messages that a claim had just brought", released)
     resume(book, consumer, settler)
     if returned := give_back(broker, book):
         logger.warning("gave back %d messages of the worker that was killed here", returned)

@@ -10,7 +10,7 @@ from cardoon import brokers
 from cardoon.broker import Outgoing
 from cardoon.testing import FakeClock
 from cardoon.worker import leasebook
-from cardoon.worker.leasebook import LeaseBook, give_back, read_left
+from cardoon.worker.leasebook import LeaseBook, Left, give_back, read_left, release_unnoted
 
 NAME = "one@host/with:odd*letters"
 
@@ -109,6 +109,49 @@ def test_what_could_not_be_given_back_stays_in_the_book(tmp_path, broker):
     assert sorted(one.id for one in open_book(tmp_path).left) == ["a", "b"]
 
 
+class Recalled:
+    """A broker on a server: it knows what each claimant took last."""
+
+    def __init__(self, broker, claimant):
+        self.broker, self.claimant, self.taken = broker, claimant, {}
+
+    def recall(self, claimant):
+        return self.taken.get(claimant, [])
+
+    def __getattr__(self, name):
+        return getattr(self.broker, name)
+
+
+def test_what_a_claim_brought_that_was_not_noted_goes_back_unharmed(tmp_path, broker):
+    first = open_book(tmp_path)
+    noted, unnoted = take(broker, "noted", "unnoted")
+    server = Recalled(broker, "second")
+    server.taken["first"] = [noted, unnoted]
+    first.begin("first")
+    first.note([noted])
+    killed(first)
+
+    second = open_book(tmp_path)
+
+    assert release_unnoted(server, second) == 1
+    assert [(one.id, one.crashes) for one in take(broker)] == [("unnoted", 0)]
+    assert second.claimant == "second"
+    assert [one.id for one in second.left] == ["noted"]
+
+
+def test_the_name_of_claims_outlives_a_book_that_is_written_anew(tmp_path, broker, monkeypatch):
+    monkeypatch.setattr(leasebook, "MAX_BYTES", 500)
+    book = open_book(tmp_path)
+    book.begin("mine")
+    for number in range(50):
+        deliveries = take(broker, f"m{number}")
+        book.note(deliveries)
+        book.strike(deliveries)
+    killed(book)
+
+    assert open_book(tmp_path).claimant == "mine"
+
+
 def test_a_long_life_does_not_make_a_long_book(tmp_path, broker, monkeypatch):
     monkeypatch.setattr(leasebook, "MAX_BYTES", 2000)
     book = open_book(tmp_path)
@@ -121,7 +164,7 @@ def test_a_long_life_does_not_make_a_long_book(tmp_path, broker, monkeypatch):
 
     (path,) = (tmp_path / "nodes").glob("*.leases")
     assert path.stat().st_size < 3000
-    assert [one.id for one in read_left(path)] == ["kept"]
+    assert [one.id for one in read_left(path).deliveries] == ["kept"]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +186,8 @@ def test_a_line_that_was_cut_off_or_is_nonsense_counts_for_nothing(tmp_path, cut
     path = tmp_path / "book"
     path.write_bytes(json.dumps([1, [[1, 1, "q", "a", 0, 0, 0, 3]]]).encode() + b"\nabc" + cut)
 
-    assert [(one.id, one.frame) for one in read_left(path)] == [("a", b"abc")]
-    assert read_left(tmp_path / "none") == []
+    assert [(one.id, one.frame) for one in read_left(path).deliveries] == [("a", b"abc")]
+    assert read_left(tmp_path / "none") == Left([])
 
 
 def test_a_book_that_cannot_be_written_stops_nobody(tmp_path, broker, caplog):

@@ -219,3 +219,13 @@ BEGIN
     RETURN QUERY SELECT place FROM unnest(places) AS kept (place) ORDER BY place;
 END
 $$;
+
+-- What was lent by claims with these numbers and is still on loan.
+CREATE OR REPLACE FUNCTION lent_by(_first bigint, _last bigint) RETURNS TABLE (
+    number bigint, queue text, id text, attempt integer, crashes integer, retries integer,
+    priority integer
+)
+LANGUAGE sql STABLE AS $$
+    SELECT number, queue, id, attempt, crashes, retries, priority FROM message
+    WHERE state = 2 AND lease_until > 0 AND claim BETWEEN _first AND _last
+$$;
