@@ -140,6 +140,7 @@ def _completion(draw: st.DrawFn, given: Sequence[Delivery], now: float) -> Compl
         st.binary(max_size=3),
         st.booleans(),
         st.just(None),
+        reply=st.none(),  # a way, not a part of what is kept
     )
     # Most of what was ever given is lost by now.
     delivery = draw(st.sampled_from(given[-5:]) | st.sampled_from(given))
