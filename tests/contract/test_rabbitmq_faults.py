@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 import uuid
@@ -454,3 +455,107 @@ def test_a_result_that_the_server_will_never_take_holds_up_no_other(server, conn
     finally:
         server.control("eval", allow.format(128 * 2**20))
         backend.close()
+
+
+def test_what_is_not_acknowledged_comes_again_and_nothing_else(connect, raw, prefix):
+    """Ends come in any order, and are told to the server by as few words as say it."""
+    broker = connect()
+    publish(broker, *(message(f"m{number}") for number in range(8)))
+    held = {each.id: each for each in until(broker, 8)}
+    for some in (["m2", "m1"], ["m0"], ["m5"], ["m3", "m7"]):
+        assert all(broker.settle([Ack(held[name]) for name in some]))
+
+    broker.close()
+
+    left = []
+    deadline = time.monotonic() + LONG
+    while len(left) < 2 and time.monotonic() < deadline:
+        found, properties, _ = raw.basic_get(f"{prefix}.0.q")
+        if found:
+            left.append(properties.headers["id"])
+    assert sorted(left) == ["m4", "m6"]
+    assert raw.basic_get(f"{prefix}.0.q")[0] is None
+
+
+def test_long_messages_pass_whole_both_ways(connect):
+    """More than one frame each, and together more than any buffer of the kernel's."""
+    broker = connect()
+    sent = {f"m{number}": os.urandom(300_000 + number) for number in range(60)}
+
+    publish(broker, *(Outgoing("q", name, body) for name, body in sent.items()))
+
+    found = until(broker, len(sent))
+    assert {each.id: each.frame for each in found} == sent
+    assert all(broker.settle([Ack(each) for each in found]))
+
+
+def test_threads_that_send_at_once_send_each_message_once(connect):
+    broker = connect()
+    broker.declare(["q"])
+    names = [[f"{thread}-{number}" for number in range(40)] for thread in range(8)]
+
+    def send(mine):
+        for name in mine:
+            publish(broker, message(name))
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(send, names))
+
+    found = until(broker, 320)
+    assert sorted(ids(found)) == sorted(name for mine in names for name in mine)
+    assert broker.settle([Ack(each) for each in found]) == [True] * 320
+    assert receive(broker) == []
+
+
+def test_what_a_stranger_writes_about_his_message_ends_no_connection(connect, raw, prefix):
+    broker = connect()
+    publish(broker, message("first"))
+    strange = [
+        pika.BasicProperties(headers={"id": 7, "x": [None, {"y": True}]}),
+        pika.BasicProperties(headers={"id": b"\xff\xfe"}, content_type="\0", expiration="600000"),
+        pika.BasicProperties(headers={"\0": "x" * 60_000}, message_id="m", reply_to="id"),
+        None,
+    ]
+    for number, properties in enumerate(strange):
+        raw.basic_publish("", f"{prefix}.0.q", b"frame %d" % number, properties)
+    raw.basic_publish("", f"{prefix}.0.q", b"")
+
+    found = until(broker, 6)
+
+    assert {each.frame for each in found} == {b"first", b"", *(b"frame %d" % n for n in range(4))}
+    assert not any(each.frame.startswith(b"frame") and len(each.id) != 64 for each in found)
+    assert all(broker.settle([Ack(each) for each in found]))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"AMQP\x00\x01\x00\x00",
+        b"\x01\x00\x00\xff\xff\xff\xff" + bytes(100),
+        b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x0a\xce",
+        b"",
+    ],
+    ids=["http", "another version", "an endless frame", "half a method", "nothing"],
+)
+def test_who_is_no_rabbitmq_is_given_up_in_time(connect, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+
+        def speak():
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as caller:
+                        caller.recv(8)
+                        caller.sendall(answer)
+
+        speaking = threads.submit(speak)
+        broker = connect(f"amqp://guest:top-secret@127.0.0.1:{listener.getsockname()[1]}/")
+        started = time.monotonic()
+
+        with pytest.raises(OperationalError, match="rabbitmq") as failed:
+            broker.publish([message("a")], timeout=1)
+
+        assert time.monotonic() - started < 5
+        assert "top-secret" not in str(failed.value)
+        listener.shutdown(socket.SHUT_RDWR)
+        speaking.result(LONG)

@@ -12,7 +12,7 @@ import pytest
 
 from cardoon import backends, brokers
 from cardoon.clock import SystemClock
-from cardoon.rabbitmq.sturdy import SturdyConnection
+from cardoon.rabbitmq.stream import Link
 from cardoon.testing.backends import LONG, result
 from cardoon.testing.setting import ids, message, publish
 
@@ -101,7 +101,7 @@ def test_no_header_raises_anything(field):
     table = b"\x01x" + field
     payload = struct.pack(">HHQH", 60, 0, 3, 0x2000) + struct.pack(">I", len(table)) + table
     whole = struct.pack(">BHL", 2, 1, len(payload)) + payload + b"\xce"
-    connection = SturdyConnection.__new__(SturdyConnection)
+    connection = Link.__new__(Link)
     connection._frame_buffer = whole + b"\x03"
 
     consumed, header = connection._read_frame()

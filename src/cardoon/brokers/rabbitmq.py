@@ -51,7 +51,8 @@ from cardoon.recalling import Recalling
 from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
 
 try:
-    from cardoon.rabbitmq.intake import Intake, Parcel
+    from cardoon.rabbitmq.flow import Parcel
+    from cardoon.rabbitmq.intake import Intake
     from cardoon.rabbitmq.line import GUEST, Line, open_line
     from cardoon.rabbitmq.publishing import Publisher
     from cardoon.rabbitmq.server import Server

@@ -7,7 +7,6 @@ without being taken goes back (`give_back`).
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,8 +17,9 @@ from pika.channel import Channel
 
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
+from cardoon.rabbitmq.flow import Flow, Parcel
+from cardoon.rabbitmq.frames import Reader
 from cardoon.rabbitmq.line import Line
-from cardoon.rabbitmq.publishing import ID
 from cardoon.rabbitmq.queues import LEVELS, Names, Place, parse_place
 
 _LOOK_AGAIN_SECONDS = 0.02
@@ -29,22 +29,6 @@ _MOST_AHEAD = 65_535
 """The widest window that AMQP can say."""
 
 _TIME = SystemClock()
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """One message as the server delivered it, until it is acknowledged."""
-
-    line: Line
-    tag: int
-    place: Place
-    id: str
-    frame: bytes
-    is_copy: bool
-    """Whether the server says that it has delivered it before."""
-    arrived: float
-    consumer: str
-    """The tag of what it was sent to."""
 
 
 @dataclass(slots=True)
@@ -71,7 +55,7 @@ class Intake:
         self.news = 0
         """How often a queue has become known."""
         self._opening = threading.RLock()  # held by who opens a line or its windows
-        self._line: Line | None = None
+        self._flow: Flow | None = None
         self._last_tag = 0
         self._consumers: dict[Place, _Consumer] = {}
         self._levels: dict[str, set[int]] = {}
@@ -120,6 +104,11 @@ class Intake:
         line = self._line
         return line is not None and line.is_alive
 
+    @property
+    def _line(self) -> Line | None:
+        flow = self._flow
+        return None if flow is None else flow.line
+
     def untake(self, parcels: Sequence[Parcel]) -> None:
         """Have these wait here as if they had not been taken."""
         with self.changed:
@@ -130,11 +119,11 @@ class Intake:
 
     def acknowledge(self, parcels: Sequence[Parcel]) -> None:
         """The server may forget these. Those of a lost connection it delivers again anyway."""
-        self._end(parcels, lambda channel, tag: channel.basic_ack(tag))
+        self._end(parcels, Flow.acknowledge)
 
     def put_back(self, parcels: Sequence[Parcel]) -> None:
         """The server is to deliver these again, to anyone."""
-        self._end(parcels, lambda channel, tag: channel.basic_nack(tag, requeue=True))
+        self._end(parcels, Flow.put_back)
 
     def give_back(self, age: float) -> int:
         """Close every window behind which something has waited for so many seconds, and put it back."""
@@ -174,7 +163,7 @@ class Intake:
     def close(self) -> None:
         """Let go of the connection; safe twice. What was not acknowledged is delivered again."""
         with self.changed:
-            line, self._line = self._line, None
+            line, self._flow = self._line, None
             self._consumers.clear()
         if line is not None:
             line.close()
@@ -232,26 +221,32 @@ class Intake:
             if line is not None and line.is_alive:
                 return line
             fresh = self._open_line(deadline)
-            self._listen(fresh, deadline)
+            flow = Flow(fresh, self._arrive)
+            self._listen(flow, deadline)
             with self.changed:
                 # All that the old one delivered is the server's again.
                 self._consumers.clear()
                 self._looked.clear()
                 self._levels.clear()
                 self._rumours.clear()
-                self._line = fresh
+                self._flow = flow
             fresh.on_end(self._wake)
             return fresh
 
-    def _listen(self, line: Line, deadline: float) -> None:
+    def _listen(self, flow: Flow, deadline: float) -> None:
         """Hear of queues that are made later, before it is looked for those that are there."""
         names, ear = self._names, self._names.ear
+        line = flow.line
 
         def request(channel: Channel, tell: Callable[[Any], None]) -> None:
+            line.hear(Reader(channel.channel_number, on_message=flow.on_message), flow.on_rest)
+            flow.listen(ear, self._hear)
             channel.exchange_declare(names.levels, "fanout", durable=True)
             channel.queue_declare(ear, exclusive=True, auto_delete=True)
             channel.queue_bind(ear, names.levels)
-            channel.basic_consume(ear, self._hear, auto_ack=True, callback=tell)
+            channel.basic_consume(
+                ear, _read_by_flow, auto_ack=True, consumer_tag=ear, callback=tell
+            )
 
         try:
             line.ask(request, deadline, "listening")
@@ -259,7 +254,7 @@ class Intake:
             line.abandon("it did not open")
             raise
 
-    def _hear(self, _channel: Channel, _method: Any, _properties: Any, told: bytes) -> None:
+    def _hear(self, told: bytes) -> None:
         place = parse_place(told)
         with self.changed:
             if place is None or place.queue not in self._looked:
@@ -294,6 +289,9 @@ class Intake:
     def _open_window(self, line: Line, consumer: _Consumer, limit: int, deadline: float) -> None:
         """Have the server send `limit` more."""
         with self.changed:
+            flow = self._flow
+            if flow is None or flow.line is not line:
+                raise OperationalError(f"rabbitmq {line.endpoint}: {line.reason or 'closed'}")
             self._last_tag += 1
             old, consumer.tag = consumer.tag, f"cardoon-{self._last_tag}"
             consumer.window, consumer.held = min(_MOST_AHEAD, limit), 0
@@ -301,12 +299,11 @@ class Intake:
         def request(channel: Channel, tell: Callable[[Any], None]) -> None:
             if old:
                 channel.basic_cancel(old)
+            flow.expect(consumer.tag, consumer.place)
             channel.basic_qos(prefetch_count=consumer.window)
             channel.basic_consume(
                 self._names.of(consumer.place),
-                lambda _, method, properties, body: self._arrive(
-                    line, consumer, method, properties, body
-                ),
+                _read_by_flow,
                 consumer_tag=consumer.tag,
                 callback=tell,
             )
@@ -333,50 +330,30 @@ class Intake:
         )
         return left > 0
 
-    def _arrive(
-        self, line: Line, consumer: _Consumer, method: Any, properties: Any, body: bytes
-    ) -> None:
-        parcel = self._parcel(line, consumer.place, method, properties, body)
+    def _arrive(self, flow: Flow, parcels: Sequence[Parcel]) -> None:
         with self.changed:
-            if self._line is not line:
+            if self._flow is not flow:
                 return
-            consumer.held += parcel.consumer == consumer.tag
-            consumer.buffer.append(parcel)
+            for parcel in parcels:
+                consumer = self._consumers.setdefault(parcel.place, _Consumer(parcel.place))
+                consumer.held += parcel.consumer == consumer.tag
+                consumer.buffer.append(parcel)
             self.changed.notify_all()
 
-    def _parcel(
-        self, line: Line, place: Place, method: Any, properties: Any, body: bytes
-    ) -> Parcel:
-        headers = properties.headers or {}
-        name = headers.get(ID)
-        return Parcel(
-            line,
-            method.delivery_tag,
-            place,
-            name if isinstance(name, str) else hashlib.sha256(body).hexdigest(),
-            body,
-            bool(method.redelivered),
-            _TIME.monotonic(),
-            getattr(method, "consumer_tag", ""),
-        )
-
-    def _end(self, parcels: Sequence[Parcel], end: Callable[[Channel, int], None]) -> None:
+    def _end(
+        self, parcels: Sequence[Parcel], end: Callable[[Flow, Channel, Sequence[int]], None]
+    ) -> None:
         with self.changed:
-            line = self._line
+            flow = self._flow
             tags = []
             for parcel in parcels:
-                if parcel.line is line:
+                if flow is not None and parcel.line is flow.line:
                     tags.append(parcel.tag)
                     consumer = self._consumers.get(parcel.place)
                     if consumer is not None and consumer.tag == parcel.consumer:
                         consumer.held -= 1
-
-        def act(channel: Channel) -> None:
-            for tag in tags:
-                end(channel, tag)
-
-        if tags and line is not None:
-            line.post(act)
+        if tags and flow is not None:
+            flow.line.post(lambda channel: end(flow, channel, tags))
 
     def _shut(self, is_to_be: Callable[[_Consumer], bool]) -> int:
         """Close windows, and put back what waits behind them; return how much."""
@@ -415,6 +392,10 @@ class Intake:
                 for queue in queues
                 for level in sorted(self._levels.get(queue, ()), reverse=True)
             ]
+
+
+def _read_by_flow(*_: Any) -> None:
+    """What pika is told to call for messages, which it never sees."""
 
 
 def _purging(name: str) -> Callable[[Channel, Callable[[Any], None]], None]:

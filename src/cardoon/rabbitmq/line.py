@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ with one channel, in a thread that does nothing else.
+"""One connection to RabbitMQ with one channel, and a thread that listens to it.
 
 It lives once: whatever goes wrong with connection or channel ends it, and whoever needs one opens the
 next. Its thread answers heartbeats whatever the program does.
@@ -13,17 +13,18 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 import pika
 import pika.exceptions
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
 from cardoon.clock import SystemClock
 from cardoon.endpoints import Endpoint
 from cardoon.exceptions import OperationalError
-from cardoon.rabbitmq.sturdy import SturdyConnection
+from cardoon.rabbitmq.frames import Reader
+from cardoon.rabbitmq.stream import Link, Stream, connect
 
 _T = TypeVar("_T")
 
@@ -59,20 +60,23 @@ class Line:
         """Whether the server has said no, and would say it again."""
         self._blocked = ""
         self._ended = threading.Event()
-        self._waiting: set[Future[Any]] = set()  # touched by the thread alone
+        self._waiting: set[Future[Any]] = set()  # touched by who uses the connection
         self._listeners: list[Callable[[], None]] = []
-        self._received = 0
+        self._heard = 0
         self._silent = 0
-        """Looks between which nothing was received."""
+        """Looks between which nothing was heard."""
         self._opened: Future[None] = Future()
         self._channel: Channel | None = None
-        self._loop = IOLoop()
-        self._connection = SturdyConnection(
-            _parameters(endpoint, purpose=purpose, timeout=timeout),
+        self._at_rest: Callable[[], None] | None = None
+        self._timeout = timeout
+        self._context = None if endpoint.tls is None else endpoint.tls.context()
+        self._stream = Stream()
+        self._connection = Link(
+            _parameters(endpoint, purpose=purpose),
+            self._stream,
             on_open_callback=self._on_open,
             on_open_error_callback=lambda _, error: self._die(error),
             on_close_callback=lambda _, error: self._die(error),
-            custom_ioloop=self._loop,
         )
         self._thread = threading.Thread(target=self._run, name=f"rabbitmq {purpose}", daemon=True)
         self._thread.start()
@@ -87,13 +91,35 @@ class Line:
         self.wait(self._opened, deadline, "connecting")
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call this, in the line's thread, when it dies; or now, if it has."""
+        """Call this when it dies; or now, if it has."""
         self._listeners.append(listener)
         if self.reason:
             listener()
 
+    @property
+    def channel_number(self) -> int:
+        """Of its channel."""
+        return 1 if self._channel is None else int(self._channel.channel_number)
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """Of one frame, as agreed with the server."""
+        return int(self._connection.params.frame_max)
+
+    def hear(self, reader: Reader, on_rest: Callable[[], None] | None = None) -> None:
+        """Have somebody read messages or confirms, and told when all that came together was read.
+
+        Within an action. Both are called in the line's thread.
+        """
+        self._connection.reader = reader
+        self._at_rest = on_rest
+
+    def say(self, frames: bytes) -> None:
+        """Send whole frames. Within an action."""
+        self._stream.write(frames)
+
     def post(self, action: Callable[[Channel], None]) -> None:
-        """Have the thread do something with the channel; nothing if the line is dead by then."""
+        """Do something with the channel, as soon as nobody else does; nothing if the line is dead by then."""
 
         def act() -> None:
             if self.reason or self._channel is None:
@@ -104,7 +130,7 @@ class Line:
                 self._die(error)
 
         if self.is_alive:
-            self._loop.add_callback_threadsafe(act)
+            self._stream.post(act)
 
     def ask(
         self,
@@ -188,7 +214,7 @@ class Line:
             self.reason = "the process was forked"
             return
         if not self.reason:
-            self._loop.add_callback_threadsafe(self._close)
+            self._stream.post(self._close)
         if threading.current_thread() is not self._thread:
             self._ended.wait(_CLOSE_SECONDS)
             if not self._ended.is_set():  # the server does not answer
@@ -197,18 +223,25 @@ class Line:
     def abandon(self, why: str) -> None:
         """End it without a word to the server."""
         if self.process == os.getpid() and not self._ended.is_set():
-            self._loop.add_callback_threadsafe(lambda: self._die(why))
+            self._stream.post(lambda: self._die(why))
             self._ended.wait(_CLOSE_SECONDS)
 
     def _run(self) -> None:
+        silence = 2.0 * HEARTBEAT_SECONDS
         try:
-            self._loop.start()
+            connected = connect(
+                self.endpoint, self._context, timeout=self._timeout, silence=silence
+            )
+            self._stream.run(connected, self._connection, self._on_rest)
         except Exception as error:  # noqa: BLE001  # a line that cannot go on is dead, whatever it is
-            self._die(error)
+            self._stream.post(partial(self._die, error))
         finally:
-            with contextlib.suppress(Exception):
-                self._loop.close()
+            self._stream.close()
             self._ended.set()
+
+    def _on_rest(self) -> None:
+        if self._at_rest is not None:
+            self._at_rest()
 
     def _on_open(self, connection: Any) -> None:
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -231,13 +264,13 @@ class Line:
 
     def _watch(self) -> None:
         """Now and then: end it if the server is silent. Whoever was stopped meanwhile has looked once."""
-        received = self._connection.bytes_received
-        self._silent = self._silent + 1 if received == self._received else 0
-        self._received = received
+        heard = self._stream.heard
+        self._silent = self._silent + 1 if heard == self._heard else 0
+        self._heard = heard
         if self._silent * _LOOK_SECONDS >= _SILENT_SECONDS:
             self._die(f"the server was silent for {_SILENT_SECONDS:g} seconds")
         if not self.reason:
-            self._loop.call_later(_LOOK_SECONDS, self._watch)
+            self._stream.call_later(_LOOK_SECONDS, self._watch)
 
     def _close(self) -> None:
         if self._connection.is_open:
@@ -246,7 +279,7 @@ class Line:
             self._die("closed")
 
     def _die(self, why: Any) -> None:
-        """In the thread. Everything that waits is told."""
+        """By who uses the connection. Everything that waits is told."""
         if self.reason:
             return
         self.is_refused = getattr(why, "reply_code", 0) in _REFUSALS
@@ -262,14 +295,7 @@ class Line:
             if not (self._connection.is_closed or self._connection.is_closing):
                 # Nobody waits for the server's farewell, which may never come.
                 self._connection.close()
-        with contextlib.suppress(Exception):
-            transport = getattr(self._connection, "_transport", None)
-            if transport is not None:
-                transport.abort()
-        # The socket is closed by what these calls have left for the loop to do.
-        self._loop.add_callback_threadsafe(
-            lambda: self._loop.add_callback_threadsafe(self._loop.stop)
-        )
+        self._stream.stop()
 
 
 def open_line(
@@ -302,11 +328,7 @@ def open_line(
         pause = min(_LONGEST_PAUSE, pause * 2)
 
 
-def _parameters(endpoint: Endpoint, *, purpose: str, timeout: float) -> pika.ConnectionParameters:
-    options = None
-    if endpoint.tls is not None:
-        name = endpoint.tls.server_name or endpoint.host
-        options = pika.SSLOptions(endpoint.tls.context(), name)
+def _parameters(endpoint: Endpoint, *, purpose: str) -> pika.ConnectionParameters:
     return pika.ConnectionParameters(
         host=endpoint.host,
         port=endpoint.port,
@@ -315,12 +337,6 @@ def _parameters(endpoint: Endpoint, *, purpose: str, timeout: float) -> pika.Con
             endpoint.username or GUEST, endpoint.password or GUEST, erase_on_connect=True
         ),
         heartbeat=HEARTBEAT_SECONDS,
-        ssl_options=options,
-        connection_attempts=1,
-        socket_timeout=timeout,
-        stack_timeout=timeout,
-        # Milliseconds until the kernel gives up a link whose other end acknowledges nothing.
-        tcp_options={"TCP_USER_TIMEOUT": 2000 * HEARTBEAT_SECONDS},
         client_properties={"connection_name": f"cardoon {purpose}"},
     )
 

@@ -6,21 +6,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
-import pika
 from pika.channel import Channel
 
 from cardoon.broker import Outgoing
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
+from cardoon.rabbitmq.frames import Reader, write_message
 from cardoon.rabbitmq.line import Line
 from cardoon.rabbitmq.queues import Names, Place, tell_place
-
-ID = "id"
-"""The header of a message."""
-
-CONTENT_TYPE = "application/vnd.cardoon"
 
 _TIME = SystemClock()
 
@@ -46,7 +42,7 @@ class _Round(NamedTuple):
     line: Line
     declared: set[str]
     unconfirmed: OrderedDict[int, tuple[_Batch, str]]
-    """Batch and id, by delivery tag; touched by the line's thread alone."""
+    """Batch and id, by delivery tag; touched by who uses the line."""
     sent: list[int]
 
 
@@ -125,7 +121,10 @@ class Publisher:
             channel.add_on_return_callback(
                 lambda _channel, method, properties, _body: _on_return(fresh, method, properties)
             )
-            channel.confirm_delivery(lambda frame: _on_confirm(fresh, frame), callback=tell)
+            on_confirm = partial(_on_confirm, fresh)
+            fresh.line.hear(Reader(channel.channel_number, on_confirm=on_confirm))
+            # What it confirms is read there; pika tells what it refuses.
+            channel.confirm_delivery(partial(_on_refusal, fresh), callback=tell)
 
         try:
             fresh.line.ask(request, deadline, "asking for confirms")
@@ -188,24 +187,30 @@ class Publisher:
         deadline: float,
     ) -> set[str]:
         """Send, and wait until the server has confirmed all; return the ids that it sent back."""
+        if not routed:
+            return set()
         batch = _Batch(len(routed), confirmed)
+        line = current.line
+        most = line.max_frame_bytes
+        try:
+            written = [
+                write_message(line.channel_number, name, sent.id, sent.frame, most=most)
+                for name, sent in routed
+            ]
+        except UnicodeError as error:
+            raise OperationalError(f"rabbitmq: text that cannot be sent: {error}") from error
 
-        def act(channel: Channel) -> None:
-            if not routed:
-                batch.done.set_result(None)
-            for name, sent in routed:
-                properties = pika.BasicProperties(
-                    content_type=CONTENT_TYPE, delivery_mode=2, headers={ID: sent.id}
-                )
+        def act(_: Channel) -> None:
+            for (_, sent), frames in zip(routed, written, strict=True):
                 current.sent[0] += 1
                 current.unconfirmed[current.sent[0]] = (batch, sent.id)
-                channel.basic_publish("", name, sent.frame, properties, mandatory=True)
+                line.say(frames)
 
-        current.line.post(act)
-        current.line.wait(batch.done, deadline, "publishing; what was sent may have arrived")
+        line.post(act)
+        line.wait(batch.done, deadline, "publishing; what was sent may have arrived")
         if batch.refused:
             raise _NotNowError(
-                f"rabbitmq {current.line.endpoint}: the server refused {batch.refused} messages; a "
+                f"rabbitmq {line.endpoint}: the server refused {batch.refused} messages; a "
                 "queue is full, or it lacks disk or memory"
             )
         return {sent.id for _, sent in routed if sent.id in batch.returned}
@@ -220,16 +225,25 @@ def _announce(current: _Round, channel: Channel, exchange: str, places: Iterable
 
 def _on_return(current: _Round, _method: Any, properties: Any) -> None:
     """A message that fits no queue comes back before it is confirmed."""
-    name = (properties.headers or {}).get(ID)
+    name = (properties.headers or {}).get("id")
     for batch, _ in current.unconfirmed.values():
         batch.returned.add(str(name))
 
 
-def _on_confirm(current: _Round, frame: Any) -> None:
+def _on_refusal(current: _Round, frame: Any) -> None:
     method = frame.method
-    tag, is_refused = method.delivery_tag, method.NAME == "Basic.Nack"
+    _on_confirm(current, method.delivery_tag, method.multiple, is_refused=True)
+
+
+def _on_confirm(
+    current: _Round,
+    tag: int,
+    several: bool,  # noqa: FBT001  # as the server says it
+    *,
+    is_refused: bool = False,
+) -> None:
     ended = [tag]
-    if method.multiple:
+    if several:
         ended = []
         for each in current.unconfirmed:
             if each > tag:

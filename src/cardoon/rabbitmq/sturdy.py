@@ -3,6 +3,7 @@
 pika makes Python values of all headers, and of some there are none: a timestamp behind the year 9999, a
 double that is no number. What it raises ends the connection, the server delivers the message again, and so
 on for ever; one message of anybody who may send would stop all who take. Here such a message has no headers.
+Tasks pass pika by (`frames`), but results do not.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import pika
 import pika.exceptions
 from pika import frame, spec
+from pika.connection import Connection
 
 _HEAD = struct.Struct(">BHL")  # type, channel, size
 _CONTENT = struct.Struct(">HHQ")  # class, weight, size of the body
@@ -23,7 +25,7 @@ _UNREADABLE = (
 )
 
 
-class SturdyConnection(pika.SelectConnection):  # type: ignore[misc]  # pika has no types
+class SturdyConnection(Connection):  # type: ignore[misc]  # pika has no types
     """As pika's own, but for what it cannot read of a message."""
 
     def _read_frame(self) -> tuple[int, Any]:
