@@ -50,6 +50,10 @@ class Flow:
         """What comes to this consumer is of this queue."""
         self._places[consumer] = place
 
+    def forget(self, consumer: str) -> None:
+        """Nothing more comes to it."""
+        self._places.pop(consumer, None)
+
     def listen(self, consumer: str, listener: Callable[[bytes], None]) -> None:
         """What comes to this consumer is told, and never acknowledged."""
         self._listeners[consumer] = listener

@@ -298,7 +298,7 @@ class Intake:
 
         def request(channel: Channel, tell: Callable[[Any], None]) -> None:
             if old:
-                channel.basic_cancel(old)
+                channel.basic_cancel(old, callback=lambda _: flow.forget(old))
             flow.expect(consumer.tag, consumer.place)
             channel.basic_qos(prefetch_count=consumer.window)
             channel.basic_consume(
@@ -369,8 +369,13 @@ class Intake:
     def _cancel(self, consumer: _Consumer) -> None:
         """Called with `changed` held."""
         tag, consumer.tag = consumer.tag, ""
-        if tag and self._line is not None:
-            self._line.post(lambda channel: channel.basic_cancel(tag))
+        flow = self._flow
+        if tag and flow is not None:
+
+            def forget(_: Any) -> None:
+                flow.forget(tag)
+
+            flow.line.post(lambda channel: channel.basic_cancel(tag, callback=forget))
 
     def _wake(self) -> None:
         with self.changed:

@@ -233,6 +233,7 @@ class Line:
                 self.endpoint, self._context, timeout=self._timeout, silence=silence
             )
             self._stream.run(connected, self._connection, self._on_rest)
+            self._stream.post(partial(self._die, "given up"))  # if nobody has said why
         except Exception as error:  # noqa: BLE001  # a line that cannot go on is dead, whatever it is
             self._stream.post(partial(self._die, error))
         finally:

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -97,23 +97,22 @@ class Stream:
         connected.setblocking(False)
         error: Exception | None = None
         try:
-            with self._in_use:
+            with self._using():
                 self._socket = connected
                 connection.begin()
                 self._speak()
             while not self._is_over:
                 self._wait()
-                with self._in_use:
+                with self._using():
                     self._hear(connection)
                     rest()
                     self._run_due()
                     self._speak()
-                self._take_turns()
         except (OSError, EOFError) as lost:
             error = StreamLostError(f"Stream connection lost: {lost!r}")
         finally:
             self._is_over = True
-            with self._in_use:
+            with self._using():
                 self._socket = None
                 with contextlib.suppress(OSError):
                     connected.shutdown(socket.SHUT_RDWR)
@@ -125,11 +124,22 @@ class Stream:
         self._ear.close()
         self._bell.close()
 
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """For the listener: use the connection, and then do what was left meanwhile."""
+        with self._in_use:
+            yield
+        self._take_turns()
+
     def _take_turns(self) -> None:
         # Who leaves an action behind while this is let go of finds it free, or is seen by the next look.
         while self._actions and self._in_use.acquire(blocking=False):
             try:
                 self._speak()
+            except BaseException:
+                self._unsent.clear()
+                self.stop()  # nobody knows how much was said, so nobody goes on from here
+                raise
             finally:
                 self._in_use.release()
 
