@@ -191,6 +191,23 @@ def test_a_server_that_stands_still_holds_nobody_up(server, connect):
     assert found - {"lost?"} == {"before", "after"}
 
 
+def test_a_server_that_is_silent_for_too_long_is_left(server, connect):
+    broker = connect()
+    publish(broker, message("a"))
+    assert ids(until(broker)) == ["a"]
+    lines = [broker._intake._line, broker._publisher._round.line]
+    ended = [threading.Event() for _ in lines]
+    for line, event in zip(lines, ended, strict=True):
+        line.on_end(event.set)
+    server.freeze()
+    try:
+        assert all(event.wait(LONG) for event in ended)
+    finally:
+        server.thaw()
+
+    assert {line.reason for line in lines} == {"the server was silent for 8 seconds"}
+
+
 def test_a_server_that_is_out_of_memory_holds_nobody_up(server, connect):
     broker = connect(timeout=10.0)
     publish(broker, message("before"))

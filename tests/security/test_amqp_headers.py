@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import pika
 import pytest
+from pika import frame, spec
 
 from cardoon import backends, brokers
 from cardoon.clock import SystemClock
+from cardoon.rabbitmq.frames import Reader
 from cardoon.rabbitmq.stream import Link
 from cardoon.testing.backends import LONG, result
 from cardoon.testing.setting import ids, message, publish
@@ -81,30 +83,45 @@ def test_a_client_goes_on_taking_results(place, attack):
     assert backend.load(["odd"]) == {}
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        b"T" + b"\xff" * 8,
-        b"d" + struct.pack(">d", float("nan")),
-        b"d" + struct.pack(">d", float("inf")),
-        b"f" + struct.pack(">f", float("nan")),
-        b"?",
-        b"S" + b"\xff" * 4,
-        b"l\x00",
-        b"F\x00\x00\x00\x01",
-        b"A" + b"\xff" * 4,
-        (b"A\x00\x00\xff\x00" * 5000),
-    ],
-)
-def test_no_header_raises_anything(field):
-    """Of those that a server would not let through, too: it may be another one, or nobody's."""
-    table = b"\x01x" + field
+ODD_FIELDS = [
+    b"T" + b"\xff" * 8,
+    b"d" + struct.pack(">d", float("nan")),
+    b"d" + struct.pack(">d", float("inf")),
+    b"f" + struct.pack(">f", float("nan")),
+    b"?",
+    b"S" + b"\xff" * 4,
+    b"l\x00",
+    b"F\x00\x00\x00\x01",
+    b"A" + b"\xff" * 4,
+    (b"A\x00\x00\xff\x00" * 5000),
+]
+"""Of those that a server would not let through, too: it may be another one, or nobody's."""
+
+
+@pytest.fixture(params=ODD_FIELDS)
+def header(request):
+    """A header frame with an odd field, of a message of three bytes."""
+    table = b"\x01x" + request.param
     payload = struct.pack(">HHQH", 60, 0, 3, 0x2000) + struct.pack(">I", len(table)) + table
-    whole = struct.pack(">BHL", 2, 1, len(payload)) + payload + b"\xce"
+    return struct.pack(">BHL", 2, 1, len(payload)) + payload + b"\xce"
+
+
+def test_no_header_of_a_result_raises_anything(header):
     connection = Link.__new__(Link)
-    connection._frame_buffer = whole + b"\x03"
+    connection._frame_buffer = header + b"\x03"
 
-    consumed, header = connection._read_frame()
+    consumed, read = connection._read_frame()
 
-    assert consumed == len(whole)
-    assert (header.channel_number, header.body_size) == (1, 3)
+    assert consumed == len(header)
+    assert (read.channel_number, read.body_size) == (1, 3)
+
+
+def test_no_header_of_a_task_raises_anything(header):
+    arrived = []
+    reader = Reader(1, on_message=arrived.append)
+    reader.take(frame.Method(1, spec.Basic.Deliver("c", 7, False, "", "q")).marshal())
+
+    assert reader.take(header)
+    assert reader.take(frame.Body(1, b"abc").marshal())
+
+    assert [(each.tag, each.id, each.body) for each in arrived] == [(7, None, b"abc")]
