@@ -354,7 +354,8 @@ class Stage:
     def evidence(self) -> str:
         """The ledger in short, and what workers and clients said other than that tasks succeeded."""
         counts = {kind: len(found) for kind, found in self.ledger.counts.items()}
-        found = [f"the ledger has {counts}"]
+        failed = self.ledger.entries["failed"][:_MOST_LINES]
+        found = [f"the ledger has {counts}", *(f"{each.ident}: {each.note}" for each in failed)]
         for program in (*self.workers, *self.clients):
             lines = program.log.read_text(errors="replace").splitlines()
             said = itertools.dropwhile(lambda line: not line.startswith("["), lines)  # the banner
