@@ -393,6 +393,16 @@ def test_the_second_server_of_a_url_stands_in_for_the_first(server, connect):
     assert ids(until(broker)) == ["a"]
 
 
+def test_who_waits_for_a_server_waits_for_as_long_as_he_may(connect):
+    broker = connect(url="amqp://127.0.0.1:1/")
+    start = time.monotonic()
+
+    with pytest.raises(OperationalError, match="refused"):
+        broker.publish([message("a")], timeout=3)
+
+    assert 2.9 < time.monotonic() - start < 6
+
+
 def test_a_queue_of_another_kind_is_explained(connect, raw, prefix):
     raw.queue_declare(f"{prefix}.0.q", durable=True)
 

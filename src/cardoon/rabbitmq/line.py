@@ -322,10 +322,10 @@ def open_line(
             else:
                 return line
         remaining = deadline - _TIME.monotonic()
-        if remaining <= pause:
+        if remaining <= _FIRST_PAUSE:
             raise OperationalError(failure or "rabbitmq: no server answered in time")
-        # Many clients must not come back in step.
-        threading.Event().wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        # Many clients must not come back in step, and none is to give up while it has time.
+        threading.Event().wait(min(pause * random.uniform(0.5, 1.0), remaining / 2))  # noqa: S311
         pause = min(_LONGEST_PAUSE, pause * 2)
 
 
