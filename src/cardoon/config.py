@@ -123,6 +123,7 @@ class Settings:
     security_max_age: float = _setting(86400.0, seconds(1, 366 * 86400))
     security_clock_skew: float = _setting(60.0, seconds(0, 3600))
     security_send_chain: bool = _setting(False, boolean)
+    security_policy: str = _setting("", text)
     security_audit_log: str = _setting("", text)
     message_max_bytes: int = _setting(8 << 20, integer(1024, 256 << 20))
 

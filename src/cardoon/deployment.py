@@ -21,7 +21,8 @@ from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
 from cardoon.security.gate import Gate, Limits
 from cardoon.security.identity import PrivateIdentity, load_identity
-from cardoon.security.policy import AllowTrusted
+from cardoon.security.policing import FilePolicy
+from cardoon.security.policy import AllowTrusted, Policy
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
 from cardoon.security.trust import TrustStore
 
@@ -64,6 +65,7 @@ class Deployment:
         self.state_directory = find_state_directory(settings)
         self._identity: PrivateIdentity | None = None
         self._trust: TrustStore | None = None
+        self._policy: Policy | None = None
         self._audit: AuditLog | None = None
 
     @property
@@ -145,6 +147,25 @@ class Deployment:
             )
         return self._trust
 
+    def describe_trust(self) -> str:
+        """Who is trusted, and with what, for people."""
+        settings = self.settings
+        if "auth" not in {content_kind(name) for name in settings.accept_content}:
+            return "nobody needs to be trusted"
+        told = f"policy {settings.security_policy}" if settings.security_policy else "no policy"
+        return f"{self.trust().describe()}; {told}"
+
+    def policy(self) -> Policy:
+        """Who may do what; one for the life of the process, which reads its file again."""
+        if self._policy is None:
+            path = self.settings.security_policy
+            self._policy = AllowTrusted()
+            if path:
+                self._policy = FilePolicy(
+                    Path(path).expanduser(), clock=self.clock, on_event=self._report_policy
+                )
+        return self._policy
+
     def make_signer(self, serializer: str) -> Signer:
         """What signs messages sent with `task_serializer` or `result_serializer`."""
         settings = self.settings
@@ -172,7 +193,7 @@ class Deployment:
             clock=self.clock,
             skew=settings.security_clock_skew,
             limits=Limits(max_body=settings.message_max_bytes),
-            policy=AllowTrusted(),
+            policy=self.policy(),
         )
 
     def result_gate(self) -> Gate:
@@ -313,6 +334,10 @@ class Deployment:
     def _report_trust(self, event: str, detail: str) -> None:
         logger.warning("trust store: %s: %s", event, detail)
         self.audit().record(f"trust.{event}", detail=detail)
+
+    def _report_policy(self, event: str, detail: str) -> None:
+        logger.warning("policy: %s: %s", event, detail)
+        self.audit().record(f"policy.{event}", detail=detail)
 
 
 def _accept(names: tuple[str, ...]) -> Accepted:

@@ -11,7 +11,7 @@
     │   ├── AlreadyRegistered, NotRegistered, InvalidTaskError
     │   ├── TimeoutError            a result did not come in time
     │   ├── IncompleteStream        of those that a task has called, some have not ended
-    │   ├── MaxRetriesExceededError, TaskRevokedError, ChordError, QueueNotFound
+    │   ├── MaxRetriesExceededError, TaskRevokedError, TaskDeniedError, ChordError, QueueNotFound
     │   ├── WorkerLostError, TimeLimitExceeded, Terminated
     │   └── RemoteError             a task's exception whose type is not rebuilt here
     └── TaskPredicate               raised by task code to say how it ends
@@ -136,6 +136,10 @@ class MaxRetriesExceededError(TaskError):
 
 class TaskRevokedError(TaskError):
     """The task was revoked, or it expired before it could run."""
+
+
+class TaskDeniedError(TaskError):
+    """The policy does not let the sender have this task run; it did not (`security_policy`)."""
 
 
 class ChordError(TaskError):

@@ -19,6 +19,7 @@ _REBUILT: Mapping[str, type[BaseException]] = {
         exceptions.InvalidTaskError,
         exceptions.Reject,
         exceptions.SoftTimeLimitExceeded,
+        exceptions.TaskDeniedError,
         exceptions.TaskRevokedError,
         exceptions.Terminated,
         exceptions.TimeLimitExceeded,

@@ -93,6 +93,15 @@ class VerifiedMessage:
     nonce: Nonce
 
 
+class DeniedError(RefusedError):
+    """A genuine message whose signer may not do what it asks for."""
+
+    def __init__(self, message: VerifiedMessage, detail: str) -> None:
+        super().__init__(Refusal.DENIED, detail)
+        self.message = message
+        """What was asked, so that its sender can be told."""
+
+
 class Gate:
     """Opens frames. Safe from several threads: verification lets go of the interpreter lock.
 
@@ -169,21 +178,22 @@ class Gate:
         self._check_context(claims, kind, audience, at_any_age=at_any_age)
         self._check_body(claims, parsed.body, accepted.plain if signer is None else accepted.signed)
         _check_binding(claims, id, request)
-        # (4) policy: may this signer do that?
-        self._policy.check(Request(_ACTIONS[kind], signer, claims.task, queue))
         nonce = make_nonce(
             b"" if signer is None else signer.fingerprint,
             claims.session,
             claims.sequence,
             claims.valid_until + self._skew,
         )
-        return VerifiedMessage(
+        message = VerifiedMessage(
             claims=claims,
             body=parsed.body,
             signer=signer,
             request=hashlib.sha256(parsed.claims).digest(),
             nonce=nonce_of_reader(nonce, reader) if reader else nonce,
         )
+        # (4) policy: may this signer do that?
+        self._check_policy(message, queue)
+        return message
 
     def open_inputs(
         self, message: VerifiedMessage, inputs: Sequence[Input]
@@ -252,6 +262,21 @@ class Gate:
             )
             self._roots.put(signed_root, True)
 
+    def _check_policy(self, message: VerifiedMessage, queue: str) -> None:
+        claims = message.claims
+        request = Request(
+            _ACTIONS[claims.kind],
+            message.signer,
+            claims.task,
+            queue,
+            claims.length,
+            _seconds_ahead(claims),
+        )
+        try:
+            self._policy.check(request)
+        except RefusedError as error:
+            raise DeniedError(message, error.detail) from error
+
     def _check_context(
         self, claims: Claims, kind: Kind, audience: frozenset[str] | None, *, at_any_age: bool
     ) -> None:
@@ -285,6 +310,10 @@ class Gate:
             raise RefusedError(Refusal.WRONG_DIGEST)
         if claims.codec not in codecs:
             raise RefusedError(Refusal.CODEC_NOT_ACCEPTED, claims.codec)
+
+
+def _seconds_ahead(claims: Claims) -> float:
+    return 0.0 if claims.eta is None else max(0.0, claims.eta / 1000 - claims.issued_at)
 
 
 def _accept(names: Collection[str], codecs: Collection[str]) -> Accepted:

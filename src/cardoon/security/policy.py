@@ -32,6 +32,10 @@ class Request(NamedTuple):
     """The name of the task or of the command."""
     queue: str
     """Where the message came from; empty where there are no queues."""
+    length: int = 0
+    """Of its body as carried, in bytes."""
+    ahead: float = 0.0
+    """Seconds between its signature and when it is to be run."""
 
 
 class Policy(Protocol):

@@ -95,3 +95,19 @@ def read_catalogue(told: Mapping[str, Any]) -> Catalogue:
         return {name: TaskRules(**rules) for name, rules in told.items()}
     except TypeError as error:
         raise ImproperlyConfigured(f"the app's tasks cannot be read: {error}") from error
+
+
+RULES_OF_UNKNOWN = TaskRules(
+    acks_late=True,
+    acks_on_failure_or_timeout=True,
+    reject_on_worker_lost=True,
+    max_crashes=1,
+    max_retries=0,
+    ignore_result=False,
+    store_errors_even_if_ignored=True,
+    track_started=False,
+    time_limit=None,
+    soft_time_limit=None,
+    rate_limit=None,
+)
+"""For a message whose task nobody here knows; it will not run."""

@@ -14,6 +14,8 @@ from cardoon.exceptions import (
     ChordError,
     Ignore,
     InvalidTaskError,
+    Refusal,
+    TaskDeniedError,
     TaskRevokedError,
     TimeLimitExceeded,
     WorkerLostError,
@@ -129,6 +131,12 @@ def dead(held: Held, error: CardoonError, reason: str) -> Conclusion:
     return Conclusion(
         DeadLetter(held.delivery, reason), result, event="task.dead_letter", detail=reason
     )
+
+
+def denied(held: Held, detail: str) -> Conclusion:
+    """The end of a task whose signer may not ask for it: kept for people, and its sender is told."""
+    result = _described(states.REJECTED, TaskDeniedError(detail), held)
+    return Conclusion(Quarantine(held.delivery, Refusal.DENIED, detail), result, detail=detail)
 
 
 def lost(held: Held, crashes: int, detail: str) -> Conclusion:

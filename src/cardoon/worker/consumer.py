@@ -29,14 +29,15 @@ from cardoon.contents import JSON, join_codec, split_codec
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
 from cardoon.message.protocol import Take
 from cardoon.producer import parse_headers
-from cardoon.security.gate import Gate, VerifiedMessage
+from cardoon.security.gate import DeniedError, Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
-from cardoon.worker.catalogue import Catalogue, TaskRules
+from cardoon.worker.catalogue import RULES_OF_UNKNOWN, Catalogue, TaskRules
 from cardoon.worker.concluding import (
     EXPIRED,
     Conclusion,
     ResultState,
     dead,
+    denied,
     lost,
     own_words,
     revoked,
@@ -205,7 +206,10 @@ class Consumer:
         taken_at = self._clock.monotonic()
         due = []
         for delivery, opened in zip(deliveries, self._opener.open_all(deliveries), strict=True):
-            held = self._hold(delivery, opened, now, taken_at)
+            if isinstance(opened, DeniedError):
+                held = self._hold_denied(delivery, opened, taken_at)
+            else:
+                held = self._hold(delivery, opened, now, taken_at)
             if held is not None:
                 due.append(held)
         ready = self._start_early_acknowledged(self._claim(due, now))
@@ -248,11 +252,29 @@ class Consumer:
             if now - claims.issued_at < self._options.unknown_grace:
                 self._release(delivery, UNKNOWN_DELAY)
                 return None
-            rules = _RULES_OF_UNKNOWN
+            rules = RULES_OF_UNKNOWN
         elif wait := self._rates.wait_for(claims.task, taken_at):
             self._release(delivery, wait)
             return None
         return self._make_held(delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
+
+    def _hold_denied(self, delivery: Delivery, error: DeniedError, taken_at: float) -> Held | None:
+        """A message that must not run, whose sender is to be told."""
+        message = error.message
+        try:
+            headers = parse_headers(message.claims.headers)
+            check_id(delivery, message.claims, headers)
+        except RefusedError as worse:
+            self._refuse(delivery, worse, message)
+            return None
+        self.refused += 1
+        logger.warning("message on queue %s refused: %s", delivery.queue, error)
+        if self._notices is not None:
+            tell_refused(self._notices, delivery, error)
+        rules = self._catalogue.get(message.claims.task, RULES_OF_UNKNOWN)
+        held = self._make_held(delivery, message, rules, headers, taken_at=taken_at)
+        held.denied = error.detail
+        return held
 
     def _make_held(
         self,
@@ -325,6 +347,8 @@ class Consumer:
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
         """The conclusion of a message that must not run, if it must not."""
         claims, delivery, rules = held.message.claims, held.delivery, held.rules
+        if held.denied is not None:
+            return denied(held, held.denied)
         if self._revoked.covers(held):
             return revoked(held, "revoked")
         if held.inputs is not None and not held.inputs.can_run:
@@ -333,7 +357,7 @@ class Consumer:
             return None  # a process says which of several failed, and how
         if expiry(held) <= now:
             return revoked(held, EXPIRED, dead=True)
-        if rules is _RULES_OF_UNKNOWN:
+        if rules is RULES_OF_UNKNOWN:
             if self._notices is not None:
                 tell_unknown(self._notices, held)
             error = NotRegistered(f"no worker on queue {held.queue!r} knows {claims.task!r}")
@@ -433,22 +457,6 @@ class Consumer:
         )
         settlement = Quarantine(delivery, error.reason.value, error.detail)
         self._settler.put(Bare(Completion(settlement)))
-
-
-_RULES_OF_UNKNOWN = TaskRules(
-    acks_late=True,
-    acks_on_failure_or_timeout=True,
-    reject_on_worker_lost=True,
-    max_crashes=1,
-    max_retries=0,
-    ignore_result=False,
-    store_errors_even_if_ignored=True,
-    track_started=False,
-    time_limit=None,
-    soft_time_limit=None,
-    rate_limit=None,
-)
-"""For a message whose task nobody here knows; it will not run."""
 
 
 def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:

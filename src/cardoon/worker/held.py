@@ -20,6 +20,7 @@ class Held:
         "answer_codec",
         "broadcast",
         "delivery",
+        "denied",
         "headers",
         "inputs",
         "key",
@@ -57,6 +58,8 @@ class Held:
         """The broadcast queue that it was sent to, of a worker's own copy."""
         self.settled = False
         """Acknowledged before it ran (`acks_late=False`); only its result is still to be stored."""
+        self.denied: str | None = None
+        """Why its signer may not ask for this; it is not to run."""
         self.revoked: str | None = None
         """The signal of a revocation that wants it stopped."""
 

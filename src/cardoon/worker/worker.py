@@ -207,7 +207,6 @@ class Worker:
         """What the banner tells."""
         settings = self.settings
         accepts = {content_kind(name) for name in settings.accept_content}
-        trust = self.deployment.trust().describe() if "auth" in accepts else ""
         return {
             "worker": self.hostname,
             "identity": self._signer_name() or "none: messages are not signed",
@@ -215,7 +214,7 @@ class Worker:
             "results": safe_url(self.deployment.backend_url) or "disabled",
             "messages": ("signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted")
             + ("; PICKLES are unpickled" if unpickles(self.settings) else ""),
-            "trust": trust or "nobody needs to be trusted",
+            "trust": self.deployment.describe_trust(),
             "domain": settings.security_domain,
             "pool": f"{settings.worker_pool}, {self.concurrency} at a time",
             "keys": (

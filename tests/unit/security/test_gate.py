@@ -14,7 +14,7 @@ from cardoon.message.claims import parse_claims
 from cardoon.message.envelope import parse_frame
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, JSON_ZLIB
-from cardoon.security.gate import Gate, Limits, VerifiedMessage
+from cardoon.security.gate import DeniedError, Gate, Limits, VerifiedMessage
 from cardoon.security.identity import identify
 from cardoon.security.policy import Action, AllowTrusted, Request
 from cardoon.security.replay import make_nonce
@@ -278,11 +278,32 @@ def test_the_policy_is_asked_who_wants_what_where(store, clock, signer, kind, ac
     policy = Recording()
     gate = make_gate(store, clock, policy=policy)
 
-    gate.open(one(signer, kind=kind, request=bytes(32)), kind=kind, queue="mail")
+    opened = gate.open(one(signer, kind=kind, request=bytes(32)), kind=kind, queue="mail")
 
     assert policy.requests == [
-        Request(action, identify(ALICE.certificate), "shop.orders.pay", "mail")
+        Request(action, identify(ALICE.certificate), "shop.orders.pay", "mail", len(opened.body))
     ]
+
+
+def test_the_policy_hears_how_far_ahead_a_task_is_scheduled(store, clock, signer):
+    policy = Recording()
+    gate = make_gate(store, clock, policy=policy)
+
+    gate.open(one(signer, eta=round((clock.now() + 3600) * 1000)), kind=Kind.TASK)
+    gate.open(one(signer, eta=round((clock.now() - 3600) * 1000)), kind=Kind.TASK)
+
+    ahead, past = (request.ahead for request in policy.requests)
+    assert 3599 <= ahead <= 3601
+    assert past == 0
+
+
+def test_what_is_denied_is_known_for_genuine(store, clock, signer):
+    gate = make_gate(store, clock, policy=Recording())
+
+    with pytest.raises(DeniedError) as raised:
+        gate.open(one(signer, task="shop.forbidden"), kind=Kind.TASK)
+
+    assert raised.value.message.claims.task == "shop.forbidden"
 
 
 def test_the_policy_has_the_last_word(store, clock, signer):

@@ -1,0 +1,164 @@
+"""Decides by rules who may do what. Allow-only, so their order says nothing; what none allows is denied.
+
+`policyfile` reads them from TOML (message-security 5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from cardoon.exceptions import Refusal, RefusedError
+from cardoon.security.identity import Identity
+from cardoon.security.patterns import Pattern
+from cardoon.security.policy import Action, Request
+
+BUILT_INS = ("cardoon.", "celery.")
+"""Names that a pattern with wildcards never covers: these tasks run others, or stand for groups."""
+DESTRUCTIVE = frozenset({"shutdown", "pool_restart", "add_consumer", "cancel_consumer"})
+"""Commands that a pattern with wildcards never covers."""
+UNSIGNED = "unsigned"
+"""The id of whoever sends without a signature, where `accept_content` lets that in."""
+
+Id: TypeAlias = Pattern | bytes | str
+"""Who has a role: a SPIFFE id, the SHA-256 of a certificate, or a subject as RFC 4514 writes it."""
+
+_MAX_DECISIONS = 8192
+"""Remembered; some 300 bytes each."""
+
+
+class Rule(NamedTuple):
+    """One `[[allow]]`. Empty patterns allow any name."""
+
+    number: int
+    """Its place in the file, from 1."""
+    roles: frozenset[str]
+    actions: frozenset[Action]
+    names: tuple[Pattern, ...]
+    """Tasks, or commands for `control`."""
+    queues: tuple[Pattern, ...]
+    max_eta: float | None
+    """Seconds ahead for which a task may be scheduled."""
+    max_body: int | None
+    """Bytes of a body as carried."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether more than names decides."""
+        return self.max_eta is not None or self.max_body is not None
+
+    def describe_bounds(self) -> str:
+        """Its bounds, for people."""
+        told = []
+        if self.max_eta is not None:
+            told.append(f"at most {self.max_eta:.0f} seconds ahead")
+        if self.max_body is not None:
+            told.append(f"bodies of at most {self.max_body} bytes")
+        return ", ".join(told)
+
+    def find_objection(self, request: Request, roles: Collection[str]) -> str | None:
+        """Why it does not allow a request, whatever its size and time; None if it does."""
+        if self.roles.isdisjoint(roles):
+            return f"it is for {listed(self.roles)}"
+        if request.action not in self.actions:
+            return f"it allows {listed(self.actions)}"
+        if not covers(self.names, request.task, guarded=_is_guarded(request)):
+            return f"it covers {listed(one.text for one in self.names) or 'nothing built in'}"
+        if not covers(self.queues, request.queue):
+            return f"it is for queues {listed(one.text for one in self.queues)}"
+        return None
+
+    def find_excess(self, request: Request) -> str | None:
+        """What of a request is beyond its bounds."""
+        if self.max_eta is not None and request.ahead > self.max_eta:
+            return (
+                f"{request.ahead:.0f} seconds ahead; rule {self.number} allows {self.max_eta:.0f}"
+            )
+        if self.max_body is not None and request.length > self.max_body:
+            return f"a body of {request.length} bytes; rule {self.number} allows {self.max_body}"
+        return None
+
+
+class Rules:
+    """A policy file, compiled. Immutable but for what it remembers; safe from several threads."""
+
+    def __init__(self, roles: Mapping[str, tuple[Id, ...]], rules: Sequence[Rule]) -> None:
+        self.roles = roles
+        self.rules = tuple(rules)
+        self._decisions: dict[tuple[bytes, Action, str, str], tuple[Rule, ...]] = {}
+
+    def check(self, request: Request) -> None:
+        """Raise `RefusedError(DENIED)` unless a rule allows the request."""
+        signer = request.signer
+        key = (
+            b"" if signer is None else signer.fingerprint,
+            request.action,
+            request.task,
+            request.queue,
+        )
+        allowing = self._decisions.get(key)
+        if allowing is None:
+            allowing = self._decide(request)
+            if len(self._decisions) >= _MAX_DECISIONS:
+                self._decisions.clear()
+            self._decisions[key] = allowing
+        if not allowing:
+            raise RefusedError(Refusal.DENIED, f"no rule lets {_describe(request)}")
+        if allowing[0].bounded:
+            excesses = [rule.find_excess(request) for rule in allowing]
+            if all(excesses):
+                raise RefusedError(Refusal.DENIED, f"{excesses[0]}: {_describe(request)}")
+
+    def roles_of(self, signer: Identity | None) -> frozenset[str]:
+        """The roles that a signer has."""
+        return frozenset(
+            name for name, ids in self.roles.items() if any(_is(one, signer) for one in ids)
+        )
+
+    def find_unused(self) -> list[str]:
+        """Roles that no rule names: most likely a mistake."""
+        named = frozenset().union(*(rule.roles for rule in self.rules))
+        return [name for name in self.roles if name not in named]
+
+    def _decide(self, request: Request) -> tuple[Rule, ...]:
+        """The rules that may allow it; one without bounds alone, if there is one."""
+        roles = self.roles_of(request.signer)
+        found = [rule for rule in self.rules if rule.find_objection(request, roles) is None]
+        return tuple(next(([rule] for rule in found if not rule.bounded), found))
+
+
+def covers(patterns: Sequence[Pattern], name: str, *, guarded: bool = False) -> bool:
+    """Whether a name is among patterns; none at all cover any. A guarded one must be there literally."""
+    if guarded:
+        return any(one.is_literal and one.text == name for one in patterns)
+    return not patterns or any(one.matches(name) for one in patterns)
+
+
+def listed(words: Iterable[object]) -> str:
+    """Some words in order, for people."""
+    return ", ".join(sorted(str(one) for one in words))
+
+
+def _is_guarded(request: Request) -> bool:
+    if request.action is Action.CONTROL:
+        return request.task in DESTRUCTIVE
+    return request.task.startswith(BUILT_INS)
+
+
+def _is(one: Id, signer: Identity | None) -> bool:
+    """Whether an id of a role is a signer's."""
+    if signer is None:
+        return one == UNSIGNED
+    match one:
+        case Pattern():
+            return one.matches(signer.name)
+        case bytes():
+            return one == signer.fingerprint
+        case _:
+            return one != UNSIGNED and one == signer.name
+
+
+def _describe(request: Request) -> str:
+    who = UNSIGNED if request.signer is None else request.signer.name
+    where = f" on queue {request.queue}" if request.queue else ""
+    return f"{who} {request.action} {request.task}{where}"
