@@ -163,8 +163,9 @@ def test_what_ended_while_its_worker_could_not_hear_it_does_not_run_again(site):
     held = site.send("hold", site.path("started"), site.path("gate"))
     site.until(lambda: site.lines("started"))
     first.send_signal(signal.SIGSTOP)
+    before = written_outcomes(site)
     Path(site.path("gate")).touch()
-    site.until(lambda: any(one.stat().st_size for one in site.folder.rglob("*.outcomes")))
+    site.until(lambda: written_outcomes(site) > before)
 
     first.kill()
     first.wait()
@@ -173,6 +174,10 @@ def test_what_ended_while_its_worker_could_not_hear_it_does_not_run_again(site):
     assert held.get(timeout=20) == "released"
     assert len(site.lines("started")) == 1
     assert "1 tasks had ended when the worker was killed here" in site.log.read_text()
+
+
+def written_outcomes(site) -> int:
+    return sum(one.stat().st_size for one in site.folder.rglob("*.outcomes"))
 
 
 def test_the_processes_of_a_killed_worker_die_with_it(site):
