@@ -71,6 +71,8 @@ class Stage:
         """Workers that ended by themselves."""
         self.fault_at = 0.0
         self.heal_at = 0.0
+        self.outage = 0.0
+        """The longest damage, in seconds, until the server was back."""
         self._probes = 0
 
     # Set up
@@ -199,6 +201,7 @@ class Stage:
     def heal(self) -> None:
         """The damage is over."""
         self.heal_at = time.monotonic()
+        self.outage = max(self.outage, self.heal_at - self.fault_at)
 
     def terminate(self, worker: Program, *, patience: float = EXIT_SECONDS) -> None:
         """Stop a worker in order."""
@@ -305,6 +308,7 @@ class Stage:
             figures["exit s"] = max(seconds for _, seconds in self.exits)
         if self.fault_at:
             after = [entry.at for entry in self.ledger.entries["end"] if entry.at > self.heal_at]
+            figures["outage s"] = self.outage
             figures["first s"] = min(after, default=self.heal_at) - self.heal_at
             figures["last s"] = max(after, default=self.fault_at) - self.fault_at
         return figures
