@@ -50,6 +50,8 @@ _PLACES = {
     b"Q": Place.QUARANTINE,
 }
 _REAL_TIME = SystemClock()
+_MARGIN = 1.0
+"""Seconds for an answer's way, and for clocks that do not go equally fast."""
 
 
 def connect(
@@ -83,6 +85,8 @@ class RedisBroker:
         self._store = store
         self._turn = 0
         self._outlook: messages.Outlook | None = None
+        self._server_ahead: float | None = None
+        """The server's clock, compared with the monotonic one of this host, as it was last told."""
 
     @property
     def store(self) -> Store:
@@ -200,9 +204,18 @@ class RedisBroker:
         taken_back = 0
         has_more = 1
         while has_more:
-            count, has_more = self._store.run("maintain", ())
+            until = self._good_until()
+            count, has_more, told = self._store.run("maintain", () if until is None else (until,))
+            self._server_ahead = float(told) - _REAL_TIME.monotonic()
             taken_back += int(count)
         return taken_back
+
+    def _good_until(self) -> str | None:
+        """When, by the server's clock, a request that is made now has been given up here."""
+        if self._server_ahead is None or self._store.injected_now is not None:
+            return None
+        now = _REAL_TIME.monotonic() + self._server_ahead
+        return repr(now + self._store.timeout + _MARGIN)
 
     def subscribe(self, subscriptions: Sequence[Subscription], *, seconds: float) -> Sequence[bool]:
         """Begin them, or renew them, for so many seconds; whether each was there."""

@@ -269,6 +269,25 @@ def test_a_claim_that_arrives_after_it_was_made_again_takes_nothing(broker):
     assert ids(receive(broker)) == ["b"]
 
 
+def test_a_request_to_take_back_that_comes_too_late_takes_nothing(broker):
+    # A link held it up, and with it the renewal of the lease that it would take back.
+    broker.publish([message("a")], timeout=5)
+    (held,) = broker.receive(["q"], limit=1, lease=1e-6, timeout=0)
+    count, _, told = broker.store.run("maintain", ("0",))
+    too_late = broker.store.run("maintain", (repr(float(told) - 1.0),))
+
+    assert (count, too_late[0]) == (0, 0)
+    assert broker.settle([Ack(held)]) == [True]
+
+
+def test_a_request_to_take_back_that_comes_in_time_does(broker):
+    broker.publish([message("a")], timeout=5)
+    broker.receive(["q"], limit=1, lease=1e-6, timeout=0)
+
+    assert broker.maintain() == 1
+    assert broker.maintain() == 0
+
+
 def test_a_claim_made_again_in_vain_is_over_too(broker):
     terms = (1, "30.0", 1000, "q")
     assert broker.store.run("claim", ("slot", "7", "1", *terms))[2] == []

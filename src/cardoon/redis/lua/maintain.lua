@@ -1,7 +1,12 @@
 -- needs: work turns waits deleting
 -- flags: allow-oom
 -- Takes back what silent workers held, wakes strays, forgets broadcasts, subscriptions and queues that are
--- over: some of each at a time. Returns how many were taken back, and whether there is more to do.
+-- over: some of each at a time. Returns how many were taken back, whether there is more to do, and the time.
+-- After the time that it is given it does nothing: a request that a link has held up for as long as a lease
+-- must not take back what would be renewed by those that were held up behind it.
+local good_until = tonumber(take() or '')
+if good_until and monotonic > good_until then return {0, 0, exact(monotonic)} end
+
 local MOST_TAKEN_BACK, MOST_LOOKS, MOST_OVER, MOST_DELETED = 200, 2000, 100, 500
 local FIRST_PAUSE, LATER_PAUSE, LOOK_AGAIN = 1, 10, 50
 local taken_back, looks, deleted = 0, 0, 0
@@ -82,4 +87,4 @@ for _, number in ipairs(call('ZRANGE', P .. 'broadcasts', 0, 99)) do
 end
 show_heads()
 local has_more = taken_back >= MOST_TAKEN_BACK or looks >= MOST_LOOKS or deleted >= MOST_DELETED
-return {taken_back, has_more and 1 or 0}
+return {taken_back, has_more and 1 or 0, exact(monotonic)}
