@@ -91,9 +91,11 @@ def dup_delivery(stage: Stage) -> None:
         broker.complete([Completion(one) for one in requeues])
     else:
         broker.settle(requeues)
+    broker.close()  # with what it had been sent beyond that
     stage.fault()
     stage.worker()
     stage.settle(SETTLE_SECONDS)
+    broker = stage.place.connect()
     broker.publish([Outgoing(QUEUE, one.id, one.frame) for one in lent], timeout=10)
     broker.close()
     stage.settle(SETTLE_SECONDS)
