@@ -4,10 +4,10 @@ import os
 
 from work import app
 
-app.conf.broker_transport_options = {
-    "global_keyprefix": os.environ["RABBITMQ_TEST_PREFIX"],
-    "store": os.environ["RABBITMQ_TEST_STORE"],
-}
+options = {"global_keyprefix": os.environ["RABBITMQ_TEST_PREFIX"]}
+if store := os.environ.get("RABBITMQ_TEST_STORE"):
+    options["store"] = store
+app.conf.broker_transport_options = options
 
 
 @app.task(name="work.total")
