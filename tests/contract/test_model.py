@@ -19,7 +19,7 @@ from cardoon.testing.model import BrokerMachine
 from cardoon.testing.turns import TurnsMachine
 from tests.servers.redis import RedisServer
 
-SETTINGS = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
+SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)
 
 
 class MemoryMachine(BrokerMachine):
