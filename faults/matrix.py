@@ -52,7 +52,7 @@ class Fault:
     act: Scenario
     needs: frozenset[str]
     """`server`: a broker apart; `network`: a link to it that can be cut; `disk`: one that can be filled;
-    `cluster`: three nodes."""
+    `cluster`: three nodes; `hosts`: workers whose clocks differ."""
     count: int | None
     """The most tasks that it needs."""
     most: Mapping[str, float]
@@ -127,8 +127,10 @@ def reason_against(fault: Fault, broker: str) -> str:
         return "does not apply"
     if broker == "sqlite" and fault.needs & {"server", "network"}:
         return "does not apply"
-    if broker == "postgres" and "disk" in fault.needs:
-        return "not tried: its data are larger than the small disk"
+    if broker in {"postgres", "rabbitmq"} and "disk" in fault.needs:
+        return "not tried: the small disk is too small for it to start"
+    if broker in {"sqlite", "rabbitmq"} and "hosts" in fault.needs:
+        return "does not apply: what keeps the time, alone or beside it, is a file, so of one host"
     if "disk" in fault.needs and not can_mount():
         return "needs root, for a small disk"
     return ""

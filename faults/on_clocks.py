@@ -61,7 +61,7 @@ def long_task(stage: Stage) -> None:
     stage.settle(LONG_TASK * 2 + SETTLE_SECONDS)
 
 
-@fault("server", count=400, most={"unresolved": UNBOUNDED})
+@fault("server", "hosts", count=400, most={"unresolved": UNBOUNDED})
 def clock_jump(stage: Stage) -> None:
     """The wall clock of one of two workers jumps two hours ahead, and two hours back."""
     # Only where workers have hosts of their own. Clients refuse results that were signed in the future,
