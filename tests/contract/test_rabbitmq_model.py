@@ -121,7 +121,7 @@ def server(rabbitmq):
 
 TestRabbitmqMachine = RabbitmqMachine.TestCase
 TestRabbitmqMachine.settings = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
