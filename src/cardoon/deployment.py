@@ -238,7 +238,8 @@ class Deployment:
             logger.warning(
                 "RabbitMQ has no store beside it but this host's %s: what was carried out before, dead "
                 "letters, workflows, broadcasts, and tasks that wait, are unique or limited, are known to "
-                "this host only, and run here, and queues rest here; set result_backend, or store in broker_transport_options, to one "
+                "this host only, and run here, and queues rest here; set result_backend, or store in "
+                "broker_transport_options, to one "
                 "that all hosts reach",
                 self.state_directory / "cardoon.db",
             )

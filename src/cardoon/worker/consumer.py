@@ -267,10 +267,7 @@ class Consumer:
         except RefusedError as worse:
             self._refuse(delivery, worse, message)
             return None
-        self.refused += 1
-        logger.warning("message on queue %s refused: %s", delivery.queue, error)
-        if self._notices is not None:
-            tell_refused(self._notices, delivery, error)
+        self._tell_refusal(delivery, error)
         rules = self._catalogue.get(message.claims.task, RULES_OF_UNKNOWN)
         held = self._make_held(delivery, message, rules, headers, taken_at=taken_at)
         held.denied = error.detail
@@ -440,10 +437,7 @@ class Consumer:
         self, delivery: Delivery, error: RefusedError, message: VerifiedMessage | None = None
     ) -> None:
         """Quarantine, audit, count: nothing is dropped, and nobody's word but ours is in the log."""
-        self.refused += 1
-        logger.warning("message on queue %s refused: %s", delivery.queue, error)
-        if self._notices is not None:
-            tell_refused(self._notices, delivery, error)
+        self._tell_refusal(delivery, error)
         claims = message.claims if message is not None else None
         self._audit.record(
             REFUSAL_EVENTS[error.reason],
@@ -457,6 +451,13 @@ class Consumer:
         )
         settlement = Quarantine(delivery, error.reason.value, error.detail)
         self._settler.put(Bare(Completion(settlement)))
+
+    def _tell_refusal(self, delivery: Delivery, error: RefusedError) -> None:
+        """Count it, and say so to people and to receivers of signals."""
+        self.refused += 1
+        logger.warning("message on queue %s refused: %s", delivery.queue, error)
+        if self._notices is not None:
+            tell_refused(self._notices, delivery, error)
 
 
 def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:

@@ -4,11 +4,12 @@ A broker on a server cannot tell a dead worker from a slow one before the lease 
 the same name can: whoever gets the lock on the book knows that nobody else has it, and gives back what
 it names. Fencing tokens make that safe: what is not held any more is not touched.
 
-A line is a batch, followed by the messages that it notes, so it costs a write for each claim and for each commit, and nothing is flushed: what a
-killed process has written is in the file, and after a power failure the leases end by themselves.
+A line is a batch, followed by the messages that it notes, so it costs a write for each claim and for
+each commit, and nothing is flushed: what a killed process has written is in the file, and after a power
+failure the leases end by themselves.
 
-A claim that was answered and not yet noted when the worker was killed is found by the name that its claims went
-by, which stands in the book as well; see `cardoon.recalling`.
+A claim that was answered and not yet noted when the worker was killed is found by the name that its
+claims went by, which stands in the book as well; see `cardoon.recalling`.
 
 Small messages are noted whole, so that one whose body had ended can be ended without being claimed again;
 see `cardoon.worker.journal` and `cardoon.worker.resuming`.
