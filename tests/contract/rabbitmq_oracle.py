@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cardoon.broker import Completion, Delivery, Outgoing
 from cardoon.testing.oracle import Oracle
@@ -70,6 +70,20 @@ class CarryingOracle(Oracle):
         for each in self.carried:
             if each.message.queue in queues and each.message.id in self.messages:
                 each.is_sure = False  # a copy, which may have been taken, and dropped
+
+    def in_turn(self, deliveries: Sequence[Delivery], now: float) -> Iterator[Delivery]:
+        """What came from both stores is put in order of priority, so each may have been lent before.
+
+        Lending one may close the key of another and never opens one: whoever is the first of its line may go.
+        """
+        waiting = list(deliveries)
+        while waiting:
+            heads = {queue: self.line(queue, now)[:1] for queue in {one.queue for one in waiting}}
+            place = next(
+                (n for n, one in enumerate(waiting) if [one.id] == heads[one.queue]),
+                0,
+            )
+            yield waiting.pop(place)
 
     def awaited(self, queues: Sequence[str]) -> list[Outgoing]:
         """What RabbitMQ has yet to deliver to whoever takes from these queues."""

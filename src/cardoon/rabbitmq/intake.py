@@ -148,17 +148,18 @@ class Intake:
         """Delete what waits; return how many."""
         line = self._connected(deadline)
         self._look_for_levels(line, [queue], deadline, is_due=True)
+        count = 0
+        for place in self._places_of([queue]):
+            frame = line.ask(_purging(self._names.of(place)), deadline, "purging")
+            count += frame.method.message_count
+        # Second, because by now what the server had on its way has arrived.
         with self.changed:
             found = list(self._consumers_of([queue], lambda each: list(each.buffer)))
             doomed = [parcel for parcels in found for parcel in parcels]
             for _ in self._consumers_of([queue], lambda each: each.buffer.clear()):
                 pass
         self.acknowledge(doomed)
-        count = len(doomed)
-        for place in self._places_of([queue]):
-            frame = line.ask(_purging(self._names.of(place)), deadline, "purging")
-            count += frame.method.message_count
-        return count
+        return count + len(doomed)
 
     def close(self) -> None:
         """Let go of the connection; safe twice. What was not acknowledged is delivered again."""

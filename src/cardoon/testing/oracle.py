@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from cardoon.backend import SealedResult
@@ -170,7 +170,7 @@ class Oracle:
         """Follow a driver in what it lends; whose turn it is among the queues is its own business."""
         if len(deliveries) > limit:
             raise AssertionError(f"lent {len(deliveries)}, asked for {limit}")
-        for delivery in deliveries:
+        for delivery in self.in_turn(deliveries, now):
             line = self.line(delivery.queue, now)  # anew, since each may have closed a key
             if [delivery.id] != line[:1]:
                 raise AssertionError(f"lent {delivery}, expected {line[:1]}")
@@ -178,6 +178,10 @@ class Oracle:
         left = {queue: self.line(queue, now) for queue in queues}
         if len(deliveries) < limit and any(left.values()):
             raise AssertionError(f"lent nothing of {left}")
+
+    def in_turn(self, deliveries: Sequence[Delivery], now: float) -> Iterator[Delivery]:  # noqa: ARG002
+        """Deliveries in the order in which they were lent, which is that in which they came."""
+        yield from deliveries
 
     def lend(self, delivery: Delivery, until: float, now: float) -> None:
         """Follow a driver in one loan, which must carry all that is known of the message."""
