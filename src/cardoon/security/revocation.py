@@ -7,14 +7,18 @@ is consulted for every new certificate.
     # stolen laptop, ticket 4711
     sha256:1c3b6cbae4b2ac2cc722d0565816085dc4a849ae70bb3130821efb98947b49f1
     spiffe://acme.example/ns/prod/sa/web
+    # replaced; still good for a week
+    sha256:9f2c1c3b6cbae4b2ac2cc722d0565816085dc4a849ae70bb3130821efb98947b from 2026-12-08T09:00:00Z
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from cryptography import x509
@@ -33,6 +37,8 @@ class DenyList(NamedTuple):
 
     fingerprints: frozenset[bytes]
     names: frozenset[str]
+    later: Mapping[bytes | str, float] = MappingProxyType({})
+    """Fingerprints and names that are denied from a moment on, in seconds since the epoch."""
 
 
 class SerialList(NamedTuple):
@@ -51,12 +57,15 @@ class Revocations:
     def __init__(self, lists: Iterable[DenyList | SerialList] = ()) -> None:
         fingerprints: set[bytes] = set()
         names: set[str] = set()
+        self._later: dict[bytes | str, float] = {}
         self._by_issuer: dict[bytes, SerialList] = {}
         for each in lists:
             match each:
                 case DenyList():
                     fingerprints |= each.fingerprints
                     names |= each.names
+                    for who, moment in each.later.items():
+                        self._later[who] = min(moment, self._later.get(who, math.inf))
                 case SerialList():
                     known = self._by_issuer.get(each.issuer, each)
                     self._by_issuer[each.issuer] = SerialList(
@@ -76,6 +85,13 @@ class Revocations:
         return any(
             certificate.serial_number in known.serials
             for certificate, known in self._lists_about(chain)
+        )
+
+    def revoked_from(self, identity: Identity) -> float:
+        """Return when a signer that is still trusted will be no longer; infinity if never."""
+        return min(
+            self._later.get(identity.fingerprint, math.inf),
+            self._later.get(identity.name, math.inf),
         )
 
     def known_until(self, chain: Sequence[x509.Certificate]) -> float:
@@ -104,24 +120,64 @@ def parse_list(
 
 
 def _parse_deny_list(path: Path, content: bytes) -> DenyList:
-    fingerprints = set()
-    names = set()
+    now: set[bytes | str] = set()
+    later: dict[bytes | str, float] = {}
     try:
         lines = content.decode().splitlines()
     except UnicodeDecodeError as error:
         raise SecurityError(f"{path}: not text in UTF-8") from error
     for number, line in enumerate(lines, start=1):
-        entry = line.partition("#")[0].strip()
-        if _FINGERPRINT.fullmatch(entry):
-            fingerprints.add(bytes.fromhex(entry.removeprefix("sha256:")))
-        elif is_spiffe_id(entry):
-            names.add(entry)
-        elif entry:
+        entry = parse_entry(line)
+        if entry is None:
             raise SecurityError(
                 f"{path}, line {number}: neither 'sha256:' with 64 hexadecimal digits "
-                "nor a SPIFFE id; correct it, or put '#' before it"
+                "nor a SPIFFE id, with 'from' and a time such as 2026-12-08T09:00:00Z or without; "
+                "correct it, or put '#' before it"
             )
-    return DenyList(frozenset(fingerprints), frozenset(names))
+        if not entry.who:
+            continue
+        if entry.moment is None:
+            now.add(entry.who)
+        else:
+            later[entry.who] = min(entry.moment, later.get(entry.who, math.inf))
+    return DenyList(
+        frozenset(who for who in now if isinstance(who, bytes)),
+        frozenset(who for who in now if isinstance(who, str)),
+        MappingProxyType(later),
+    )
+
+
+class Entry(NamedTuple):
+    """One line of a deny-list: a fingerprint or a SPIFFE id, and from when on, if not from now on."""
+
+    who: bytes | str
+    moment: float | None = None
+
+
+def parse_entry(line: str) -> Entry | None:
+    """Read a line of a deny-list; an entry for nobody if it is empty, None if it says nothing known."""
+    words = line.partition("#")[0].split()
+    match words:
+        case []:
+            return Entry("")
+        case [who] | [who, "from", _]:
+            pass
+        case _:
+            return None
+    moment = _parse_moment(words[2]) if len(words) > 1 else None
+    if len(words) > 1 and moment is None:
+        return None
+    if _FINGERPRINT.fullmatch(who):
+        return Entry(bytes.fromhex(who.removeprefix("sha256:")), moment)
+    return Entry(who, moment) if is_spiffe_id(who) else None
+
+
+def _parse_moment(text: str) -> float | None:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+        return moment.timestamp() if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 _FINGERPRINT = re.compile(r"sha256:[0-9a-fA-F]{64}")

@@ -8,6 +8,7 @@ whole picture worthless, because there it would be trusted too much.
 from __future__ import annotations
 
 import glob
+import math
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class TrustedKey:
     is_revoked: bool
     known_until: float
     """From then on nobody can tell whether it is revoked."""
+    revoked_from: float = math.inf
+    """A deny-list says that it is no longer trusted from then on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ class Sources(NamedTuple):
     anchors: Sequence[tuple[str | None, str]]
     """Trust domain, or None for any; and a file."""
     revoked: Sequence[str]
+    may_lack: frozenset[str] = frozenset()
+    """Of those, the lists that need not be there: nobody has named them, and none was seen yet."""
 
 
 def read_stamp(sources: Sources) -> Stamp:
@@ -100,7 +105,7 @@ def load_snapshot(sources: Sources, skip: Skip) -> Snapshot:
             files.load_guarded(Path(path), max_bytes=revocation.MAX_LIST),
             anchors.certificates,
         )
-        for path in sources.revoked
+        for path in find_lists(sources)
     )
     return Snapshot(
         stamp=stamp,
@@ -109,6 +114,11 @@ def load_snapshot(sources: Sources, skip: Skip) -> Snapshot:
         revocations=revocations,
         chained=GenerationCache(_MAX_CHAINED),
     )
+
+
+def find_lists(sources: Sources) -> list[str]:
+    """The deny-lists and revocation lists to read. One that cannot be looked at is among them."""
+    return [path for path in sources.revoked if path not in sources.may_lack or not _is_missing(path)]
 
 
 def make_trusted_keys(
@@ -130,6 +140,7 @@ def make_trusted_keys(
             not_after=not_after,
             is_revoked=revocations.is_revoked(identity, chain),
             known_until=revocations.known_until(chain),
+            revoked_from=revocations.revoked_from(identity),
         )
         for algorithm in keys.algorithms_of(key)
         for is_batch in (False, True)
@@ -187,6 +198,16 @@ def _expand(pattern: str) -> _Listing:
         )
     except OSError as error:
         raise SecurityError(f"{path}: cannot be listed: {error.strerror}") from error
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _stamp_of(path: Path) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ from cardoon.security.snapshot import (
     Snapshot,
     Sources,
     TrustedKey,
+    find_lists,
     load_snapshot,
     make_trusted_keys,
     read_stamp,
@@ -59,7 +60,7 @@ class TrustStore:
 
     `pins` are files, directories (`.pem`, `.crt`, `.cer`) or patterns. `anchors` are files, or files
     by the trust domain that they answer for. `revoked` are deny-lists and revocation lists, see
-    `revocation`. `SecurityError` if nobody is trusted, unless `allow_empty`, or if the files are
+    `revocation`; those in `may_lack` need not be there until they have been. `SecurityError` if nobody is trusted, unless `allow_empty`, or if the files are
     open to others.
     """
 
@@ -74,11 +75,13 @@ class TrustStore:
         poll_seconds: float = 5.0,
         on_event: OnEvent = _ignore_event,
         allow_empty: bool = False,
+        may_lack: Collection[str] = (),
     ) -> None:
         self._sources = Sources(
             pins=[str(path) for path in pins],
-            anchors=_name_domains(anchors),
+            anchors=name_domains(anchors),
             revoked=[str(path) for path in revoked],
+            may_lack=frozenset(may_lack),
         )
         self._clock = clock
         self._skew = skew
@@ -151,7 +154,7 @@ class TrustStore:
             raise RefusedError(Refusal.CERTIFICATE_NOT_YET_VALID, repr(identity))
         if now > key.not_after:
             raise RefusedError(Refusal.CERTIFICATE_EXPIRED, repr(identity))
-        if key.is_revoked:
+        if key.is_revoked or now >= key.revoked_from:
             raise RefusedError(Refusal.REVOKED, repr(identity))
         if now > key.known_until:
             raise RefusedError(Refusal.REVOKED, f"{identity!r}: the revocation list is out of date")
@@ -183,6 +186,9 @@ class TrustStore:
             skipped.append(str(error) if path in str(error) else f"{path}: {error}")
 
         snapshot = load_snapshot(self._sources, skip)
+        # Who deletes a list that was there must not thereby give back what it took.
+        seen = find_lists(self._sources)
+        self._sources = self._sources._replace(may_lack=self._sources.may_lack - set(seen))
         if not (snapshot.pinned or snapshot.anchors.certificates or self._allow_empty):
             why = f" ({skipped[0]})" if skipped else ""
             raise SecurityError(
@@ -196,9 +202,10 @@ class TrustStore:
             self._on_event(TrustEvent.FILE_SKIPPED, detail)
 
 
-def _name_domains(
+def name_domains(
     anchors: Sequence[str | Path] | Mapping[str, str | Path],
 ) -> list[tuple[str | None, str]]:
+    """Each file of authorities with the trust domain that it answers for; None for any."""
     if isinstance(anchors, Mapping):
         return [(name.removeprefix("spiffe://"), str(path)) for name, path in anchors.items()]
     return [(None, str(path)) for path in anchors]
