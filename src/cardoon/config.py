@@ -122,6 +122,7 @@ class Settings:
     security_domain: str = _setting("default", text)
     security_max_age: float = _setting(86400.0, seconds(1, 366 * 86400))
     security_clock_skew: float = _setting(60.0, seconds(0, 3600))
+    security_expiry_warning: float = _setting(30 * 86400.0, seconds(0, 366 * 86400))
     security_send_chain: bool = _setting(False, boolean)
     security_policy: str = _setting("", text)
     security_audit_log: str = _setting("", text)

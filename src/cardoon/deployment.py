@@ -12,6 +12,7 @@ from cardoon import backends, brokers
 from cardoon.audit import AuditLog
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
+from cardoon.certificates import find_revoked
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
@@ -137,10 +138,12 @@ class Deployment:
         """Who is trusted; one store for the life of the process, which reloads itself."""
         if self._trust is None:
             paths = self._trust_paths()
+            revoked, may_lack = find_revoked(self.settings)
             self._trust = TrustStore(
                 pins=paths.pins,
                 anchors=paths.anchors,
-                revoked=self.settings.security_revoked,
+                revoked=revoked,
+                may_lack=may_lack,
                 clock=self.clock,
                 skew=self.settings.security_clock_skew,
                 on_event=self._report_trust,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from cardoon.exceptions import Refusal, RefusedError, SecurityError
@@ -77,3 +79,49 @@ def test_no_store_begins_on_files_that_others_may_write(tmp_path, clock, what):
 
     with pytest.raises(SecurityError, match=f"chmod go-w {tmp_path / what}"):
         TrustStore(pins=[store], revoked=[denied], clock=clock)
+
+
+def test_who_was_replaced_is_good_until_the_list_says_not(tmp_path, clock):
+    """The old certificate of a rotation, from its moment on and not a second earlier."""
+    person = make_person("old")
+    store = tmp_path / "pins"
+    store.mkdir()
+    moment = "2023-12-08T09:00:00Z"
+    line = f"sha256:{person.fingerprint.hex()} from {moment}  # replaced\n"
+    denied = write(tmp_path, "revoked.txt", line.encode())
+    trust = TrustStore(pins=[pin(store, person)], revoked=[denied], clock=clock)
+    gate = Gate(domain=DOMAIN, trust=trust, accept=["auth"], clock=clock)
+    clock.advance(dt.datetime.fromisoformat(moment).timestamp() - clock.now() - 1)
+    [signed] = person.signer(clock).sign([draft()])
+
+    gate.open(signed.frame, kind=Kind.TASK)
+    clock.advance(1)
+
+    assert refusal_of(gate, signed.frame) is Refusal.REVOKED
+
+
+def test_a_list_that_nobody_named_counts_once_it_is_there_and_cannot_be_deleted(tmp_path, clock):
+    thief = make_person("thief")
+    store = tmp_path / "pins"
+    store.mkdir()
+    usual = str(tmp_path / "revoked.txt")
+    heard = []
+    trust = TrustStore(
+        pins=[pin(store, thief)],
+        revoked=[usual],
+        may_lack=[usual],
+        clock=clock,
+        on_event=lambda *event: heard.append(event),
+    )
+    gate = Gate(domain=DOMAIN, trust=trust, accept=["auth"], clock=clock)
+    [signed] = thief.signer(clock).sign([draft()])
+    gate.open(signed.frame, kind=Kind.TASK)
+
+    denied = write(tmp_path, "revoked.txt", f"sha256:{thief.fingerprint.hex()}\n".encode())
+    clock.advance(5)
+    assert refusal_of(gate, signed.frame) is Refusal.REVOKED
+
+    denied.unlink()
+    clock.advance(5)
+    assert refusal_of(gate, signed.frame) is Refusal.REVOKED
+    assert heard[-1][0] == "reload_refused"

@@ -209,7 +209,9 @@ def issue_identity(
 ) -> IdentityPaths:
     """Make a key and its certificate by an authority; what is there of the two already is kept."""
     if subject.stem == AUTHORITY:
-        raise SecurityError(f"role {AUTHORITY!r}: that is the authority itself; choose another name")
+        raise SecurityError(
+            f"role {AUTHORITY!r}: that is the authority itself; choose another name"
+        )
     paths = _prepare(folder, subject.stem)
     with placing.failing_as_security_error(folder):
         key = _ensure_key(paths.key, kind, password)

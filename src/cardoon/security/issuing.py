@@ -179,7 +179,9 @@ def sign_leaf(
     if issuer is not None:
         period = Period(period.begins, min(period.ends, issuer.not_valid_after_utc))
         if period.begins >= period.ends:
-            raise SecurityError("authority: it has expired; make a new one with `cardoon cert init`")
+            raise SecurityError(
+                "authority: it has expired; make a new one with `cardoon cert init`"
+            )
     builder = (
         _begin(name, public_key, period)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -223,7 +225,9 @@ def read_request(source: str, content: bytes, subject: Subject) -> PublicKey:
         raise SecurityError(f"{source}: its signature is not by its key; ask for a new request")
     if uris and uris != [subject.uri]:
         named = ", ".join(uri if uri.isprintable() else repr(uri) for uri in uris)[:256]
-        raise SecurityError(f"{source}: asks for {named}, not for {subject.uri}; is it the right file?")
+        raise SecurityError(
+            f"{source}: asks for {named}, not for {subject.uri}; is it the right file?"
+        )
     return check_public_key(key)
 
 
@@ -245,7 +249,9 @@ def subject_of(certificate: x509.Certificate, stem: str) -> Subject:
     except UNREADABLE as error:
         raise SecurityError("certificate: unreadable names") from error
     if len(uris) > 1 or (uris and not is_spiffe_id(uris[0])):
-        raise SecurityError("certificate: it must have one SPIFFE id at most; issue a new one instead")
+        raise SecurityError(
+            "certificate: it must have one SPIFFE id at most; issue a new one instead"
+        )
     return Subject(stem, common_name, uris[0] if uris else None)
 
 

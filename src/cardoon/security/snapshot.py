@@ -118,7 +118,9 @@ def load_snapshot(sources: Sources, skip: Skip) -> Snapshot:
 
 def find_lists(sources: Sources) -> list[str]:
     """The deny-lists and revocation lists to read. One that cannot be looked at is among them."""
-    return [path for path in sources.revoked if path not in sources.may_lack or not _is_missing(path)]
+    return [
+        path for path in sources.revoked if path not in sources.may_lack or not is_missing(path)
+    ]
 
 
 def make_trusted_keys(
@@ -145,6 +147,11 @@ def make_trusted_keys(
         for algorithm in keys.algorithms_of(key)
         for is_batch in (False, True)
     }
+
+
+def list_files(sources: Sources) -> list[Path]:
+    """The files of pins, as they are found now."""
+    return [path for pattern in sources.pins for path in _expand(pattern).files]
 
 
 def _load_anchors(sources: Sources, skip: Skip) -> list[Anchor]:
@@ -200,7 +207,8 @@ def _expand(pattern: str) -> _Listing:
         raise SecurityError(f"{path}: cannot be listed: {error.strerror}") from error
 
 
-def _is_missing(path: str) -> bool:
+def is_missing(path: str) -> bool:
+    """Tell whether there is surely nothing; what we may not look at could be there."""
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,5 +1,7 @@
 """Keeps what the worker holds: renews leases, takes back what the dead held, hears revocations.
 
+It also looks now and then at how long certificates are still good.
+
 A thread of its own, which no task and no slow claim can hold up. A worker that is stopped for longer
 than a lease loses its messages; it finds out here, and stops what it still runs of them.
 """
@@ -21,6 +23,7 @@ from cardoon.message.serializers import decode_body
 from cardoon.security.gate import Gate
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
+from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.subscribing import Subscriptions
 
@@ -77,6 +80,7 @@ class Keeper:
         on_lost: Callable[[Held], None],
         on_terminate: Callable[[Held, str], object],
         subscriptions: Subscriptions | None = None,
+        expiry: ExpiryWatch | None = None,
     ) -> None:
         self._broker = broker
         self._gate = gate
@@ -89,6 +93,7 @@ class Keeper:
         self._on_lost = on_lost
         self._on_terminate = on_terminate
         self._subscriptions = subscriptions
+        self._expiry = expiry
         self._heard = 0
         self._renewed = clock.monotonic()
         self._stop = threading.Event()
@@ -129,6 +134,8 @@ class Keeper:
             if taken:
                 logger.warning("took back %d messages of workers that are gone", taken)
         self.listen()
+        if self._expiry is not None:
+            self._expiry.look()
 
     def renew(self) -> None:
         """Renew every lease in one call, and give up what is no longer ours.

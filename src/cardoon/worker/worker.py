@@ -34,6 +34,7 @@ from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
 from cardoon.worker.consumer import Options as ConsumerOptions
 from cardoon.worker.desk import Desk
+from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory, safe_url
@@ -331,6 +332,7 @@ class Worker:
             on_lost=self._drop,
             on_terminate=lambda held, name: self.pool.cancel(held.key, signal=name),
             subscriptions=self.subscriptions,
+            expiry=ExpiryWatch(settings, audit=self.audit, clock=self.clock),
         )
         self.consumer = Consumer(
             ConsumerOptions(
@@ -358,8 +360,7 @@ class Worker:
         self._beginning = Beginning(self._first_steps(), clock=self.clock)
 
     def _first_steps(self) -> list[Callable[[], None]]:
-        declare = partial(self.broker.declare, self.queues)
-        steps: list[Callable[[], None]] = [declare]
+        steps: list[Callable[[], None]] = [partial(self.broker.declare, self.queues)]
         if self._book is not None:
             steps.append(partial(end_leases, self._book, self.broker, self.consumer, self.settler))
         if self.options.purge:

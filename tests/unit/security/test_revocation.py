@@ -70,11 +70,32 @@ def test_a_deny_list_may_be_empty(content):
         "spiffe://acme.example",
         "spiffe://acme.example/*",
         "sha256:" + "0" * 64 + " spiffe://acme.example/web",
+        "sha256:" + "0" * 64 + " from",
+        "sha256:" + "0" * 64 + " from tomorrow",
+        "sha256:" + "0" * 64 + " from 2026-12-08T09:00:00",
+        "sha256:" + "0" * 64 + " from 2026-12-08T09:00:00Z now",
+        "from 2026-12-08T09:00:00Z",
     ],
 )
 def test_a_line_that_is_not_understood_is_refused_by_number(line):
     with pytest.raises(SecurityError, match=r"revoked.txt, line 2: neither"):
         parse(f"# first\n{line}\n".encode())
+
+
+def test_a_line_may_say_from_when_on_and_the_earliest_counts():
+    later, sooner = "2026-12-08T09:00:00Z", "2026-12-08T09:00:00+01:00"
+    alice = f"sha256:{ALICE.fingerprint.hex()}"
+    lines = (
+        f"{alice} from {later} # why\n{alice} from {sooner}\nspiffe://acme.example/bob from {later}"
+    )
+    denied = parse(lines.encode())
+    revocations = Revocations([denied, denied])
+
+    assert denied.fingerprints == denied.names == frozenset()
+    assert not is_revoked(revocations, ALICE)
+    assert revocations.revoked_from(identify(ALICE.certificate)) == 1796716800
+    assert revocations.revoked_from(identify(BOB.certificate)) == 1796720400
+    assert revocations.revoked_from(identify(make_person("eve").certificate)) == math.inf
 
 
 def test_a_deny_list_is_text():
