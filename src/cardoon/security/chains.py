@@ -67,7 +67,7 @@ class Anchors:
     def _find_chain(
         self, leaf: x509.Certificate, intermediates: Sequence[bytes], at: float
     ) -> tuple[x509.Certificate, ...]:
-        domain = _check_leaf(leaf)
+        domain = check_leaf(leaf)
         store = self._stores.get(domain) or self._stores.get(None)
         if store is None:
             raise SecurityError(f"certificate: no anchor answers for trust domain {domain}")
@@ -98,7 +98,7 @@ def check_anchor(certificate: x509.Certificate) -> None:
         raise SecurityError("certificate: no authority; pin it in security_cert_store")
 
 
-def _check_leaf(certificate: x509.Certificate) -> str | None:
+def check_leaf(certificate: x509.Certificate) -> str | None:
     """Check that a certificate is fit to sign messages; return its trust domain, if it has one."""
     public_key_of(certificate)
     for extension in certificate.extensions:

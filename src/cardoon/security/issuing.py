@@ -22,6 +22,8 @@ from cardoon.security.chains import SIGNER_USAGE
 from cardoon.security.identity import UNREADABLE, find_uris, is_spiffe_id, trust_domain_of
 from cardoon.security.keys import PrivateKey, PublicKey, check_public_key
 
+PEM = serialization.Encoding.PEM
+
 DAY = 86_400.0
 YEAR = 365 * DAY
 """Seconds."""
@@ -121,14 +123,12 @@ def encode_key(key: PrivateKey, password: bytes | None = None) -> bytes:
         if password
         else serialization.NoEncryption()
     )
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-    )
+    return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def encode_certificate(certificate: x509.Certificate) -> bytes:
     """PEM."""
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    return certificate.public_bytes(PEM)
 
 
 def make_period(clock: Clock, lifetime: float) -> Period:
@@ -205,7 +205,7 @@ def make_request(key: PrivateKey, subject: Subject) -> bytes:
     if subject.uri is not None:
         builder = builder.add_extension(_alternative_name(subject.uri), critical=False)
     request = builder.sign(key, digest_for(key))
-    return request.public_bytes(serialization.Encoding.PEM)
+    return request.public_bytes(PEM)
 
 
 def read_request(source: str, content: bytes, subject: Subject) -> PublicKey:
