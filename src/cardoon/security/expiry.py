@@ -73,7 +73,8 @@ class Finding:
     """SHA-256 in hexadecimal digits; empty for a revocation list."""
     not_before: float = 0.0
     not_after: float = 0.0
-    """Seconds since the epoch; of a revocation list, when the next one is due."""
+    """Seconds since the epoch; of a revocation list, when the next one is due. A deny-list may say that
+    a certificate ends earlier than it says itself."""
     seconds_left: float = 0.0
     """Below zero if it is over."""
     detail: str = ""
@@ -82,7 +83,8 @@ class Finding:
     @property
     def needs_attention(self) -> bool:
         """Whether somebody should do something about it."""
-        return self.state in NEEDS_ATTENTION
+        ours = self.part is Part.IDENTITY and self.state is State.REVOKED
+        return ours or self.state in NEEDS_ATTENTION
 
 
 class CertificateFiles(NamedTuple):
@@ -143,11 +145,11 @@ def judge_certificate(
 ) -> Finding:
     """Judge one certificate."""
     identity = identify(certificate)
-    state = judge(identity.not_before, identity.not_after, now=now, warning=warning)
-    if revocations is not None and (
-        revocations.is_revoked(identity, (certificate,))
-        or now >= revocations.revoked_from(identity)
-    ):
+    known = Revocations() if revocations is None else revocations
+    retires = known.revoked_from(identity)
+    ends = min(identity.not_after, retires)
+    state = judge(identity.not_before, ends, now=now, warning=warning)
+    if known.is_revoked(identity, (certificate,)) or now >= retires:
         state = State.REVOKED
     return Finding(
         part=part,
@@ -156,8 +158,8 @@ def judge_certificate(
         name=identity.name,
         fingerprint=identity.fingerprint.hex(),
         not_before=identity.not_before,
-        not_after=identity.not_after,
-        seconds_left=identity.not_after - now,
+        not_after=ends,
+        seconds_left=ends - now,
     )
 
 
@@ -174,6 +176,8 @@ def describe(finding: Finding) -> str:
             said = f"is not valid before {when}"
         case State.EXPIRES_SOON:
             said = f"ends at {when}, in {format_seconds(finding.seconds_left)}"
+        case State.REVOKED:
+            said = "is revoked"
         case _:
             said = f"is {finding.state.value}, until {when}"
     return f"{finding.part.value} {finding.name} ({finding.path}) {said}"

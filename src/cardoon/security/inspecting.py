@@ -145,18 +145,17 @@ class Inspector:
         return "trusted: pinned", False
 
     def _revocation_list(self, path: Path, block: bytes) -> Thing:
+        facts: dict[str, Fact] = {}
         try:
             crl = x509.load_pem_x509_crl(block)
             ends = crl.next_update_utc
-            facts: dict[str, Fact] = {
-                "issuer": _shown(crl.issuer.rfc4514_string()),
-                "entries": len(crl),
-                "issued": _when(crl.last_update_utc),
-                "next": "none" if ends is None else _when(ends),
-            }
+            facts["issuer"] = _shown(crl.issuer.rfc4514_string())
+            facts["entries"] = len(crl)
+            facts["issued"] = _when(crl.last_update_utc)
+            facts["next"] = "none" if ends is None else _when(ends)
             revocation.parse_list(path, block, [one.certificate for one in self._anchors])
         except (SecurityError, *UNREADABLE) as error:
-            return _unreadable("revocation list", error)
+            return _unreadable("revocation list", error, facts)
         late = ends is None or ends.timestamp() < self._now
         verdict = "out of date: whoever it speaks of is refused" if late else "good"
         return Thing(kind="revocation list", facts=facts, verdict=verdict, is_refused=late)
@@ -300,8 +299,8 @@ def _name_key(key: object) -> str:
             return type(key).__name__.removeprefix("_").removesuffix("PublicKey")
 
 
-def _unreadable(kind: str, error: Exception) -> Thing:
-    return Thing(kind=kind, verdict=f"refused: {_said(error)}", is_refused=True)
+def _unreadable(kind: str, error: Exception, facts: Mapping[str, Fact] | None = None) -> Thing:
+    return Thing(kind=kind, facts=facts or {}, verdict=f"refused: {_said(error)}", is_refused=True)
 
 
 def _said(error: Exception) -> str:

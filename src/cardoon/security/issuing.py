@@ -22,7 +22,7 @@ from cardoon.security.chains import SIGNER_USAGE
 from cardoon.security.identity import UNREADABLE, find_uris, is_spiffe_id, trust_domain_of
 from cardoon.security.keys import PrivateKey, PublicKey, check_public_key
 
-PEM = serialization.Encoding.PEM
+PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
 
 DAY = 86_400.0
 YEAR = 365 * DAY
