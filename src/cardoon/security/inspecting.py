@@ -129,20 +129,15 @@ class Inspector:
         if self._store is None:
             return "not judged: nobody is trusted here", False
         header = envelope.protected_header(keys.algorithms_of(key)[0], fingerprint, batch=False)
+        is_pinned = self._store.is_pinned(header)
+        coming = [] if is_pinned else [_encode(one) for one in (certificate, *chain)]
         try:
-            self._store.resolve(header, [])
-        except RefusedError as by_itself:
-            encoded = [
-                one.public_bytes(serialization.Encoding.DER) for one in (certificate, *chain)
-            ]
-            try:
-                self._store.resolve(header, encoded)
-            except RefusedError as error:
-                return f"refused: {error}", True
-            if by_itself.reason.value == "unknown-signer":
-                return "trusted by its authority, if it comes along (security_send_chain)", False
-            return f"refused: {by_itself}", True
-        return "trusted: pinned", False
+            self._store.resolve(header, coming)
+        except RefusedError as error:
+            return f"refused: {error}", True
+        if is_pinned:
+            return "trusted: pinned", False
+        return "trusted by its authority, if it comes along (security_send_chain)", False
 
     def _revocation_list(self, path: Path, block: bytes) -> Thing:
         facts: dict[str, Fact] = {}
@@ -159,6 +154,10 @@ class Inspector:
         late = ends is None or ends.timestamp() < self._now
         verdict = "out of date: whoever it speaks of is refused" if late else "good"
         return Thing(kind="revocation list", facts=facts, verdict=verdict, is_refused=late)
+
+
+def _encode(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _object(thing: Thing, objection: str) -> Thing:

@@ -113,6 +113,10 @@ class TrustStore:
         self._check_today(key, now)
         return key
 
+    def is_pinned(self, protected: bytes) -> bool:
+        """Tell whether a protected header names a certificate that is trusted for itself."""
+        return protected in self._snapshot.pinned
+
     def describe(self) -> str:
         """How many are trusted, for people."""
         return _count(self._snapshot)
