@@ -6,6 +6,7 @@
     ├── EncodeError                 arguments or a result that the serializer cannot carry
     ├── MessageError                bytes that are not a message
     ├── SecurityError
+    │   ├── IdentityError           our own identity cannot sign now
     │   └── RefusedError            the gate's word on one message; carries a `Refusal`
     ├── TaskError
     │   ├── AlreadyRegistered, NotRegistered, InvalidTaskError
@@ -82,6 +83,10 @@ class MessageError(CardoonError, ValueError):
 
 class SecurityError(CardoonError):
     """An identity, a key or a message cannot be trusted."""
+
+
+class IdentityError(SecurityError):
+    """Our own identity cannot sign now: its certificate has expired, or its key does not fit."""
 
 
 class RefusedError(SecurityError):

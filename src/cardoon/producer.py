@@ -222,7 +222,7 @@ class Producer:
     def _sign(self, calls: Sequence[Call], timeout: float) -> Sequence[Signed]:
         """Results may come as soon as a call is sent, so the way to us must be open before."""
         reply = None if self._mailbox is None else self._mailbox.listen(timeout=timeout)
-        return self._signer.sign([call_draft(call, reply) for call in calls])
+        return self._signer.sign([call_draft(call, reply) for call in calls], timeout=timeout)
 
     def _check_keeps(self, what: str) -> None:
         if self._mailbox is not None:

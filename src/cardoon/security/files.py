@@ -32,6 +32,34 @@ def load_secret(path: Path) -> bytes:
     )
 
 
+def check_program(path: Path) -> None:
+    """Raise `SecurityError` unless a file can be run, and nobody but its owner or root may write it."""
+    _check_parents(path)
+    status = _stat(path)
+    _check_owner(path, status)
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.X_OK):
+        raise SecurityError(f"{path}: no program that we may run; name one, by its whole path")
+    if status.st_mode & _GROUP_OR_OTHERS_WRITE:
+        mode = stat.S_IMODE(status.st_mode)
+        raise SecurityError(f"{path}: open to others (mode {mode:04o}); chmod go-w {path}")
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes when a file does, without reading it; nothing where there is none to see."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (
+        status.st_mode,
+        status.st_uid,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
 def check_directory(path: Path) -> None:
     """Raise `SecurityError` if anybody but its owner may put files into a directory."""
     _check_owner_and_mode(path, _stat(path), sticky_is_enough=False)

@@ -1,13 +1,14 @@
 """Who somebody is: a certificate's fingerprint, and the name that policies use for it.
 
-The private half exists only in the process that signs, and shows its key to nobody.
+The private half exists only in the process that signs, if it is not kept elsewhere altogether, and
+shows its key to nobody.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -55,7 +56,7 @@ class PrivateIdentity:
     """An identity with the key to sign as it."""
 
     identity: Identity
-    key: keys.PrivateKey
+    key: keys.PrivateKey | keys.KeyElsewhere
     algorithm: keys.Algorithm
     certificate: bytes
     """DER."""
@@ -81,13 +82,37 @@ def load_identity(
     unreadable, or if the two do not belong together.
     """
     key = load_key(Path(key_path), password)
-    certificates = parse_certificates(
-        Path(certificate_path), files.load_guarded(Path(certificate_path))
-    )
+    certificates = _load_chain(Path(certificate_path))
     if public_key_of(certificates[0]) != key.public_key():
         raise SecurityError(
             f"{key_path}: not the key of the certificate {certificate_path}; give a matching pair"
         )
+    return _join(key, certificates, digest)
+
+
+def load_identity_elsewhere(
+    certificate_path: Path | str,
+    find_key: Callable[[bytes, keys.PublicKey], keys.KeyElsewhere],
+    *,
+    digest: str = "sha256",
+) -> PrivateIdentity:
+    """Load a certificate whose key another process or device holds.
+
+    `find_key` is given the certificate's fingerprint and its public key, and raises what there is to
+    say where that key cannot be had. Otherwise as `load_identity`.
+    """
+    certificates = _load_chain(Path(certificate_path))
+    fingerprint = identify(certificates[0]).fingerprint
+    return _join(find_key(fingerprint, public_key_of(certificates[0])), certificates, digest)
+
+
+def _load_chain(path: Path) -> list[x509.Certificate]:
+    return parse_certificates(path, files.load_guarded(path))
+
+
+def _join(
+    key: keys.PrivateKey | keys.KeyElsewhere, certificates: Sequence[x509.Certificate], digest: str
+) -> PrivateIdentity:
     encoded = [each.public_bytes(serialization.Encoding.DER) for each in certificates]
     return PrivateIdentity(
         identity=identify(certificates[0]),

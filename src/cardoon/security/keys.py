@@ -9,18 +9,20 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable
-from typing import TypeAlias, assert_never
+from typing import Protocol, TypeAlias, assert_never
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-from cardoon.exceptions import Refusal, RefusedError, SecurityError
+from cardoon.exceptions import IdentityError, Refusal, RefusedError, SecurityError
 
 PublicKey: TypeAlias = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey: TypeAlias = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 Sign: TypeAlias = Callable[[bytes], bytes]
+SignWithin: TypeAlias = Callable[[bytes, float], bytes]
+"""Takes bytes, and the seconds that a key elsewhere has to sign them."""
 Verify: TypeAlias = Callable[[bytes, bytes], None]
 """Takes signature and signed bytes; `RefusedError(BAD_SIGNATURE)` unless they fit."""
 
@@ -100,6 +102,43 @@ def check_private_key(key: PrivateKeyTypes) -> PrivateKey:
         raise SecurityError(f"key: type {type(key).__name__}; use Ed25519, ECDSA P-256 or RSA")
     check_public_key(key.public_key())
     return key
+
+
+class KeyElsewhere(Protocol):
+    """A private key that another process or device holds."""
+
+    def public_key(self) -> PublicKey:
+        """The other half, as our certificate has it."""
+        ...
+
+    def sign(self, content: bytes, algorithm: Algorithm, timeout: float) -> bytes:
+        """Have bytes signed. `OperationalError` if that takes longer than `timeout` seconds."""
+        ...
+
+
+def make_sign_within(key: PrivateKey | KeyElsewhere, algorithm: Algorithm) -> SignWithin:
+    """Return the function that signs bytes with this key, wherever it lies."""
+    if isinstance(key, PrivateKey):
+        sign = make_sign(key, algorithm)
+        return lambda content, _: sign(content)
+    return functools.partial(
+        _sign_elsewhere, key, algorithm, make_verify(key.public_key(), algorithm)
+    )
+
+
+def _sign_elsewhere(
+    key: KeyElsewhere, algorithm: Algorithm, verify: Verify, content: bytes, timeout: float
+) -> bytes:
+    """A signature that nobody would accept is found here, and not by every receiver."""
+    signature = key.sign(content, algorithm, timeout)
+    try:
+        verify(signature, content)
+    except RefusedError as error:
+        raise IdentityError(
+            "security_key: what signs for us answers with signatures that do not fit our "
+            "certificate; give it the certificate's key"
+        ) from error
+    return signature
 
 
 def make_sign(key: PrivateKey, algorithm: Algorithm) -> Sign:

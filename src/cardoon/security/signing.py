@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cardoon.clock import Clock
-from cardoon.exceptions import SecurityError
+from cardoon.exceptions import IdentityError, SecurityError
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
 from cardoon.message.protocol import (
@@ -35,6 +35,8 @@ DEFAULT_MAX_AGE = 86_400.0
 """Seconds for which a message may be acted on; Celery's default for results, too."""
 WAITING_AGES = 7
 """How many times as long a message may be acted on that waits for others: a week by default."""
+SIGN_SECONDS = 5.0
+"""For a signature by a key that lies elsewhere, where the caller has no deadline of its own."""
 SESSION_SECONDS = 600.0
 """Seconds until a new session: two clones of a machine share one no longer than that."""
 
@@ -88,11 +90,12 @@ class Signer(Protocol):
         """Who signs; None for a signer that does not."""
         ...
 
-    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+    def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
         """Return a frame for each draft, in order.
 
         `EncodeError` for a draft that breaks a bound of the protocol, `SecurityError` for one that
-        nobody would accept.
+        nobody would accept: `IdentityError` if that is for who we are. `OperationalError` if the key
+        lies elsewhere and nothing was signed there within `timeout` seconds.
         """
         ...
 
@@ -116,7 +119,7 @@ class MessageSigner:
     ) -> None:
         identity, algorithm = private.identity, private.algorithm
         self.identity: Identity | None = identity
-        self._sign = keys.make_sign(private.key, algorithm)
+        self._sign = keys.make_sign_within(private.key, algorithm)
         self._domain = domain.encode()
         self._chain = (private.certificate, *private.chain) if send_chain else ()
         self._single = envelope.protected_header(algorithm, identity.fingerprint, batch=False)
@@ -125,7 +128,7 @@ class MessageSigner:
         self._single_to_sign = envelope.begin_to_sign(self._single, self._domain)
         self._writer = _ClaimsWriter(clock, random, max_age, identity)
 
-    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+    def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
         """Sign one draft by itself, and several in batches of up to 256."""
         claims = self._writer.write(drafts)
         signed: list[Signed] = []
@@ -133,21 +136,23 @@ class MessageSigner:
             stop = start + merkle.MAX_LEAVES
             some = claims[start:stop]
             if len(some) == 1:
-                signed.append(self._sign_one(drafts[start], some[0]))
+                signed.append(self._sign_one(drafts[start], some[0], timeout))
             else:
-                signed += self._sign_together(drafts[start:stop], some)
+                signed += self._sign_together(drafts[start:stop], some, timeout)
         return signed
 
-    def _sign_one(self, draft: Draft, encoded: bytes) -> Signed:
-        signature = self._sign(self._single_to_sign + cbor.byte_string(encoded))
+    def _sign_one(self, draft: Draft, encoded: bytes, timeout: float) -> Signed:
+        signature = self._sign(self._single_to_sign + cbor.byte_string(encoded), timeout)
         frame = envelope.build_signed(self._single_start, encoded, signature, draft.body)
         return Signed(frame, hashlib.sha256(encoded).digest())
 
-    def _sign_together(self, drafts: Sequence[Draft], claims: list[bytes]) -> Iterator[Signed]:
+    def _sign_together(
+        self, drafts: Sequence[Draft], claims: list[bytes], timeout: float
+    ) -> Iterator[Signed]:
         tree = merkle.build_tree(claims)
         to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=len(claims))
         starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
-        signature = self._sign(to_sign)
+        signature = self._sign(to_sign, timeout)
         for start, encoded, draft in zip(starts, claims, drafts, strict=True):
             frame = envelope.build_signed(start, encoded, signature, draft.body)
             yield Signed(frame, hashlib.sha256(encoded).digest())
@@ -166,7 +171,7 @@ class PlainSigner:
         self.identity: Identity | None = None
         self._writer = _ClaimsWriter(clock, random, max_age, None)
 
-    def sign(self, drafts: Sequence[Draft]) -> list[Signed]:
+    def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:  # noqa: ARG002
         """Frame each draft, with everything but a signature."""
         return [
             Signed(envelope.build_plain(encoded, draft.body), hashlib.sha256(encoded).digest())
@@ -290,6 +295,6 @@ def _find_predecessors(draft: Draft, written: Sequence[bytes]) -> Compose:
 
 def _check_validity(identity: Identity, now: float) -> None:
     if now < identity.not_before:
-        raise SecurityError(f"{identity!r}: not valid yet; check the clock, or sign later")
+        raise IdentityError(f"{identity!r}: not valid yet; check the clock, or sign later")
     if now > identity.not_after:
-        raise SecurityError(f"{identity!r}: the certificate has expired; issue a new one")
+        raise IdentityError(f"{identity!r}: the certificate has expired; issue a new one")

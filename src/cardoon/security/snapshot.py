@@ -226,11 +226,4 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     if stat.S_ISDIR(status.st_mode):
         # Its times change with every file in it, also with those that are none of our business.
         return (status.st_mode, status.st_uid)
-    return (
-        status.st_mode,
-        status.st_uid,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    return files.stamp_of(path)

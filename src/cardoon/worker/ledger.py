@@ -67,7 +67,9 @@ class Ledger:
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
         reply = None if self._mailbox is None else self._mailbox.listen(timeout=timeout)
-        signed = self._task_signer.sign([call_draft(call, reply) for call in calls])
+        signed = self._task_signer.sign(
+            [call_draft(call, reply) for call in calls], timeout=timeout
+        )
         outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         stand_ins = self._broker.publish(outgoing, timeout=timeout)
         return receipts_of(calls, [one.request for one in signed], stand_ins)

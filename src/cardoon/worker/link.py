@@ -48,6 +48,7 @@ _ERRORS: Mapping[str, type[CardoonError]] = {
     kind.__name__: kind
     for kind in (
         exceptions.EncodeError,
+        exceptions.IdentityError,
         exceptions.ImproperlyConfigured,
         exceptions.InvalidTaskError,
         exceptions.OperationalError,
