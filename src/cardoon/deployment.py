@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from cardoon.security.gate import Gate, Limits
 from cardoon.security.identity import PrivateIdentity, load_identity
 from cardoon.security.policing import FilePolicy
 from cardoon.security.policy import AllowTrusted, Policy
+from cardoon.security.renewal import IdentityEvent, OwnIdentity, RenewingSigner
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
 from cardoon.security.trust import TrustStore
 
@@ -46,6 +48,13 @@ class TrustPaths(NamedTuple):
     anchors: tuple[str, ...] | dict[str, str]
 
 
+class _Source(NamedTuple):
+    """How our own identity is read, and which files that takes."""
+
+    load: Callable[[], PrivateIdentity]
+    paths: tuple[Path, ...]
+
+
 class Way(NamedTuple):
     """How servers are reached, and what else is said to a driver."""
 
@@ -64,7 +73,7 @@ class Deployment:
         self.clock = clock
         self.role = role
         self.state_directory = find_state_directory(settings)
-        self._identity: PrivateIdentity | None = None
+        self._own: OwnIdentity | None = None
         self._trust: TrustStore | None = None
         self._policy: Policy | None = None
         self._audit: AuditLog | None = None
@@ -123,16 +132,8 @@ class Deployment:
             self.trust()
 
     def identity(self) -> PrivateIdentity:
-        """Who this process is; read once."""
-        if self._identity is None:
-            settings = self.settings
-            if settings.security_key or settings.security_certificate:
-                self._identity = self._identity_from_settings()
-            else:
-                self._identity = self._project_identity()
-            identity = self._identity.identity
-            logger.debug("identity %s", identity)
-        return self._identity
+        """Who this process is at this moment; its files are read again when they change."""
+        return self._own_identity().current()
 
     def trust(self) -> TrustStore:
         """Who is trusted; one store for the life of the process, which reloads itself."""
@@ -175,13 +176,14 @@ class Deployment:
         check_serializer(find_content(serializer).media_type)
         if content_kind(serializer) == "json":
             return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
-        return MessageSigner(
-            self.identity(),
+        make = partial(
+            MessageSigner,
             domain=settings.security_domain,
             clock=self.clock,
             max_age=settings.security_max_age,
             send_chain=settings.security_send_chain,
         )
+        return RenewingSigner(self._own_identity(), make)
 
     def make_gate(self, accept_content: tuple[str, ...]) -> Gate:
         """The gate for messages of these contents, and for results as the settings take them."""
@@ -290,22 +292,39 @@ class Deployment:
             self._audit = AuditLog(path, clock=self.clock, source=self.role)
         return self._audit
 
-    def _identity_from_settings(self) -> PrivateIdentity:
+    def _own_identity(self) -> OwnIdentity:
+        if self._own is None:
+            settings = self.settings
+            if settings.security_key or settings.security_certificate:
+                load, paths = self._identity_from_settings()
+            else:
+                load, paths = self._project_identity()
+            self._own = OwnIdentity(load, paths, clock=self.clock, on_event=self._report_identity)
+            logger.debug("identity %s", self._own.current().identity)
+        return self._own
+
+    def _identity_from_settings(self) -> _Source:
         settings = self.settings
         for name in ("security_key", "security_certificate"):
             if not getattr(settings, name):
                 raise ImproperlyConfigured(
                     f"{name} is not set, but its other half is; set both or neither"
                 )
-        password = reveal(settings, "security_key_password")
-        return load_identity(
-            Path(reveal(settings, "security_key")).expanduser(),
-            Path(settings.security_certificate).expanduser(),
-            password=password.encode() if password else None,
-            digest=settings.security_digest,
-        )
+        key = reveal(settings, "security_key")
+        certificate = Path(settings.security_certificate).expanduser()
 
-    def _project_identity(self) -> PrivateIdentity:
+        def load() -> PrivateIdentity:
+            password = reveal(settings, "security_key_password")
+            return load_identity(
+                Path(key).expanduser(),
+                certificate,
+                password=password.encode() if password else None,
+                digest=settings.security_digest,
+            )
+
+        return _Source(load, (Path(key).expanduser(), certificate))
+
+    def _project_identity(self) -> _Source:
         key = self.state_directory / f"{self.role}.key"
         certificate = key.with_suffix(".pem")
         if self.embedded:
@@ -317,7 +336,8 @@ class Deployment:
                 f"no identity to sign with for the {scheme} broker: {key} does not exist; run "
                 "`cardoon init`, or set security_key, security_certificate and security_cert_store"
             )
-        return load_identity(key, certificate, digest=self.settings.security_digest)
+        load = partial(load_identity, key, certificate, digest=self.settings.security_digest)
+        return _Source(load, (key, certificate))
 
     def _trust_paths(self) -> TrustPaths:
         settings = self.settings
@@ -334,6 +354,12 @@ class Deployment:
             anchors = (str(authority),) if authority.exists() else ()
             pins = (str(self.state_directory / "trusted"),)
         return TrustPaths(tuple(pins), anchors if isinstance(anchors, tuple) else dict(anchors))
+
+    def _report_identity(self, event: str, detail: str) -> None:
+        # That certificates are renewed every hour is news, and no reason to worry.
+        level = logging.INFO if event == IdentityEvent.RELOADED else logging.WARNING
+        logger.log(level, "identity: %s: %s", event, detail)
+        self.audit().record(f"identity.{event}", detail=detail)
 
     def _report_trust(self, event: str, detail: str) -> None:
         logger.warning("trust store: %s: %s", event, detail)

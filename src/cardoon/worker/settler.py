@@ -6,15 +6,17 @@ transaction. Nothing is delayed on purpose: when one job ends alone, it is writt
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from cardoon.backend import SealedResult
 from cardoon.broker import Completion
 from cardoon.clock import Clock
-from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.exceptions import CardoonError, IdentityError, OperationalError
 from cardoon.producer import together
 from cardoon.sender import Call, Receipt
 from cardoon.worker.concluding import Conclusion, ResultState, conclude, dead
@@ -65,7 +67,17 @@ class Send(NamedTuple):
     done: Callable[[Sequence[Receipt] | CardoonError], None]
 
 
+R = TypeVar("R")
 Item = Ended | Concluded | Bare | State | Send
+
+
+class _ToWrite(NamedTuple):
+    """What was signed of some outcomes."""
+
+    states: list[SealedResult]
+    loose: list[Completion]
+    """Of messages that were acknowledged before they ran."""
+    fenced: list[Completion]
 
 
 class Settler:
@@ -193,7 +205,7 @@ class Settler:
         """Write them together; if that cannot be, each by itself, so that none pays for another."""
         try:
             self._write_together(told, endings, bare)
-        except OperationalError:
+        except (OperationalError, IdentityError):
             raise
         except CardoonError as error:  # what one of them says cannot be signed
             if len(told) + len(endings) > 1:
@@ -214,19 +226,10 @@ class Settler:
         bare: Sequence[Completion],
     ) -> None:
         ledger = self._ledger
-        kept = told if ledger.keeps_results else ()
-        wanted = [one.result if self._wants(held, one) else None for held, one in endings]
-        ends = [(held, one) for (held, _), one in zip(endings, wanted, strict=True) if one]
-        sealed = ledger.seal([*kept, *ends])
-        states, results = sealed[: len(kept)], iter(sealed[len(kept) :])
-        loose: list[Completion] = []
-        fenced = list(bare)
-        for (held, conclusion), one in zip(endings, wanted, strict=True):
-            completion = ledger.completion(held, conclusion, next(results) if one else None)
-            (loose if held.settled else fenced).append(completion)
+        states, loose, fenced = self._insist(lambda: self._sign(told, endings))
         self._insist(lambda: ledger.store_states(states))
         self._insist(lambda: ledger.write_apart(loose))
-        self._insist(lambda: ledger.complete(fenced))
+        self._insist(lambda: ledger.complete([*bare, *fenced]))
         for held, conclusion in endings:
             self._held.remove(held.key)
             ledger.note(held, conclusion)
@@ -234,16 +237,34 @@ class Settler:
             if self._notices is not None:
                 tell_ended(self._notices, held, conclusion)
 
+    def _sign(
+        self, told: Sequence[tuple[Held, ResultState]], endings: Sequence[tuple[Held, Conclusion]]
+    ) -> _ToWrite:
+        ledger = self._ledger
+        kept = told if ledger.keeps_results else ()
+        wanted = [one.result if self._wants(held, one) else None for held, one in endings]
+        ends = [(held, one) for (held, _), one in zip(endings, wanted, strict=True) if one]
+        sealed = ledger.seal([*kept, *ends])
+        results = iter(sealed[len(kept) :])
+        signed = _ToWrite(sealed[: len(kept)], [], [])
+        for (held, conclusion), one in zip(endings, wanted, strict=True):
+            completion = ledger.completion(held, conclusion, next(results) if one else None)
+            (signed.loose if held.settled else signed.fenced).append(completion)
+        return signed
+
     def _wants(self, held: Held, conclusion: Conclusion) -> bool:
         """Whether its result is to be signed: for clients, or for tasks that wait for it."""
         return (conclusion.keep and self._ledger.keeps_results) or held.is_awaited
 
-    def _insist(self, write: Callable[[], None]) -> None:
-        """Write, and while the store is away try again: what tasks have done must not be lost."""
-        for attempt in range(1 << 30):
+    def _insist(self, write: Callable[[], R]) -> R:
+        """Write, and while that cannot be try again: what tasks have done must not be lost.
+
+        The store may be away, or what signs for us, or a new certificate may be late.
+        """
+        for attempt in itertools.count():
             try:
-                write()
-            except OperationalError as error:
+                written = write()
+            except (OperationalError, IdentityError) as error:
                 if attempt == 0:
                     logger.warning("outcomes cannot be written, trying again: %s", error)
                 with self._changed:
@@ -253,7 +274,8 @@ class Settler:
             else:
                 if attempt:
                     logger.warning("outcomes are written again")
-                return
+                return written
+        raise AssertionError  # for the type checker
 
     def _log(self, held: Held, conclusion: Conclusion) -> None:
         if logger.isEnabledFor(logging.INFO):

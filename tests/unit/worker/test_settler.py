@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from cardoon.testing import FakeClock
 from cardoon.worker.concluding import ResultState, revoked
 from cardoon.worker.pool import Crashed, Failed, HandedBack, Killed, Retried, Succeeded, TimedOut
 from cardoon.worker.settler import Bare, Concluded, Ended, Send, Settler, State
+from tests.security.spiffe import HOUR, Helper, Server
 from tests.unit.stage import PATIENCE, body, failed, held_of, rules, stale, succeeded
 
 CALL = Call(task="shop.ship", id="c1", queue="celery", codec=JSON, body=body())
@@ -55,6 +57,14 @@ def hold(stage, *ids, **options):
 def state_of(stage, task_id):
     report = stage.client.load([Handle(task_id)]).get(task_id)
     return None if report is None else report.state
+
+
+def wait_until(condition):
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class Asked:
@@ -342,6 +352,29 @@ def test_senders_are_not_left_waiting_by_an_error_that_no_waiting_mends(weak):
     weak.settler.put(asked.item)
 
     assert isinstance(asked.wait(), OperationalError)
+
+
+# An identity that cannot sign
+
+
+def test_an_outcome_waits_for_a_certificate_that_is_late(make_stage, tmp_path, caplog):
+    server, helper = Server(), Helper(tmp_path / "svid")
+    helper.write(server, server.issue("worker"))
+    stage = make_stage(settings=helper.settings())
+    [held] = hold(stage, "t1")
+    stage.clock.advance(HOUR + 1)
+    with caplog.at_level(logging.WARNING, logger="cardoon.worker.settler"):
+        stage.settler.put(Ended(held, succeeded(5)))
+        wait_until(lambda: "certificate has expired; issue a new one" in caplog.text)
+        assert len(stage.held) == 1
+
+        helper.write(server, server.issue("worker", at=HOUR))
+        stage.clock.advance(1)
+        stage.flush()
+
+    assert state_of(stage, "t1") == "SUCCESS"
+    assert stage.depth() == (0, 0, 0)
+    assert stage.kept(Kept.DEAD_LETTER) == []
 
 
 # The beginning and the end
