@@ -28,6 +28,8 @@ from cardoon.security.policy import AllowTrusted, Policy
 from cardoon.security.renewal import IdentityEvent, OwnIdentity, RenewingSigner
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
 from cardoon.security.trust import TrustStore
+from cardoon.signers.client import RENEWAL_SECONDS, TRIAL_SECONDS, SignerClient, load_identity_from
+from cardoon.signers.place import Place, find_place
 
 logger = logging.getLogger(__name__)
 
@@ -312,6 +314,9 @@ class Deployment:
                 )
         key = reveal(settings, "security_key")
         certificate = Path(settings.security_certificate).expanduser()
+        place = find_place(key)
+        if place is not None:
+            return self._identity_elsewhere(place, certificate)
 
         def load() -> PrivateIdentity:
             password = reveal(settings, "security_key_password")
@@ -323,6 +328,25 @@ class Deployment:
             )
 
         return _Source(load, (Path(key).expanduser(), certificate))
+
+    def _identity_elsewhere(self, place: Place, certificate: Path) -> _Source:
+        settings = self.settings
+        if settings.security_key_password:
+            raise ImproperlyConfigured(
+                f"security_key_password is set, but the key is with {place}; leave it out here"
+            )
+        client = SignerClient(place, clock=self.clock)
+
+        def load() -> PrivateIdentity:
+            return load_identity_from(
+                client,
+                certificate,
+                domain=settings.security_domain,
+                digest=settings.security_digest,
+                timeout=TRIAL_SECONDS if self._own is None else RENEWAL_SECONDS,
+            )
+
+        return _Source(load, (certificate,))
 
     def _project_identity(self) -> _Source:
         key = self.state_directory / f"{self.role}.key"

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "result": "cardoon.cli.tasks:result",
     "resume": "cardoon.cli.queues:resume",
     "routes": "cardoon.cli.routes:routes",
+    "signer": "cardoon.cli.signer:signer",
     "upgrade": "cardoon.cli.upgrade:upgrade",
     "worker": "cardoon.cli.worker:worker",
 }
@@ -57,6 +58,7 @@ SUMMARIES: Mapping[str, str] = {
     "result": "Show the result of a task.",
     "resume": "Let workers go on with queues that rest.",
     "routes": "Show where a call of a task would go, and why.",
+    "signer": "Hold a key, and sign for other processes over a socket.",
     "upgrade": "Rewrite a project that was written for Celery.",
     "worker": "Start a worker.",
 }

@@ -35,7 +35,7 @@ DEFAULT_MAX_AGE = 86_400.0
 """Seconds for which a message may be acted on; Celery's default for results, too."""
 WAITING_AGES = 7
 """How many times as long a message may be acted on that waits for others: a week by default."""
-SIGN_SECONDS = 5.0
+SIGN_SECONDS = 10.0
 """For a signature by a key that lies elsewhere, where the caller has no deadline of its own."""
 SESSION_SECONDS = 600.0
 """Seconds until a new session: two clones of a machine share one no longer than that."""
