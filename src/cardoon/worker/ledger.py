@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT = 10.0
 """Seconds for successors that cannot be part of a transaction."""
+SIGN_TIMEOUT = 2.0
+"""Seconds for results, by a key that lies elsewhere; then the settler says so, and goes on trying."""
 
 
 class Ledger:
@@ -87,6 +89,7 @@ class Ledger:
             for held, result in results
         ]
         expires = None if self._result_expires is None else now + self._result_expires
+        signed = self._result_signer.sign(drafts, timeout=SIGN_TIMEOUT)
         return [
             SealedResult(
                 held.id,
@@ -95,7 +98,7 @@ class Ledger:
                 expires,
                 held.message.claims.reply,
             )
-            for (held, result), one in zip(results, self._result_signer.sign(drafts), strict=True)
+            for (held, result), one in zip(results, signed, strict=True)
         ]
 
     def completion(
@@ -106,7 +109,9 @@ class Ledger:
         if calls := conclusion.calls:
             # What takes a message's place is answered where that was to be.
             reply = held.message.claims.reply
-            signed = self._task_signer.sign([call_draft(call, reply) for call in calls])
+            signed = self._task_signer.sign(
+                [call_draft(call, reply) for call in calls], timeout=SIGN_TIMEOUT
+            )
             sent = outgoing_of(calls, signed, self._broker, self._broadcasts)
             outgoing = tuple(_in_its_place(one, held) for one in sent)
         outcome = None
