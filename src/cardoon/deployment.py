@@ -28,8 +28,9 @@ from cardoon.security.policy import AllowTrusted, Policy
 from cardoon.security.renewal import IdentityEvent, OwnIdentity, RenewingSigner
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
 from cardoon.security.trust import TrustStore
-from cardoon.signers.client import RENEWAL_SECONDS, TRIAL_SECONDS, SignerClient, load_identity_from
+from cardoon.signers.client import RENEWAL_SECONDS, SignerClient, load_identity_from
 from cardoon.signers.place import Place, find_place
+from cardoon.signers.trial import TRIAL_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.conftest import DEADLINE, PROJECT, Site, wait_until
 from tests.security.spiffe import Helper, Server
 
+
 class SpiffeSite(Site):
     """A project whose client and worker have identities of a SPIFFE server, with a helper each."""
 

@@ -9,6 +9,7 @@ command -v rabbitmq-server >/dev/null 2>&1 || [ -x /usr/sbin/rabbitmq-server ] |
 command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
     missing="$missing postgresql"
 command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
+command -v softhsm2-util >/dev/null 2>&1 || missing="$missing softhsm2"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ]; then

@@ -8,6 +8,7 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.option("--key", required=True, help="The private key, a PEM file.")
+@click.option(
+    "--key",
+    required=True,
+    help="The private key: a PEM file, or pkcs11:token=NAME;object=LABEL?module-path=FILE.",
+)
 @click.option("--certificate", required=True, help="Its certificate, a PEM file.")
 @click.option(
     "--socket",
@@ -40,7 +45,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--domain", default="default", show_default=True, help="The senders' security_domain."
 )
-@click.option("--password", help="Of the key: env:NAME or file:PATH.")
+@click.option("--password", help="Of the key, or the PIN of its token: env:NAME or file:PATH.")
 @click.option(
     "--digest",
     default="sha256",
@@ -85,8 +90,7 @@ def signer(
     protect_memory()
     clock = SystemClock()
     audit = AuditLog(Path(audit_log) if audit_log else None, clock=clock, source="signer")
-    paths = (Path(key).expanduser(), Path(certificate).expanduser())
-    load = partial(_load, *paths, password=password, digest=digest)
+    load, paths = _find_key(key, Path(certificate).expanduser(), password, domain, digest)
     own = OwnIdentity(load, paths, clock=clock, on_event=partial(_report_identity, audit))
     server = Server(
         Path(path).absolute(),
@@ -105,9 +109,21 @@ def signer(
     audit.close()
 
 
-def _load(key: Path, certificate: Path, *, password: str | None, digest: str) -> PrivateIdentity:
+def _find_key(
+    key: str, certificate: Path, password: str | None, domain: str, digest: str
+) -> tuple[Callable[[], PrivateIdentity], tuple[Path, ...]]:
+    """How the identity is read, and the files that may be renewed."""
     secret = None if password is None else _follow_password(password)
-    return load_identity(key, certificate, password=secret, digest=digest)
+    if key.startswith("pkcs11:"):
+        from cardoon.signers.token import Token, parse_uri  # noqa: PLC0415 - load what is chosen
+
+        token = Token(parse_uri(key), secret)
+        return partial(token.load_identity, certificate, domain=domain, digest=digest), (
+            certificate,
+        )
+    path = Path(key).expanduser()
+    load = partial(load_identity, path, certificate, password=secret, digest=digest)
+    return load, (path, certificate)
 
 
 def _follow_password(password: str) -> str:

@@ -32,16 +32,23 @@ def load_secret(path: Path) -> bytes:
     )
 
 
-def check_program(path: Path) -> None:
-    """Raise `SecurityError` unless a file can be run, and nobody but its owner or root may write it."""
+def check_library(path: Path) -> None:
+    """Raise `SecurityError` unless nobody but its owner or root may change code that we load or run."""
     _check_parents(path)
     status = _stat(path)
     _check_owner(path, status)
-    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.X_OK):
-        raise SecurityError(f"{path}: no program that we may run; name one, by its whole path")
+    if not stat.S_ISREG(status.st_mode):
+        raise SecurityError(f"{path}: no regular file; name a file here")
     if status.st_mode & _GROUP_OR_OTHERS_WRITE:
         mode = stat.S_IMODE(status.st_mode)
         raise SecurityError(f"{path}: open to others (mode {mode:04o}); chmod go-w {path}")
+
+
+def check_program(path: Path) -> None:
+    """`check_library`, and `SecurityError` unless we may run it."""
+    check_library(path)
+    if not os.access(path, os.X_OK):
+        raise SecurityError(f"{path}: no program that we may run; name one, or chmod +x {path}")
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:

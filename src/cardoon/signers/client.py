@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cardoon.clock import Clock
 from cardoon.exceptions import IdentityError, MessageError, OperationalError, SecurityError
-from cardoon.message import envelope
 from cardoon.security import keys
 from cardoon.security.identity import PrivateIdentity, load_identity_elsewhere
 from cardoon.signers.exchange import (
@@ -26,11 +25,10 @@ from cardoon.signers.exchange import (
     write_request,
 )
 from cardoon.signers.place import Line, Place
+from cardoon.signers.trial import TRIAL_SECONDS, try_out
 
-TRIAL_SECONDS = 10.0
-"""For the signature by which a pair is tried out: a program may have to log in to something first."""
 RENEWAL_SECONDS = 1.0
-"""The same when a certificate was renewed: somebody waits for a message to be signed meanwhile."""
+"""To try out a certificate that was renewed: somebody waits for a message to be signed meanwhile."""
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between tries to connect; the first at once, for one that was restarted meanwhile."""
 
@@ -208,13 +206,8 @@ def load_identity_from(
     private = load_identity_elsewhere(
         certificate, lambda mark, public: _Key(client, mark, public), digest=digest
     )
-    # What has no claims is a message to nobody, so this signature is worth nothing elsewhere.
-    protected = envelope.protected_header(
-        private.algorithm, private.identity.fingerprint, batch=False
-    )
-    trial = envelope.bytes_to_sign(protected, domain.encode(), b"")
     try:
-        keys.make_sign_within(private.key, private.algorithm)(trial, timeout)
+        try_out(private, domain, timeout=timeout)
     except SecurityError as error:
         raise SecurityError(f"{certificate}: {error}") from error
     return private
