@@ -86,16 +86,17 @@ def signer(
     A web process that asks here never has the key. Key and certificate are read again when they have been
     renewed. Stop it with Ctrl-C or SIGTERM; senders wait some seconds for it to come back.
     """
+    clock = SystemClock()
+    allowed = [_find_user(one) for one in users] or [os.geteuid()]
+    load, paths = _find_key(key, Path(certificate).expanduser(), password, domain, digest)
     setup_logging(level=loglevel, logfile=None, **log_formats(dataclasses.asdict(Settings())))
     protect_memory()
-    clock = SystemClock()
     audit = AuditLog(Path(audit_log) if audit_log else None, clock=clock, source="signer")
-    load, paths = _find_key(key, Path(certificate).expanduser(), password, domain, digest)
     own = OwnIdentity(load, paths, clock=clock, on_event=partial(_report_identity, audit))
     server = Server(
         Path(path).absolute(),
         Agent(own, domain=domain, clock=clock).answer,
-        users=[_find_user(one) for one in users] or [os.geteuid()],
+        users=allowed,
         on_refusal=partial(_report_refusal, audit),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
