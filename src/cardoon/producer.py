@@ -26,6 +26,7 @@ from cardoon.exceptions import (
     RefusedError,
 )
 from cardoon.lookup import Findable
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.pending import Pending
@@ -35,7 +36,6 @@ from cardoon.security.signing import Draft, Signed
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
 
 logger = logging.getLogger(__name__)
-_decode = json.JSONDecoder().decode  # `json.loads` would guess at encodings, and take others
 
 EVERY_WORKER = "*"
 """Audience of a control message for all workers of the domain."""
@@ -469,16 +469,3 @@ def report_of(message: VerifiedMessage) -> Report:
         retries=claims.retries or 0,
         worker=str(told.get("worker", "")),
     )
-
-
-def parse_headers(headers: bytes) -> dict[str, Any]:
-    """The signed JSON object of label 20; `RefusedError` if a trusted signer wrote something else."""
-    if not headers:
-        return {}
-    try:
-        told = _decode(headers.decode())
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not JSON") from error
-    if not isinstance(told, dict):
-        raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not a JSON object")
-    return told

@@ -23,9 +23,10 @@ from cardoon.exceptions import (
     Refusal,
     RefusedError,
 )
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON, encode_body
-from cardoon.producer import SECOND_LOOK, Producer, parse_headers
+from cardoon.producer import SECOND_LOOK, Producer
 from cardoon.security.authority import ensure_identity
 from cardoon.security.identity import load_identity
 from cardoon.security.signing import Draft, MessageSigner, PlainSigner

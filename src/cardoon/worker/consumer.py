@@ -27,8 +27,8 @@ from cardoon.broker import (
 from cardoon.clock import Clock
 from cardoon.contents import JSON, join_codec, split_codec
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Take
-from cardoon.producer import parse_headers
 from cardoon.security.gate import DeniedError, Gate, VerifiedMessage
 from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
 from cardoon.worker.catalogue import RULES_OF_UNKNOWN, Catalogue, TaskRules

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 from cardoon import states
 from cardoon.exceptions import Refusal, RefusedError
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import MAX_SECONDS, Take
-from cardoon.producer import parse_headers
 from cardoon.security.gate import VerifiedMessage
 
 
