@@ -38,6 +38,7 @@ REFUSAL_EVENTS: Mapping[Refusal, str] = {
     Refusal.WRONG_DIGEST: "message.body_changed",
     Refusal.CODEC_NOT_ACCEPTED: "message.unsafe_serializer",
     Refusal.DENIED: "task.unauthorized",
+    Refusal.TOO_MANY_SESSIONS: "message.too_many_sessions",
     Refusal.REPLAYED: "message.replay",
     Refusal.UNDECODABLE: "message.malformed",
     Refusal.BOMB: "message.too_large",

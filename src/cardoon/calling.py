@@ -18,6 +18,7 @@ from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.contents import COMPRESSIONS, accept, find_content, join_codec
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
+from cardoon.message.headers import INNER, MAPS, inner_task
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.option import (
     Parser,
@@ -193,6 +194,8 @@ def make_call(
     `queue` is the one that the options lead to by the settings, where they name any. `embed` is what the body
     says besides the arguments, `told` what its signed headers say.
     """
+    if name in MAPS:
+        told = {**(told or {}), INNER: inner_task(*body)}
     is_plain = options is NO_OPTIONS and not (embed or told) and defaults.bounds is None
     if is_plain and defaults.expires is None and defaults.shadow is None:
         return Call(

@@ -53,6 +53,7 @@ class Refusal(enum.StrEnum):
     WRONG_DIGEST = "wrong-digest"
     CODEC_NOT_ACCEPTED = "codec-not-accepted"
     DENIED = "denied"
+    TOO_MANY_SESSIONS = "too-many-sessions"
     REPLAYED = "replayed"
     UNDECODABLE = "undecodable"
     BOMB = "decompression-bomb"

@@ -12,6 +12,7 @@ from cardoon.exceptions import InvalidTaskError
 from cardoon.result import GroupResult
 
 MAP, STARMAP = "cardoon.map", "cardoon.starmap"
+"""Named in `message.headers.MAPS` as well: who may send them is judged by the task that they run."""
 
 
 class _Mapped(Signature):

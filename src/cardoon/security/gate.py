@@ -16,6 +16,7 @@ nonce; and (7) reading the body, by `serializers.decode_body`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from cardoon.message.protocol import Claims, Kind
 from cardoon.message.serializers import CODECS
 from cardoon.security.cache import GenerationCache
 from cardoon.security.identity import Identity
+from cardoon.security.origins import Parties
 from cardoon.security.policy import Action, AllowTrusted, Policy, Request
 from cardoon.security.replay import Nonce, make_nonce, nonce_of_reader
 from cardoon.security.signing import digest_predecessors
@@ -91,6 +93,8 @@ class VerifiedMessage:
     request: bytes
     """SHA-256 of the claims, which an answer must name."""
     nonce: Nonce
+    origin: Parties | None = None
+    """On whose behalf it was sent; None without a policy, which alone keeps account of that."""
 
 
 class DeniedError(RefusedError):
@@ -192,8 +196,8 @@ class Gate:
             nonce=nonce_of_reader(nonce, reader) if reader else nonce,
         )
         # (4) policy: may this signer do that?
-        self._check_policy(message, queue)
-        return message
+        origin = self._check_policy(message, queue)
+        return message if origin is None else dataclasses.replace(message, origin=origin)
 
     def open_inputs(
         self, message: VerifiedMessage, inputs: Sequence[Input]
@@ -262,7 +266,7 @@ class Gate:
             )
             self._roots.put(signed_root, True)
 
-    def _check_policy(self, message: VerifiedMessage, queue: str) -> None:
+    def _check_policy(self, message: VerifiedMessage, queue: str) -> Parties | None:
         claims = message.claims
         request = Request(
             _ACTIONS[claims.kind],
@@ -271,10 +275,14 @@ class Gate:
             queue,
             claims.length,
             _seconds_ahead(claims),
+            claims.headers,
+            claims.session,
         )
         try:
-            self._policy.check(request)
+            return self._policy.check(request)
         except RefusedError as error:
+            if error.reason is not Refusal.DENIED:
+                raise
             raise DeniedError(message, error.detail) from error
 
     def _check_context(

@@ -10,9 +10,11 @@ from typing import TypeAlias
 from cardoon.clock import Clock
 from cardoon.exceptions import SecurityError
 from cardoon.security import files
-from cardoon.security.policy import Request
+from cardoon.security.origins import Parties
+from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import MAX_FILE_BYTES, parse_rules
 from cardoon.security.rules import Rules
+from cardoon.security.sessions import SessionMeter
 
 POLL_SECONDS = 5.0
 """The longest for which a change goes unnoticed, as with certificates."""
@@ -48,17 +50,25 @@ class FilePolicy:
         self._next_look = clock.monotonic() + poll_seconds
         self._stamp = _look(path)
         self._rules = load_rules(path)
+        self._sessions = SessionMeter(clock=clock)
 
     @property
     def rules(self) -> Rules:
         """What the file says, as it was read last."""
         return self._rules
 
-    def check(self, request: Request) -> None:
-        """Raise `RefusedError(DENIED)` unless the file allows the request."""
+    def check(self, request: Request) -> Parties:
+        """Raise `RefusedError(DENIED)` unless the file allows the request; return on whose behalf it is."""
         if self._clock.monotonic() >= self._next_look:
             self._read_again()
-        self._rules.check(request)
+        rules = self._rules
+        origin = rules.check(request)
+        if rules.session_limits and request.action is Action.SEND:
+            limit = rules.session_limit_of(request.signer)
+            if limit is not None:
+                who = b"" if request.signer is None else request.signer.fingerprint
+                self._sessions.check(who, request.session, limit)
+        return origin
 
     def _read_again(self) -> None:
         self._next_look = self._clock.monotonic() + self._poll_seconds

@@ -6,6 +6,7 @@ import enum
 from typing import NamedTuple, Protocol
 
 from cardoon.security.identity import Identity
+from cardoon.security.origins import Parties
 
 
 class Action(enum.StrEnum):
@@ -36,13 +37,20 @@ class Request(NamedTuple):
     """Of its body as carried, in bytes."""
     ahead: float = 0.0
     """Seconds between its signature and when it is to be run."""
+    headers: bytes = b""
+    """As signed: what it says of its origin, and of the task that it maps."""
+    session: bytes = b""
+    """Of its nonce; empty where nothing remembers that."""
 
 
 class Policy(Protocol):
     """Decides on requests."""
 
-    def check(self, request: Request) -> None:
-        """Raise `RefusedError(DENIED)` unless the request is allowed."""
+    def check(self, request: Request) -> Parties | None:
+        """Raise `RefusedError(DENIED)` unless the request is allowed.
+
+        Returns on whose behalf it is asked; None where nobody keeps account of that.
+        """
         ...
 
 

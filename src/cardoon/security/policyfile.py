@@ -26,6 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cardoon.exceptions import SecurityError
+from cardoon.message.headers import MAPS
 from cardoon.security.identity import is_spiffe_id
 from cardoon.security.patterns import Pattern
 from cardoon.security.policy import Action
@@ -33,9 +34,12 @@ from cardoon.security.rules import UNSIGNED, Id, Rule, Rules, listed
 
 VERSION = 1
 MAX_FILE_BYTES = 1 << 20
+MAX_SESSIONS = 100_000
+"""An hour, for one signer: 800 million messages, and 15 MB in a worker that counts them."""
 
 _KEYS = ("version", "role", "allow")
-_RULE_KEYS = ("role", "action", "task", "command", "queue", "max_eta", "max_body")
+_ROLE_KEYS = ("ids", "max_sessions")
+_RULE_KEYS = ("role", "action", "task", "command", "queue", "max_eta", "max_body", "origin")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MEASURE = re.compile(r"([0-9]{1,12})\s*([A-Za-z]{0,3})")
@@ -57,7 +61,8 @@ def parse_rules(content: bytes, *, source: str) -> Rules:
             f"{source}: version is {found.get('version')!r}; write version = {VERSION}"
         )
     roles = reader.read_roles(found.get("role", {}))
-    return Rules(roles, reader.read_allows(found.get("allow", []), roles))
+    allows = reader.read_allows(found.get("allow", []), roles)
+    return Rules(roles, allows, reader.session_limits)
 
 
 class _Reader:
@@ -65,6 +70,7 @@ class _Reader:
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self.session_limits: dict[str, int] = {}
 
     def read_roles(self, found: object) -> dict[str, tuple[Id, ...]]:
         if not isinstance(found, dict):
@@ -74,11 +80,13 @@ class _Reader:
             place = f"role {name}"
             if not isinstance(table, dict):
                 raise self._error(place, "write [role.NAME] with ids = [...]")
-            self.check_keys(table, ("ids",), place)
+            self.check_keys(table, _ROLE_KEYS, place)
             ids = self._texts(table, "ids", place)
             if not ids:
                 raise self._error(place, "it has no ids; nobody can have it")
             roles[name] = tuple(self._read_id(text, place) for text in ids)
+            if "max_sessions" in table:
+                self.session_limits[name] = self._count(table["max_sessions"], place)
         return roles
 
     def read_allows(self, found: object, roles: Collection[str]) -> list[Rule]:
@@ -101,11 +109,9 @@ class _Reader:
         for key in ("role", "action"):
             if not table.get(key):
                 raise self._error(place, f"it names no {key}; a rule says who may do what")
-        named = self._texts(table, "role", place)
-        if unknown := [name for name in named if name not in roles]:
-            raise self._error(
-                place, f"no role {unknown[0]!r}; use {listed(roles) or '[role.NAME]'}"
-            )
+        named, origins = self._roles(table, "role", place, roles), frozenset[str]()
+        if "origin" in table:
+            origins = self._roles(table, "origin", place, roles)
         actions = frozenset(
             self._action(text, place) for text in self._texts(table, "action", place)
         )
@@ -114,18 +120,42 @@ class _Reader:
             raise self._error(place, f"{other} does not fit {listed(actions)}; use {names}")
         if (Action.SEND in actions or Action.CONTROL in actions) and not table.get(names):
             raise self._error(place, f'it names no {names}; write {names} = ["**"] for any')
-        for key in ("queue", "max_eta", "max_body"):
+        for key in ("queue", "max_eta", "max_body", "origin"):
             if key in table and actions != {Action.SEND}:
                 raise self._error(place, f'{key} is for rules that allow "send" alone')
+        if maps := MAPS.intersection(self._texts(table, "task", place)):
+            raise self._error(
+                place, f"{min(maps)} is judged by the task that it maps; name that task instead"
+            )
         return Rule(
             number,
-            frozenset(named),
+            named,
             actions,
             self._patterns(table, names, place),
             self._patterns(table, "queue", place),
             self._measure(table, "max_eta", _SECONDS, place),
             self._measure(table, "max_body", _BYTES, place),
+            origins,
         )
+
+    def _roles(
+        self, table: Mapping[str, object], key: str, place: str, roles: Collection[str]
+    ) -> frozenset[str]:
+        named = self._texts(table, key, place)
+        if not named:
+            raise self._error(place, f"{key} is empty; leave it out, or name some")
+        if unknown := [name for name in named if name not in roles]:
+            raise self._error(
+                place, f"no role {unknown[0]!r}; use {listed(roles) or '[role.NAME]'}"
+            )
+        return frozenset(named)
+
+    def _count(self, found: object, place: str) -> int:
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= MAX_SESSIONS:
+            raise self._error(
+                place, f"max_sessions = {found!r}; write a number from 1 to {MAX_SESSIONS}"
+            )
+        return found
 
     def _read_id(self, text: str, place: str) -> Id:
         if found := _FINGERPRINT.fullmatch(text):

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 from cardoon.exceptions import Refusal, RefusedError
+from cardoon.message.headers import INNER, MAPS, parse_headers
 from cardoon.security.identity import Identity
+from cardoon.security.origins import Parties, read_origin
 from cardoon.security.patterns import Pattern
 from cardoon.security.policy import Action, Request
 
@@ -41,11 +44,13 @@ class Rule(NamedTuple):
     """Seconds ahead for which a task may be scheduled."""
     max_body: int | None
     """Bytes of a body as carried."""
+    origins: frozenset[str] = frozenset()
+    """Roles, one of which must have signed the request on whose behalf it is sent; empty for any."""
 
     @property
     def bounded(self) -> bool:
         """Whether more than names decides."""
-        return self.max_eta is not None or self.max_body is not None
+        return self.max_eta is not None or self.max_body is not None or bool(self.origins)
 
     def describe_bounds(self) -> str:
         """Its bounds, for people."""
@@ -54,6 +59,8 @@ class Rule(NamedTuple):
             told.append(f"at most {self.max_eta:.0f} seconds ahead")
         if self.max_body is not None:
             told.append(f"bodies of at most {self.max_body} bytes")
+        if self.origins:
+            told.append(f"while it runs a request of {listed(self.origins)}")
         return ", ".join(told)
 
     def find_objection(self, request: Request, roles: Collection[str]) -> str | None:
@@ -68,8 +75,12 @@ class Rule(NamedTuple):
             return f"it is for queues {listed(one.text for one in self.queues)}"
         return None
 
-    def find_excess(self, request: Request) -> str | None:
-        """What of a request is beyond its bounds."""
+    def find_excess(self, request: Request, origins: Sequence[Collection[str]]) -> str | None:
+        """What of a request is beyond its bounds. `origins` are the roles of each on whose behalf it is."""
+        if self.origins and (not origins or any(map(self.origins.isdisjoint, origins))):
+            return (
+                f"not sent while running a request of {listed(self.origins)} (rule {self.number})"
+            )
         if self.max_eta is not None and request.ahead > self.max_eta:
             return (
                 f"{request.ahead:.0f} seconds ahead; rule {self.number} allows {self.max_eta:.0f}"
@@ -82,13 +93,44 @@ class Rule(NamedTuple):
 class Rules:
     """A policy file, compiled. Immutable but for what it remembers; safe from several threads."""
 
-    def __init__(self, roles: Mapping[str, tuple[Id, ...]], rules: Sequence[Rule]) -> None:
+    def __init__(
+        self,
+        roles: Mapping[str, tuple[Id, ...]],
+        rules: Sequence[Rule],
+        session_limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.roles = roles
         self.rules = tuple(rules)
+        self.session_limits = session_limits
+        """How many sessions an hour one with a role may begin, by role."""
+        self._speaking = frozenset().union(*(rule.roles for rule in rules if rule.origins))
         self._decisions: dict[tuple[bytes, Action, str, str], tuple[Rule, ...]] = {}
+        self._roles: dict[tuple[bytes, str] | None, frozenset[str]] = {}
 
-    def check(self, request: Request) -> None:
-        """Raise `RefusedError(DENIED)` unless a rule allows the request."""
+    def check(self, request: Request) -> Parties:
+        """Raise `RefusedError(DENIED)` unless a rule allows the request.
+
+        Returns on whose behalf it is asked: who signed it or, where its signer has a role that rules with
+        `origin` are for, whom it names. Nobody, if such a one names nobody.
+        """
+        origin: Parties = (request.signer,)
+        if request.action is Action.SEND:
+            speaks = not self._speaking.isdisjoint(self._known_roles(request.signer))
+            if speaks or request.task in MAPS:
+                told = parse_headers(request.headers)
+                origin = read_origin(told) if speaks else origin
+                request = _inner_request(request, told)
+        self._check(request, origin)
+        return origin
+
+    def session_limit_of(self, signer: Identity | None) -> int | None:
+        """How many sessions a signer may begin an hour; None for any number."""
+        roles = self._known_roles(signer)
+        return min(
+            (self.session_limits[one] for one in roles if one in self.session_limits), default=None
+        )
+
+    def _check(self, request: Request, origin: Parties) -> None:
         signer = request.signer
         key = (
             b"" if signer is None else signer.fingerprint,
@@ -105,7 +147,8 @@ class Rules:
         if not allowing:
             raise RefusedError(Refusal.DENIED, f"no rule lets {_describe(request)}")
         if allowing[0].bounded:
-            excesses = [rule.find_excess(request) for rule in allowing]
+            origins = [self._known_roles(one) for one in origin]
+            excesses = [rule.find_excess(request, origins) for rule in allowing]
             if all(excesses):
                 raise RefusedError(Refusal.DENIED, f"{excesses[0]}: {_describe(request)}")
 
@@ -115,14 +158,24 @@ class Rules:
             name for name, ids in self.roles.items() if any(_is(one, signer) for one in ids)
         )
 
+    def _known_roles(self, signer: Identity | None) -> frozenset[str]:
+        """`roles_of`, remembered."""
+        key = None if signer is None else (signer.fingerprint, signer.name)
+        found = self._roles.get(key)
+        if found is None:
+            if len(self._roles) >= _MAX_DECISIONS:
+                self._roles.clear()
+            found = self._roles[key] = self.roles_of(signer)
+        return found
+
     def find_unused(self) -> list[str]:
         """Roles that no rule names: most likely a mistake."""
-        named = frozenset().union(*(rule.roles for rule in self.rules))
+        named = frozenset().union(*(rule.roles | rule.origins for rule in self.rules))
         return [name for name in self.roles if name not in named]
 
     def _decide(self, request: Request) -> tuple[Rule, ...]:
         """The rules that may allow it; one without bounds alone, if there is one."""
-        roles = self.roles_of(request.signer)
+        roles = self._known_roles(request.signer)
         found = [rule for rule in self.rules if rule.find_objection(request, roles) is None]
         return tuple(next(([rule] for rule in found if not rule.bounded), found))
 
@@ -137,6 +190,19 @@ def covers(patterns: Sequence[Pattern], name: str, *, guarded: bool = False) -> 
 def listed(words: Iterable[object]) -> str:
     """Some words in order, for people."""
     return ", ".join(sorted(str(one) for one in words))
+
+
+def _inner_request(request: Request, told: Mapping[str, Any]) -> Request:
+    """Of a map, what it asks for: the task that it runs."""
+    if request.task not in MAPS:
+        return request
+    inner = told.get(INNER)
+    if not isinstance(inner, str):
+        raise RefusedError(
+            Refusal.DENIED,
+            f"{request.task}: its headers do not name the task that it maps; send it with this version",
+        )
+    return request._replace(task=inner)
 
 
 def _is_guarded(request: Request) -> bool:

@@ -26,6 +26,7 @@ from cardoon.sender import Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
+from cardoon.worker.origins import on_behalf_of
 from cardoon.worker.settler import Send, Settler, State
 from cardoon.worker.wire import parse_calls, parse_handles, receipt_heads, report_head
 
@@ -108,7 +109,9 @@ class Desk:
             else:
                 reply.answer({"digests": receipt_heads(outcome)})
 
-        self._settler.put(Send(calls, self._clock.monotonic() + timeout, done))
+        running = [held for held in map(self._held.get, reply.keys) if held is not None]
+        sent = on_behalf_of(calls, running)
+        self._settler.put(Send(sent, self._clock.monotonic() + timeout, done))
 
     def _state(self, reply: Reply, frame: Frame) -> None:
         """Progress: only of a task that the process runs, and never a final state of its own making."""

@@ -31,6 +31,7 @@ from cardoon.executor import (
     Succeeded,
     format_traceback,
 )
+from cardoon.message.headers import MAPS, check_inner
 from cardoon.message.serializers import JSON, decode_body, encode_body
 from cardoon.publishing import announce_publish, announce_published
 from cardoon.queues import Queue
@@ -89,6 +90,8 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
         task = app.tasks[head["task"]]
         if "inputs" in head:
             args = [*compose(task, embed, head["inputs"], data, most=head["max_bytes"]), *args]
+        if head["task"] in MAPS:  # with all that it is given, or a result could name another task
+            check_inner(head["headers"], args, kwargs)
     except RefusedError as error:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
     except DependencyError as error:

@@ -26,6 +26,7 @@ from cardoon.sender import Call, Receipt, receipts_of
 from cardoon.worker.concluding import Conclusion, ResultState, result_draft
 from cardoon.worker.held import Held
 from cardoon.worker.leasebook import LeaseBook
+from cardoon.worker.origins import on_behalf_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class Ledger:
     ) -> Completion:
         """A conclusion as what the broker completes; `sealed` is its result, signed."""
         outgoing: tuple[Outgoing, ...] = ()
-        if calls := conclusion.calls:
+        if conclusion.calls:
+            calls = on_behalf_of(conclusion.calls, [held])
             # What takes a message's place is answered where that was to be.
             reply = held.message.claims.reply
             signed = self._task_signer.sign(

@@ -15,6 +15,7 @@ from cardoon.producer import Producer
 from cardoon.sender import Call, Handle, Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
+from cardoon.worker.origins import on_behalf_of
 from cardoon.worker.settler import Send, Settler, State
 from cardoon.worker.wire import NO_PICKLES
 
@@ -44,7 +45,8 @@ class LocalLink:
             answers.append(answer)
             written.set()
 
-        self._settler.put(Send(calls, self._clock.monotonic() + timeout, done))
+        sent = on_behalf_of(calls, self._held.all())
+        self._settler.put(Send(sent, self._clock.monotonic() + timeout, done))
         if not written.wait(timeout):
             raise OperationalError(f"publish: not confirmed within {timeout:g} seconds")
         match answers[0]:

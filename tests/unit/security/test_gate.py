@@ -280,8 +280,9 @@ def test_the_policy_is_asked_who_wants_what_where(store, clock, signer, kind, ac
 
     opened = gate.open(one(signer, kind=kind, request=bytes(32)), kind=kind, queue="mail")
 
+    alice, claims = identify(ALICE.certificate), opened.claims
     assert policy.requests == [
-        Request(action, identify(ALICE.certificate), "shop.orders.pay", "mail", len(opened.body))
+        Request(action, alice, "shop.orders.pay", "mail", len(opened.body), session=claims.session)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from cardoon.exceptions import Refusal, RefusedError, SecurityError
 from cardoon.security.identity import Identity
+from cardoon.security.origins import describe_parties
 from cardoon.security.patterns import Pattern
 from cardoon.security.policing import FilePolicy, PolicyEvent
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
+from cardoon.security.sessions import MAX_SIGNERS, SessionMeter
 from cardoon.testing import FakeClock
 
 POLICY = """
@@ -173,6 +176,12 @@ RULE = "version = 1\n" + ROLE + '[[allow]]\nrole = "web"\naction = "send"\ntask 
         (RULE.replace('"send"', '["send", "result"]') + 'queue = "q"', "queue is for rules"),
         (RULE.replace('"a"', '"*a*b*c*d*"'), "5 wildcards; at most 4"),
         (RULE.replace('"a"', '"a***"'), "the wildcards are `*` and `**`"),
+        (RULE + 'origin = "wob"', "rule 1: no role 'wob'; use web"),
+        (RULE + "origin = []", "rule 1: origin is empty"),
+        (RULE.replace('"send"', '["send", "result"]') + 'origin = "web"', "origin is for rules"),
+        (RULE.replace('"a"', '["a", "cardoon.map"]'), "cardoon.map is judged by the task that it"),
+        (RULE.replace("[[allow]]", "max_sessions = 0\n[[allow]]"), "max_sessions = 0; write a"),
+        (RULE.replace("[[allow]]", 'max_sessions = "9"\n[[allow]]'), "max_sessions = '9'; write"),
         (RULE.replace('"a"', '[""]'), "use 1 to 2048 printable characters"),
     ],
 )
@@ -258,3 +267,163 @@ def write(path, text):
     new.write_text(text)
     new.chmod(0o600)
     new.replace(path)
+
+
+# On whose behalf
+
+ORIGINS = """
+    version = 1
+    [role.web]
+    ids = ["spiffe://acme.example/ns/prod/sa/web-*"]
+    [role.worker]
+    ids = ["spiffe://acme.example/ns/prod/sa/worker"]
+    [role.anonymous]
+    ids = ["unsigned"]
+
+    [[allow]]
+    role = "web"
+    action = "send"
+    task = "shop.**"
+    [[allow]]
+    role = "worker"
+    action = "send"
+    task = "shop.internal.*"
+    origin = "web"
+    [[allow]]
+    role = "worker"
+    action = "send"
+    task = "mail.*"
+    origin = ["web", "anonymous"]
+    [[allow]]
+    role = "worker"
+    action = "send"
+    task = "open.*"
+"""
+
+
+def from_worker(*parties, task="shop.internal.book", signer=WORKER, **more):
+    told = {"origin": describe_parties(parties)} if parties else {}
+    headers = json.dumps({**told, **more}).encode()
+    return Request(Action.SEND, signer, task, "q", headers=headers)
+
+
+def test_a_worker_sends_on_behalf_of_those_whom_the_rule_names():
+    asked = from_worker(WEB)
+
+    assert [one.name for one in rules(ORIGINS).check(asked)] == [WEB.name]
+    assert rules(ORIGINS).check(from_worker(None, task="mail.thanks")) == (None,)
+
+
+@pytest.mark.parametrize(
+    "parties",
+    [(), (OPS,), (WORKER,), (None,), (WEB, OPS), (WEB, None), (identity("unsigned"),)],
+    ids=["nobody", "another", "itself", "unsigned", "both", "one-unsigned", "called-unsigned"],
+)
+def test_on_behalf_of_anybody_else_it_does_not(parties):
+    with pytest.raises(RefusedError, match="not sent while running a request of web"):
+        rules(ORIGINS).check(from_worker(*parties))
+
+
+def test_a_rule_without_origin_asks_for_none():
+    assert rules(ORIGINS).check(from_worker(task="open.x")) == ()
+
+
+def test_a_client_cannot_say_on_whose_behalf_it_sends():
+    other = identity("spiffe://acme.example/ns/prod/sa/other", b"x" * 32)
+    text = ORIGINS + '    [role.other]\n    ids = ["spiffe://acme.example/ns/prod/sa/other"]\n'
+    text += '    [[allow]]\n    role = "other"\n    action = "send"\n    task = "shop.internal.*"\n'
+
+    assert rules(text).check(from_worker(WEB, signer=other)) == (other,)
+    with pytest.raises(RefusedError):
+        rules(ORIGINS).check(from_worker(WEB, signer=other))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["web", [1], [["a"]], [["a", "xy"]], [["a", 1]], {"a": 1}, [["a", "00"]] * 9],
+)
+def test_what_is_no_origin_is_refused(origin):
+    with pytest.raises(RefusedError) as refused:
+        rules(ORIGINS).check(from_worker(origin=origin))
+
+    assert refused.value.reason is Refusal.BAD_CLAIMS
+
+
+def test_the_name_of_an_origin_is_matched_and_its_fingerprint_compared():
+    text = ORIGINS.replace(
+        '"spiffe://acme.example/ns/prod/sa/web-*"', f'"sha256:{WEB.fingerprint.hex()}"'
+    )
+
+    rules(text).check(from_worker(WEB))
+    with pytest.raises(RefusedError):
+        rules(text).check(from_worker(identity(WEB.name, b"v" * 32)))
+
+
+# Maps
+
+
+@pytest.mark.parametrize("name", ["cardoon.map", "cardoon.starmap"])
+def test_a_map_is_judged_by_the_task_that_it_maps(name):
+    def ask(headers):
+        rules().check(Request(Action.SEND, WEB, name, "mail", headers=headers))
+
+    ask(b'{"inner":"mail.receipt"}')
+    for headers in (
+        b'{"inner":"mail.other"}',
+        b'{"inner":"cardoon.map"}',
+        b'{"inner":"cardoon.starmap"}',
+        b'{"inner":["mail.receipt"]}',
+        b'{"inner":null}',
+        b"{}",
+        b"",
+    ):
+        with pytest.raises(RefusedError) as refused:
+            ask(headers)
+        assert refused.value.reason is Refusal.DENIED
+
+
+def test_only_a_map_has_a_task_within():
+    with pytest.raises(RefusedError):
+        rules().check(Request(Action.SEND, WEB, "x", "mail", headers=b'{"inner":"mail.receipt"}'))
+
+
+# Sessions
+
+LIMITED = RULE.replace("[[allow]]", "max_sessions = 2\n[[allow]]")
+
+
+def ask_in(policy, session, signer=None):
+    signer = signer or identity("spiffe://a.example/web", b"w" * 32)
+    policy.check(Request(Action.SEND, signer, "a", "q", session=session))
+
+
+def test_a_role_begins_no_more_sessions_an_hour_than_it_may(tmp_path):
+    path, clock = tmp_path / "policy.toml", FakeClock()
+    write(path, LIMITED)
+    policy = FilePolicy(path, clock=clock, on_event=lambda *_: None)
+
+    ask_in(policy, b"1")
+    clock.advance(1800)
+    ask_in(policy, b"2")
+    for _ in range(3):
+        ask_in(policy, b"1")
+        with pytest.raises(RefusedError) as refused:
+            ask_in(policy, b"3")
+        assert refused.value.reason is Refusal.TOO_MANY_SESSIONS
+    ask_in(policy, b"3", identity("spiffe://a.example/web", b"v" * 32))
+    write(path, LIMITED + "# changed")
+    clock.advance(1799)
+    with pytest.raises(RefusedError):
+        ask_in(policy, b"3")  # what was counted outlasts a change of the file
+    clock.advance(1)
+    ask_in(policy, b"3")
+
+
+def test_signers_are_not_counted_without_bound():
+    meter = SessionMeter(clock=FakeClock())
+    for number in range(MAX_SIGNERS + 1):
+        meter.check(number.to_bytes(4, "big"), b"s", 1)
+
+    meter.check(bytes(4), b"t", 1)  # the first was forgotten
+    with pytest.raises(RefusedError):
+        meter.check(MAX_SIGNERS.to_bytes(4, "big"), b"t", 1)
