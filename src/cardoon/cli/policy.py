@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import click
 from cardoon.cli.access import find_app, json_option, print_json
 from cardoon.cli.main import Invocation
 from cardoon.exceptions import ImproperlyConfigured, RefusedError
+from cardoon.message.headers import ORIGIN
 from cardoon.security.identity import Identity, identify, load_certificate
+from cardoon.security.origins import describe_parties
 from cardoon.security.policing import load_rules
 from cardoon.security.policy import Action, Request
 from cardoon.security.rules import UNSIGNED, Rules
@@ -41,6 +44,7 @@ def check(invocation: Invocation, path: str | None) -> None:
 @click.argument("action", type=click.Choice([one.value for one in Action]))
 @click.argument("task")
 @click.argument("queue", default="")
+@click.option("--origin", help="Whose request the sender, a worker, is running; as IDENTITY.")
 @_FILE
 @json_option
 @click.pass_obj
@@ -50,17 +54,20 @@ def explain(
     action: str,
     task: str,
     queue: str,
+    origin: str | None,
     path: str | None,
     as_json: bool,  # noqa: FBT001  # click passes flags so
 ) -> None:
     """Say whether IDENTITY may do ACTION with TASK on QUEUE, and what each rule has to do with it.
 
     IDENTITY is a certificate's file, a SPIFFE id, sha256:FINGERPRINT, a subject, or `unsigned`. TASK is
-    the command for the action `control`. Exits with 1 if it is denied.
+    the command for the action `control`; of a map it is the task that is mapped. Exits with 1 if it is denied.
     """
     rules = _load(invocation, path)
     signer = _find_signer(identity)
-    request = Request(Action(action), signer, task, queue)
+    told = {} if origin is None else {ORIGIN: describe_parties((_find_signer(origin),))}
+    headers = json.dumps(told).encode()
+    request = Request(Action(action), signer, task, queue, headers=headers)
     roles = rules.roles_of(signer)
     objections = {rule.number: rule.find_objection(request, roles) for rule in rules.rules}
     try:

@@ -483,3 +483,47 @@ def test_an_exception_from_outside_of_a_body_is_a_failure_that_names_it():
 
     assert isinstance(ending, Failed)
     assert content(ending)["error"]["message"] == "late"
+
+
+# Maps
+
+
+@pytest.mark.parametrize("name", ["cardoon.map", "cardoon.starmap"])
+@pytest.mark.parametrize(
+    ("args", "kwargs", "fits"),
+    [
+        ([], {"task": {"task": "shop.pay"}, "it": []}, True),
+        ([{"task": "shop.pay"}, []], {}, True),
+        ([], {"task": {"task": "shop.steal"}, "it": []}, False),
+        ([{"task": "shop.steal"}, []], {}, False),
+        ([{"task": "shop.steal"}], {"task": {"task": "shop.pay"}, "it": []}, False),
+        ([], {"it": []}, False),
+        ([[]], {}, False),
+        ([{"task": ["shop.pay"]}, []], {}, False),
+    ],
+)
+def test_a_map_runs_the_task_by_which_it_was_judged(app, name, args, kwargs, fits):
+    content = encode_body([args, kwargs, {}], JSON)
+
+    def ask(headers):
+        return prepare(app, frame_of(body=content, task=name, headers=headers))
+
+    found = ask({"inner": "shop.pay"})
+
+    assert isinstance(ask({}), Prepared)  # of an older sender, where no policy has judged it
+    if fits:
+        assert isinstance(found, Prepared)
+    else:
+        assert found.head["kind"] == "unreadable"
+        assert found.head["reason"] == "denied"
+
+
+def test_a_result_that_comes_before_the_arguments_of_a_map_cannot_name_its_task(app):
+    own = encode_body([[{"task": "shop.pay"}], {}, {"compose": {"form": None}}], JSON)
+    given = encode_body({"result": {"task": "shop.steal"}}, JSON)
+    inputs = {"take": 0, "codecs": [JSON], "parts": [(len(given), 0)]}
+    head = {"task": "cardoon.map", "headers": {"inner": "shop.pay"}, "inputs": inputs}
+
+    found = prepare(app, frame_of(body=own + given, own=len(own), **head))
+
+    assert found.head["reason"] == "denied"
