@@ -27,7 +27,7 @@ from cardoon.exceptions import (
 )
 from cardoon.lookup import Findable
 from cardoon.message.headers import parse_headers
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS, Kind
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.pending import Pending
 from cardoon.queues import broadcast_names
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 EVERY_WORKER = "*"
 """Audience of a control message for all workers of the domain."""
-REVOKE = "revoke"
-REVOKE_BY_STAMPS = "revoke_by_stamped_headers"
 NEVER_EXPIRES = 10 * 366 * 86400.0
 """Seconds for which a result is valid that is to be kept for ever."""
 _GROUP = "cardoon.group"

@@ -15,6 +15,7 @@ from cardoon.worker.consumer import Consumer, Options
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
+from cardoon.worker.orders import Orders
 from cardoon.worker.pacing import Pace
 from cardoon.worker.pool import Crashed, Ending, HandedBack, Job, Killed
 from cardoon.worker.pools.stepping import SteppingPool
@@ -214,7 +215,7 @@ class SimulatedWorker:
         revoked = Revoked()
         self.keeper = Keeper(
             broker=self.link,
-            gate=gate,
+            orders=Orders(gate, clock=clock, worker="simulated"),
             held=self.held,
             revoked=revoked,
             audit=audit,

@@ -32,6 +32,7 @@ from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
+from cardoon.worker.orders import Orders
 from cardoon.worker.pool import Ending, Failed, Job, Succeeded
 from cardoon.worker.settler import Send, Settler
 
@@ -163,7 +164,7 @@ class Stage:
         self.terminated: list[tuple[Held, str]] = []
         self.keeper = Keeper(
             broker=self.broker,
-            gate=self.gate,
+            orders=Orders(self.gate, clock=self.clock, worker="cardoon@here"),
             held=self.held,
             revoked=self.revoked,
             audit=self.audit,

@@ -178,6 +178,7 @@ def test_there_is_a_vector_for_every_word_of_the_gate():
     elsewhere = {
         Refusal.NOT_ACCEPTED,
         Refusal.DENIED,
+        Refusal.TOO_MANY_SESSIONS,
         Refusal.REPLAYED,
         Refusal.WRONG_INPUT,
         Refusal.WRONG_ID,

@@ -55,6 +55,15 @@ class Kind(enum.IntEnum):
     TRUST_BUNDLE = 11
 
 
+REVOKE = "revoke"
+REVOKE_BY_STAMPS = "revoke_by_stamped_headers"
+STANDING_COMMANDS = frozenset({REVOKE, REVOKE_BY_STAMPS})
+"""Commands that hold until they expire, also in workers that are started meanwhile. Carried out twice
+they change nothing. Every other command is for the moment in which it is heard."""
+_LIFETIMES = {Kind.EVENT: 86_400, Kind.CONTROL: 300, Kind.CONTROL_REPLY: 300}
+"""Seconds for which a message of a kind may be valid; those of other kinds have ages of their own."""
+
+
 class Label(enum.IntEnum):
     """The keys of the claims map. ENCRYPTION is reserved, and refused."""
 
@@ -156,6 +165,13 @@ class Claims(NamedTuple):
     """A task only: what it waits for."""
 
 
+def longest_lifetime(kind: Kind, task: str) -> int:
+    """Seconds for which such a message may be valid; `task` is the name of the command."""
+    if kind is Kind.CONTROL and task in STANDING_COMMANDS:
+        return MAX_SECONDS
+    return _LIFETIMES.get(kind, MAX_SECONDS)
+
+
 def find_problem(claims: Claims) -> str | None:
     """Return what is wrong with claims whose fields are each well-typed and within bounds."""
     match claims.kind:
@@ -179,6 +195,9 @@ def find_problem(claims: Claims) -> str | None:
 def _find_contradiction(claims: Claims) -> str | None:
     if claims.valid_until < claims.issued_at:
         return "valid only until before it was issued"
+    longest = longest_lifetime(claims.kind, claims.task)
+    if claims.valid_until - claims.issued_at > longest:
+        return f"valid for longer than a {claims.kind.name} may be: {longest} seconds"
     if claims.max_retries is not None and (claims.retries or 0) > claims.max_retries:
         return f"retry {claims.retries} of at most {claims.max_retries}"
     if claims.group is not None and claims.group.position >= claims.group.size:

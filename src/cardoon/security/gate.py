@@ -135,7 +135,8 @@ class Gate:
         self._domain = domain.encode()
         self._trust = trust
         self._clock = clock
-        self._skew = skew
+        self.skew = skew
+        """Seconds by which a clock may be wrong."""
         self._limits = limits or Limits()
         self._max_frame = self._limits.max_frame
         self._policy = policy or AllowTrusted()
@@ -186,7 +187,7 @@ class Gate:
             b"" if signer is None else signer.fingerprint,
             claims.session,
             claims.sequence,
-            claims.valid_until + self._skew,
+            claims.valid_until + self.skew,
         )
         message = VerifiedMessage(
             claims=claims,
@@ -292,13 +293,13 @@ class Gate:
         now = self._clock.now()
         if claims.kind is not kind:
             raise RefusedError(Refusal.WRONG_KIND, f"a {claims.kind.name} instead of a {kind.name}")
-        if claims.issued_at > now + self._skew:
+        if claims.issued_at > now + self.skew:
             raise RefusedError(
                 Refusal.ISSUED_IN_FUTURE,
                 f"by {claims.issued_at - now:.0f} seconds; check the clocks",
             )
         # `>=`, so that from the nonce's `expires_at` on it is refused, and the mark may go.
-        if not at_any_age and now >= claims.valid_until + self._skew:
+        if not at_any_age and now >= claims.valid_until + self.skew:
             raise RefusedError(Refusal.EXPIRED, f"{now - claims.valid_until:.0f} seconds ago")
         if audience is not None and audience.isdisjoint(claims.audience):
             meant = ", ".join(claims.audience[:3])

@@ -27,6 +27,7 @@ from cardoon.message.protocol import (
     GroupMember,
     Kind,
     Take,
+    longest_lifetime,
 )
 from cardoon.security import keys
 from cardoon.security.identity import Identity, PrivateIdentity
@@ -231,7 +232,9 @@ class _ClaimsWriter:
                 f"task {draft.id}: eta is behind the end of our certificate; "
                 "choose an earlier one, or issue a certificate that lasts longer"
             )
-        lifetime = self._max_age if draft.lifetime is None else draft.lifetime
+        lifetime = draft.lifetime
+        if lifetime is None:
+            lifetime = min(self._max_age, longest_lifetime(draft.kind, draft.task))
         if draft.after:
             lifetime *= WAITING_AGES
         session, sequence = self._draw_nonce() if draft.session is None else (draft.session, 0)

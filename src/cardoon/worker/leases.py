@@ -13,18 +13,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from cardoon import producer
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, Refusal, RefusedError
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS
 from cardoon.message.serializers import decode_body
-from cardoon.security.gate import Gate
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
 from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.orders import Orders
 from cardoon.worker.subscribing import Subscriptions
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class Keeper:
         self,
         *,
         broker: Broker,
-        gate: Gate,
+        orders: Orders,
         held: HeldTable,
         revoked: Revoked,
         audit: AuditLog,
@@ -83,7 +82,7 @@ class Keeper:
         expiry: ExpiryWatch | None = None,
     ) -> None:
         self._broker = broker
-        self._gate = gate
+        self._orders = orders
         self._held = held
         self._revoked = revoked
         self._audit = audit
@@ -174,19 +173,21 @@ class Keeper:
 
     def _open(self, frame: bytes) -> tuple[Revocation, float]:
         """A revocation, and until when it holds. It may be heard again, which changes nothing."""
-        message = self._gate.open(
-            frame, kind=Kind.CONTROL, audience=frozenset({producer.EVERY_WORKER})
-        )
+        message = self._orders.open(frame)
         content = decode_body(message.claims.codec, message.body, max_bytes=self._max_bytes)
         match message.claims.task, content:
-            case "revoke", {"ids": list(ids), "terminate": bool(terminate), "signal": str(signal)}:
+            case command, {
+                "ids": list(ids),
+                "terminate": bool(terminate),
+                "signal": str(signal),
+            } if command == REVOKE:
                 if all(isinstance(one, str) for one in ids):
                     revocation = Revocation(tuple(ids), terminate, signal)
                     return revocation, message.claims.valid_until
             case (
-                producer.REVOKE_BY_STAMPS,
+                command,
                 {"headers": dict(stamps), "terminate": bool(terminate), "signal": str(signal)},
-            ):
+            ) if command == REVOKE_BY_STAMPS:
                 if stamps and all(isinstance(values, list) for values in stamps.values()):
                     revocation = Revocation((), terminate, signal, stamps)
                     return revocation, message.claims.valid_until

@@ -44,6 +44,7 @@ from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
 from cardoon.worker.notices import NOTICES, OF_ENDINGS, OF_MESSAGES, Notices
 from cardoon.worker.nursery import Nursery
+from cardoon.worker.orders import Orders
 from cardoon.worker.pool import HandedBack, Pool
 from cardoon.worker.pools.solo import SoloPool
 from cardoon.worker.purging import purge
@@ -322,7 +323,7 @@ class Worker:
         gate = deployment.make_gate(settings.accept_content)
         self.keeper = Keeper(
             broker=self.broker,
-            gate=gate,
+            orders=Orders(gate, clock=self.clock, worker=self.hostname),
             held=self.held,
             revoked=revoked,
             audit=self.audit,

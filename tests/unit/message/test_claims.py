@@ -58,18 +58,19 @@ def any_claims(draw):
     size = draw(st.integers(1, protocol.MAX_COUNT))
     issued_at = draw(st.integers(0, protocol.MAX_SECONDS))
     max_retries = draw(st.none() | counts(protocol.MAX_COUNT))
-    kind = draw(st.sampled_from(SPOKEN))
+    kind, task = draw(st.sampled_from(SPOKEN)), draw(names)
+    latest = min(protocol.MAX_SECONDS, issued_at + protocol.longest_lifetime(kind, task))
     digests = st.binary(min_size=32, max_size=32)
     compose = st.builds(Compose, st.sampled_from(Take), st.just(1), digests) | st.builds(
         Compose, st.just(Take.RESULTS), st.integers(1, protocol.MAX_PREDECESSORS), digests
     )
     return Claims(
         kind=kind,
-        task=draw(names),
+        task=task,
         id=draw(names),
         audience=tuple(draw(st.lists(names, min_size=1, max_size=3))),
         issued_at=issued_at,
-        valid_until=draw(st.integers(issued_at, protocol.MAX_SECONDS)),
+        valid_until=draw(st.integers(issued_at, latest)),
         session=draw(st.binary(min_size=16, max_size=16)),
         sequence=draw(st.integers(0, protocol.MAX_SEQUENCE - 1)),
         digest=draw(st.binary(min_size=32, max_size=32)),
@@ -170,7 +171,8 @@ def test_a_task_may_leave_out_none_of_these(label):
     ],
 )
 def test_each_kind_has_claims_that_it_must_make(kind, left_out):
-    complete = TASK._replace(kind=kind, request=bytes(32))
+    valid_until = TASK.issued_at + 300
+    complete = TASK._replace(kind=kind, request=bytes(32), valid_until=valid_until)
     assert parse_claims(encode_claims(complete)).kind is kind
     nothing = {"task": "", "audience": (), "retries": None, "request": None}
     incomplete = complete._replace(**{left_out: nothing[left_out]})
@@ -179,6 +181,34 @@ def test_each_kind_has_claims_that_it_must_make(kind, left_out):
         encode_claims(incomplete)
     with pytest.raises(MessageError, match=kind.name):
         parse_claims(cbor.encode(as_map(incomplete)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "longest"),
+    [
+        (Kind.CONTROL, "ping", 300),
+        (Kind.CONTROL, "revoke2", 300),
+        (Kind.CONTROL_REPLY, "revoke", 300),
+        (Kind.EVENT, "", 86_400),
+    ],
+)
+def test_what_is_for_the_moment_is_not_valid_for_long(kind, task, longest):
+    said = TASK._replace(kind=kind, task=task, request=bytes(32))
+    latest = said._replace(valid_until=said.issued_at + longest)
+    too_late = said._replace(valid_until=said.issued_at + longest + 1)
+
+    assert parse_claims(encode_claims(latest)) == latest
+    with pytest.raises(EncodeError, match=f"valid for longer than a {kind.name}"):
+        encode_claims(too_late)
+    with pytest.raises(MessageError, match=f"valid for longer than a {kind.name}"):
+        parse_claims(cbor.encode(as_map(too_late)))
+
+
+@pytest.mark.parametrize("task", sorted(protocol.STANDING_COMMANDS))
+def test_a_standing_command_holds_for_as_long_as_its_signer_says(task):
+    said = TASK._replace(kind=Kind.CONTROL, task=task, valid_until=TASK.issued_at + 366 * 86_400)
+
+    assert parse_claims(encode_claims(said)) == said
 
 
 def test_an_event_needs_no_task_and_no_audience():

@@ -15,6 +15,7 @@ from cardoon.producer import EVERY_WORKER, revocation_draft
 from cardoon.security.signing import Draft
 from cardoon.sender import Revocation
 from cardoon.worker.leases import MAX_REVOKED, Keeper, Revoked
+from cardoon.worker.orders import Orders
 from tests.unit.stage import MAX_BYTES, PATIENCE, held_of, rules, succeeded
 
 LEASE = 30.0
@@ -389,7 +390,7 @@ class PlainBroker:
 def keeper_of(stage, broker, *, lease):
     return Keeper(
         broker=broker,
-        gate=stage.gate,
+        orders=Orders(stage.gate, clock=stage.clock, worker="cardoon@here"),
         held=stage.held,
         revoked=stage.revoked,
         audit=stage.audit,
