@@ -243,7 +243,7 @@ class Consumer:
                 self._release(delivery, pause)
             return None
         claims = message.claims
-        if delivery.retries == 0 and (wait := time_left(claims, headers, inputs, now)) > 0.001:
+        if (wait := time_left(claims, headers, inputs, now)) > 0.001:
             # Whoever can write the store can offer a message early; the signed time counts.
             self._release(delivery, wait)
             return None
