@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -40,7 +42,7 @@ def show(
     """
     place = Place(invocation)
     inspector = Inspector(
-        _open_store(place),
+        _find_store(place),
         place.load_anchors(),
         now=place.clock.now(),
         warning=place.settings.security_expiry_warning,
@@ -113,22 +115,25 @@ def _plain(finding: Finding) -> dict[str, object]:
     }
 
 
-def _open_store(place: Place) -> TrustStore | None:
-    """The project's trust store; None, and a word about it, where it cannot be opened."""
+def _find_store(place: Place) -> Callable[[], TrustStore] | None:
+    """How to open the project's trust store; None, and a word about it, where it cannot be opened."""
     sources = find_certificates(place.settings).sources
     anchors = place.settings.security_ca_certificates or [path for _, path in sources.anchors]
+    open_store = partial(
+        TrustStore,
+        pins=sources.pins,
+        anchors=anchors,
+        revoked=sources.revoked,
+        may_lack=sources.may_lack,
+        clock=place.clock,
+        skew=place.settings.security_clock_skew,
+    )
     try:
-        return TrustStore(
-            pins=sources.pins,
-            anchors=anchors,
-            revoked=sources.revoked,
-            may_lack=sources.may_lack,
-            clock=place.clock,
-            skew=place.settings.security_clock_skew,
-        )
+        open_store()
     except SecurityError as error:
         click.secho(f"note: {error}", fg="yellow", err=True)
         return None
+    return open_store
 
 
 def _print(path: Path, thing: Thing) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -50,20 +50,21 @@ class Thing:
 
 
 class Inspector:
-    """Looks at things as they are now, with the eyes of one trust store (None if there is none).
+    """Looks at things as they are now, with the eyes of a trust store (None if there is none).
 
-    `anchors` are the authorities that the store trusts.
+    A store remembers those who came with their chains, so it is opened anew for each. `anchors` are the
+    authorities that it trusts.
     """
 
     def __init__(
         self,
-        store: TrustStore | None,
+        open_store: Callable[[], TrustStore] | None,
         anchors: Sequence[Anchor],
         *,
         now: float,
         warning: float = expiry.DEFAULT_WARNING,
     ) -> None:
-        self._store = store
+        self._open_store = open_store
         self._anchors = anchors
         self._domains = {identify(one.certificate).fingerprint: one.trust_domain for one in anchors}
         self._now = now
@@ -126,13 +127,14 @@ class Inspector:
             key = public_key_of(certificate)
         except SecurityError as error:
             return f"refused: {error}", True
-        if self._store is None:
+        if self._open_store is None:
             return "not judged: nobody is trusted here", False
         header = envelope.protected_header(keys.algorithms_of(key)[0], fingerprint, batch=False)
-        is_pinned = self._store.is_pinned(header)
+        store = self._open_store()
+        is_pinned = store.is_pinned(header)
         coming = [] if is_pinned else [_encode(one) for one in (certificate, *chain)]
         try:
-            self._store.resolve(header, coming)
+            store.resolve(header, coming)
         except RefusedError as error:
             return f"refused: {error}", True
         if is_pinned:

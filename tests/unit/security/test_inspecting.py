@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -37,14 +39,15 @@ def inspect(tmp_path):
     pins.mkdir()
     gone = make_person("gone")
     denied = write(tmp_path, "revoked.txt", f"sha256:{gone.fingerprint.hex()}".encode())
-    store = TrustStore(
+    open_store = partial(
+        TrustStore,
         pins=[pin(pins, ALICE, gone)],
         anchors={"acme.example": write(tmp_path, "ca.pem", AUTHORITY.pem)},
         revoked=[denied],
         clock=clock,
     )
     anchors = [Anchor("acme.example", AUTHORITY.certificate)]
-    inspector = Inspector(store, anchors, now=clock.now())
+    inspector = Inspector(open_store, anchors, now=clock.now())
 
     def look(*contents, mode=0o600, password=None):
         path = write(tmp_path, "a.pem", b"".join(contents), mode=mode)
