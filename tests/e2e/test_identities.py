@@ -1,0 +1,68 @@
+"""An identity's life beside a worker that runs: renewed, revoked, and warned of, by `cardoon cert`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from cardoon import Cardoon
+from tests.e2e.conftest import DEADLINE, PROJECT
+
+
+def run(site, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", "cardoon", *words],
+        cwd=site.folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def kept(site):
+    return {one["reason"] for one in json.loads(run(site, "quarantine", "list", "--json"))}
+
+
+def trail(site):
+    lines = (site.folder / ".cardoon" / "audit.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_worker_follows_a_renewal_a_revocation_and_an_end_without_a_restart(site):
+    run(site, "init", ".")
+    run(site, "cert", "issue", "brief", "--lifetime", "60s", "--trust")
+    site.start("-c", "1")
+
+    run(site, "cert", "renew", "client")
+    renewed = Cardoon("work", state_directory=str(site.folder / ".cardoon"), set_as_current=False)
+    try:
+        assert renewed.send_task("work.add", (1, 2)).get(timeout=DEADLINE) == 3
+        assert site.call("add", 2, 2) == 4, "the old certificate is still good"
+
+        run(site, "cert", "revoke", "client", "--reason", "stolen laptop")
+
+        def is_refused():
+            renewed.send_task("work.add", (3, 3))
+            return any(one["event"] == "cert.revoked" for one in trail(site))
+
+        site.until(is_refused)
+    finally:
+        renewed.close()
+    assert kept(site) == {"certificate-revoked"}
+    assert site.call("add", 4, 4) == 8, "only the new certificate was revoked"
+    site.until(lambda: any(one["event"] == "certificate.expiring" for one in trail(site)))
+    told = [one for one in trail(site) if one["event"].startswith("certificate.")]
+    assert {(one["event"], one["source"]) for one in told} == {
+        ("certificate.issued", "operator"),
+        ("certificate.renewed", "operator"),
+        ("certificate.revoked", "operator"),
+        ("certificate.expiring", "worker"),
+    }
+    assert {one["name"] for one in told if one["event"] == "certificate.expiring"} == {
+        "spiffe://cardoon.local/brief"
+    }
