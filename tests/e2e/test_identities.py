@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -24,6 +25,14 @@ def run(site, *words):
     return done.stdout
 
 
+@contextlib.contextmanager
+def client(site):
+    """A client that has not signed before."""
+    made = Cardoon("work", state_directory=str(site.folder / ".cardoon"), set_as_current=False)
+    yield made
+    made.close()
+
+
 def kept(site):
     return {one["reason"] for one in json.loads(run(site, "quarantine", "list", "--json"))}
 
@@ -39,10 +48,9 @@ def test_a_worker_follows_a_renewal_a_revocation_and_an_end_without_a_restart(si
     site.start("-c", "1")
 
     run(site, "cert", "renew", "client")
-    renewed = Cardoon("work", state_directory=str(site.folder / ".cardoon"), set_as_current=False)
-    try:
+    assert site.call("add", 2, 2) == 4, "the old certificate is still good"
+    with client(site) as renewed:
         assert renewed.send_task("work.add", (1, 2)).get(timeout=DEADLINE) == 3
-        assert site.call("add", 2, 2) == 4, "the old certificate is still good"
 
         run(site, "cert", "revoke", "client", "--reason", "stolen laptop")
 
@@ -51,10 +59,10 @@ def test_a_worker_follows_a_renewal_a_revocation_and_an_end_without_a_restart(si
             return any(one["event"] == "cert.revoked" for one in trail(site))
 
         site.until(is_refused)
-    finally:
-        renewed.close()
     assert kept(site) == {"certificate-revoked"}
-    assert site.call("add", 4, 4) == 8, "only the new certificate was revoked"
+    run(site, "cert", "renew", "client")
+    with client(site) as renewed:
+        assert renewed.send_task("work.add", (4, 4)).get(timeout=DEADLINE) == 8
     site.until(lambda: any(one["event"] == "certificate.expiring" for one in trail(site)))
     told = [one for one in trail(site) if one["event"].startswith("certificate.")]
     assert {(one["event"], one["source"]) for one in told} == {
