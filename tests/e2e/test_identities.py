@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
+
+from click.testing import CliRunner
 
 from cardoon import Cardoon
-from tests.e2e.conftest import DEADLINE, PROJECT
+from cardoon.cli.main import cardoon
+from tests.e2e.conftest import DEADLINE
 
 
-def run(site, *words):
-    done = subprocess.run(
-        [sys.executable, "-m", "cardoon", *words],
-        cwd=site.folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def run(*words):
+    done = CliRunner().invoke(cardoon, words)
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -33,8 +26,8 @@ def client(site):
     made.close()
 
 
-def kept(site):
-    return {one["reason"] for one in json.loads(run(site, "quarantine", "list", "--json"))}
+def kept():
+    return {one["reason"] for one in json.loads(run("quarantine", "list", "--json"))}
 
 
 def trail(site):
@@ -42,25 +35,26 @@ def trail(site):
     return [json.loads(line) for line in lines]
 
 
-def test_a_worker_follows_a_renewal_a_revocation_and_an_end_without_a_restart(site):
-    run(site, "init", ".")
-    run(site, "cert", "issue", "brief", "--lifetime", "60s", "--trust")
+def test_a_worker_follows_a_renewal_a_revocation_and_an_end_without_a_restart(site, monkeypatch):
+    monkeypatch.chdir(site.folder)
+    run("init", ".")
+    run("cert", "issue", "brief", "--lifetime", "60s", "--trust")
     site.start("-c", "1")
 
-    run(site, "cert", "renew", "client")
+    run("cert", "renew", "client")
     assert site.call("add", 2, 2) == 4, "the old certificate is still good"
     with client(site) as renewed:
         assert renewed.send_task("work.add", (1, 2)).get(timeout=DEADLINE) == 3
 
-        run(site, "cert", "revoke", "client", "--reason", "stolen laptop")
+        run("cert", "revoke", "client", "--reason", "stolen laptop")
 
         def is_refused():
             renewed.send_task("work.add", (3, 3))
             return any(one["event"] == "cert.revoked" for one in trail(site))
 
         site.until(is_refused)
-    assert kept(site) == {"certificate-revoked"}
-    run(site, "cert", "renew", "client")
+    assert kept() == {"certificate-revoked"}
+    run("cert", "renew", "client")
     with client(site) as renewed:
         assert renewed.send_task("work.add", (4, 4)).get(timeout=DEADLINE) == 8
     site.until(lambda: any(one["event"] == "certificate.expiring" for one in trail(site)))

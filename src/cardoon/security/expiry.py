@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from cryptography import x509
 from cardoon.exceptions import SecurityError
 from cardoon.security import files, revocation
 from cardoon.security.identity import (
+    UNREADABLE,
     identify,
     load_certificate,
     parse_certificates,
@@ -31,6 +33,8 @@ DEFAULT_WARNING = 30 * 86_400.0
 _SHARE_OF_LIFE = 5
 """Of what lives for a short time, the last fifth of its life: certificates of an hour are renewed at
 about half of it, so that nobody is warned of one that will be renewed in time."""
+_MARK = re.compile(r"-[0-9a-f]{16}(?=\.[a-z]+\Z)")
+"""What renewing puts behind the role in a file's name (`authority.mark_of`)."""
 
 
 class Part(enum.StrEnum):
@@ -51,7 +55,7 @@ class State(enum.StrEnum):
     EXPIRED = "expired"
     NOT_YET_VALID = "not-yet-valid"
     SUPERSEDED = "superseded"
-    """Ends soon or has ended, but another pin of the same name lasts longer."""
+    """Ends soon or has ended, but a later pin of the same identity lasts longer."""
     REVOKED = "revoked"
     UNREADABLE = "unreadable"
 
@@ -212,7 +216,7 @@ def _judge_file(
             yield judge_certificate(
                 part, path, certificate, now=now, warning=warning, revocations=revocations
             )
-    except SecurityError as error:
+    except (SecurityError, *UNREADABLE) as error:
         yield _unreadable(part, path, error)
 
 
@@ -239,12 +243,13 @@ def _judge_list(path: Path, content: bytes, now: float, warning: float) -> Findi
     crl = x509.load_pem_x509_crl(content)
     ends = crl.next_update_utc
     assert ends is not None  # or it would not have been read
+    issuer = crl.issuer.rfc4514_string()
     begins, until = crl.last_update_utc.timestamp(), ends.timestamp()
     return Finding(
         part=Part.REVOCATION_LIST,
         path=str(path),
         state=judge(begins, until, now=now, warning=warning),
-        name=crl.issuer.rfc4514_string(),
+        name=issuer if issuer.isprintable() else repr(issuer),
         not_before=begins,
         not_after=until,
         seconds_left=until - now,
@@ -254,18 +259,27 @@ def _judge_list(path: Path, content: bytes, now: float, warning: float) -> Findi
 def _mark_superseded(findings: Iterable[Finding]) -> list[Finding]:
     """After a rotation the old pin ends, as it should: that is no reason to wake anybody."""
     listed = list(findings)
-    lasts: dict[str, float] = {}
+    lasts: dict[tuple[str, str], float] = {}
     for one in listed:
         if one.part is Part.PIN and one.state in {State.OK, State.EXPIRES_SOON}:
-            lasts[one.name] = max(one.not_after, lasts.get(one.name, 0.0))
+            who = _whose(one)
+            lasts[who] = max(one.not_after, lasts.get(who, 0.0))
     return [
         replace(one, state=State.SUPERSEDED)
         if one.part is Part.PIN
         and one.state in {State.EXPIRES_SOON, State.EXPIRED}
-        and one.not_after < lasts.get(one.name, 0.0)
+        and one.not_after < lasts.get(_whose(one), 0.0)
         else one
         for one in listed
     ]
+
+
+def _whose(finding: Finding) -> tuple[str, str]:
+    """What the pins of one identity have in common: the name, and the file but for the mark.
+
+    Not the name alone, because several hosts may have identities of one name.
+    """
+    return finding.name, _MARK.sub("", finding.path)
 
 
 def _readable(path: Path) -> list[x509.Certificate]:
@@ -279,5 +293,8 @@ def _load_certificates(path: Path) -> list[x509.Certificate]:
     return parse_certificates(path, files.load_guarded(path))
 
 
-def _unreadable(part: Part, path: Path, error: SecurityError) -> Finding:
-    return Finding(part=part, path=str(path), state=State.UNREADABLE, detail=str(error))
+def _unreadable(part: Part, path: Path, error: Exception) -> Finding:
+    said = (
+        str(error) if isinstance(error, SecurityError) else f"{path}: no certificate that we know"
+    )
+    return Finding(part=part, path=str(path), state=State.UNREADABLE, detail=said)

@@ -116,7 +116,10 @@ def test_an_authority_on_the_way_to_the_anchor_is_judged_too(tmp_path):
 def test_an_old_pin_of_somebody_who_has_a_newer_one_wakes_nobody(tmp_path):
     old, new = make_person("alice", ends=DAY), make_person("alice", ends=90 * DAY, key=rsa_key())
     other = make_person("bob", ends=DAY)
-    found = find(pins=[pin(tmp_path, old, new, other)])
+    write(tmp_path, "alice.pem", old.pem)
+    write(tmp_path, f"alice-{new.fingerprint.hex()[:16]}.pem", new.pem)
+    write(tmp_path, "bob.pem", other.pem)
+    found = find(pins=[tmp_path])
 
     for days, state in [(0.9, State.EXPIRES_SOON), (2, State.EXPIRED)]:
         told = {one.fingerprint: one.state for one in judged(found, days=days)}
@@ -125,6 +128,17 @@ def test_an_old_pin_of_somebody_who_has_a_newer_one_wakes_nobody(tmp_path):
             new.fingerprint.hex(): State.OK,
             other.fingerprint.hex(): state,
         }
+
+
+def test_a_pin_of_another_host_is_no_successor(tmp_path):
+    """Each host's own `CN=client` counts: that of one ends though that of another lasts."""
+    ending, lasting = make_person("client", ends=DAY), make_person("client", key=rsa_key())
+    write(tmp_path, "host-a.pem", ending.pem)
+    write(tmp_path, "host-b.pem", lasting.pem)
+
+    states = [one.state for one in judged(find(pins=[tmp_path]), days=0.9)]
+
+    assert states == [State.EXPIRES_SOON, State.OK]
 
 
 def test_who_is_revoked_needs_no_warning(tmp_path):
