@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from cardoon import states
+from cardoon import Cardoon, chunks, states, xmap, xstarmap
+from cardoon.clock import SystemClock
 from cardoon.exceptions import TaskDeniedError
+from cardoon.security.authority import ensure_identity
 from tests.e2e.conftest import DEADLINE, PROJECT, Site
 
 WORKER = """
@@ -133,3 +135,52 @@ def test_the_command_line_says_what_a_file_holds_and_why(ruled_site):
     assert told["allowed"] is False
     assert "it covers work.add, work.touch" in told["rules"]["2"]
     assert "denied" in run(site, *words, ".cardoon/worker.pem", "send", "work.add", status=1)
+
+
+ON_BEHALF = """
+[role.ops]
+ids = ["subject:CN=ops"]
+[[allow]]
+role = ["client", "ops"]
+action = "send"
+task = "work.ask_other"
+[[allow]]
+role = "worker"
+action = "send"
+task = "work.add"
+origin = "client"
+"""
+
+
+def test_a_task_may_send_what_its_requests_signer_is_a_reason_for(ruled_site):
+    site = ruled_site
+    write(site, WORKER + ON_BEHALF)
+    paths = ensure_identity(site.folder / ".cardoon", "ops", clock=SystemClock())
+    site.start("-c", "2", env=site.environment)
+    ops = Cardoon(
+        "work",
+        set_as_current=False,
+        state_directory=str(site.folder / ".cardoon"),
+        security_key=str(paths.key),
+        security_certificate=str(paths.certificate),
+        security_cert_store=(str(site.folder / ".cardoon" / "trusted"),),
+    )
+
+    ours = site.send("ask_other", 4)
+    theirs = ops.send_task("work.ask_other", (4,))
+
+    assert ours.get(timeout=DEADLINE) == 5
+    with pytest.raises(TaskDeniedError, match="not sent while running a request of client"):
+        theirs.get(timeout=DEADLINE)
+    ops.close()
+
+
+def test_a_map_may_be_sent_if_what_it_maps_may(ruled_site):
+    site = ruled_site
+    site.start("-c", "1", env=site.environment)
+    add, echo = (site.app.signature(f"work.{name}") for name in ("add", "echo"))
+
+    assert xstarmap(add, [(1, 2), (3, 4)]).apply_async().get(timeout=DEADLINE) == [3, 7]
+    assert chunks(add, [(1, 2), (3, 4)], 1)().get(timeout=DEADLINE) == [[3], [7]]
+    with pytest.raises(TaskDeniedError, match=r"work\.echo"):
+        xmap(echo, ["x"]).apply_async().get(timeout=DEADLINE)

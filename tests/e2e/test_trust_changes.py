@@ -155,11 +155,13 @@ def test_no_task_is_lost_while_keys_and_policy_change_and_a_revoked_one_is_refus
                 old.trust_no_more()
             case 14:
                 put(denied, f"sha256:{intruder.fingerprint}\n")
+        intrude()
         size = TASKS // CHUNKS
         calls = [now.app.signature("work.add", (chunk, number)) for number in range(size)]
         sent.append(group(calls, app=now.app).apply_async())
     refused_at = watch.until("cert.revoked", meanwhile=intrude)
-    told["revoked identity refused"] = refused_at - changed(denied)
+    told["revoked identity refused first"] = refused_at - changed(denied)
+    told["revoked identity served last"] = changed(Path(site.path("taken"))) - changed(denied)
 
     results = [one.get(timeout=PATIENCE) for one in sent]
     assert results == [[chunk + n for n in range(TASKS // CHUNKS)] for chunk in range(CHUNKS)]

@@ -123,7 +123,8 @@ class _Reader:
         for key in ("queue", "max_eta", "max_body", "origin"):
             if key in table and actions != {Action.SEND}:
                 raise self._error(place, f'{key} is for rules that allow "send" alone')
-        if maps := MAPS.intersection(self._texts(table, "task", place)):
+        maps = MAPS.intersection(self._texts(table, "task", place))
+        if maps and Action.SEND in actions:
             raise self._error(
                 place, f"{min(maps)} is judged by the task that it maps; name that task instead"
             )

@@ -17,7 +17,8 @@ from cardoon.security.patterns import Pattern
 from cardoon.security.policy import Action, Request
 
 BUILT_INS = ("cardoon.", "celery.")
-"""Names that a pattern with wildcards never covers: these tasks run others, or stand for groups."""
+"""Names of tasks that no pattern with wildcards lets anybody send: they are there for other tasks.
+Their results are like all others."""
 DESTRUCTIVE = frozenset({"shutdown", "pool_restart", "add_consumer", "cancel_consumer"})
 """Commands that a pattern with wildcards never covers."""
 UNSIGNED = "unsigned"
@@ -208,7 +209,7 @@ def _inner_request(request: Request, told: Mapping[str, Any]) -> Request:
 def _is_guarded(request: Request) -> bool:
     if request.action is Action.CONTROL:
         return request.task in DESTRUCTIVE
-    return request.task.startswith(BUILT_INS)
+    return request.action is Action.SEND and request.task.startswith(BUILT_INS)
 
 
 def _is(one: Id, signer: Identity | None) -> bool:

@@ -83,6 +83,7 @@ def allows(signer, action, name, queue="", **more):
         (WEB, "send", "shop.orders.pay", "default"),
         (WEB, "send", "mail.receipt", "mail"),
         (WORKER, "result", "shop.orders.pay", ""),
+        (WORKER, "result", "cardoon.starmap", ""),
         (WORKER, "event", "", ""),
         (WORKER, "send", "anything.at.all", "elsewhere"),
         (OPS, "control", "revoke", ""),
@@ -385,6 +386,13 @@ def test_a_map_is_judged_by_the_task_that_it_maps(name):
 def test_only_a_map_has_a_task_within():
     with pytest.raises(RefusedError):
         rules().check(Request(Action.SEND, WEB, "x", "mail", headers=b'{"inner":"mail.receipt"}'))
+
+
+def test_a_rule_for_results_may_name_maps_and_one_for_sends_may_not():
+    text = RULE.replace('"send"', '"result"').replace('"a"', '["a", "cardoon.map"]')
+    signer = identity("spiffe://a.example/web")
+
+    parse_rules(text.encode(), source="p").check(Request(Action.RESULT, signer, "cardoon.map", ""))
 
 
 # Sessions
