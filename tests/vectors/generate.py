@@ -1,28 +1,27 @@
-"""Writes the vectors beside it. The same bytes each time: nothing here is random.
+"""Writes `vectors/v1`. The same bytes each time: nothing here is random.
 
     python -m tests.vectors.generate
 
-The vectors are free of our decoder: `test_independent.py` recomputes them with other tools.
+The vectors are free of our decoder: `vectors/check.py` recomputes them with other tools.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
+import importlib
 import json
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import NameOID
 
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
 from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
 
 HERE = Path(__file__).parent
+FOLDER = Path(__file__).parents[2] / "vectors" / "v1"
 NOW = 1_790_000_000
 DOMAIN = b"test"
 BODY = b'[[1,2],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
@@ -119,7 +118,7 @@ def batch_frames(all_claims, body=BODY, *, fingerprint=None, domain=DOMAIN):
     ]
 
 
-def cbor_vectors():
+def cbor_valid_vectors():
     valid = {
         "00": 0,
         "17": 23,
@@ -143,6 +142,13 @@ def cbor_vectors():
         "f5": True,
         "f6": None,
     }
+    return {
+        "about": "Values in their one encoding (RFC 8949, 4.2.1, without floats and tags).",
+        "cases": [{"hex": encoded, "value": value} for encoded, value in valid.items()],
+    }
+
+
+def cbor_invalid_vectors():
     invalid = {
         "": "nothing at all",
         "1817": "an integer that is not in its shortest form",
@@ -175,8 +181,8 @@ def cbor_vectors():
         "818181818181818181" + "00": "nine levels",
     }
     return {
-        "valid": [{"hex": encoded, "value": value} for encoded, value in valid.items()],
-        "invalid": [{"hex": encoded, "what": what} for encoded, what in invalid.items()],
+        "about": "Bytes that are no value of the profile; a receiver must refuse each.",
+        "cases": [{"hex": encoded, "what": what} for encoded, what in invalid.items()],
     }
 
 
@@ -246,6 +252,7 @@ def claims_vectors():
         "an array instead of a map": [1, 2],
     }
     return {
+        "about": "Claims as one map, and maps that no message may have.",
         "valid": [
             {"what": what, "hex": encode_claims(claims).hex(), "claims": claims_map(claims)}
             for what, claims in valid.items()
@@ -287,7 +294,11 @@ def sign1_vectors():
                 "envelope": frame[:-1].hex(),
             }
         )
-    return {"seed": bytes(range(32)).hex(), "vectors": vectors}
+    return {
+        "about": "COSE_Sign1 by each algorithm. `seed` is the Ed25519 key of the first.",
+        "seed": bytes(range(32)).hex(),
+        "vectors": vectors,
+    }
 
 
 def batch_vectors():
@@ -310,6 +321,7 @@ def batch_vectors():
     all_claims = [encode_claims(task(number)) for number in range(3)]
     frames = batch_frames(all_claims, body=b"")
     return {
+        "about": "Trees (RFC 6962, 2.1), audit paths, and three messages under one signature.",
         "trees": trees,
         "signed": {
             "domain": DOMAIN.decode(),
@@ -336,149 +348,36 @@ def frame_vectors():
         "plain": envelope.build_plain(claims, BODY),
     }
     return {
+        "about": "Whole frames: an envelope or plain claims, and the body behind.",
         "frames": [{"what": what, "hex": frame.hex()} for what, frame in frames.items()],
         "body": BODY.hex(),
     }
 
 
-def result_vectors():
-    request = encode_claims(task())
-    body = b'{"result":3}'
-    answer = task(
-        1,
-        kind=Kind.RESULT,
-        id=ID.format(0),
-        audience=(),
-        request=hashlib.sha256(request).digest(),
-        digest=hashlib.sha256(body).digest(),
-        length=len(body),
-        max_retries=None,
-    )
-    return {
-        "request": request.hex(),
-        "request_sha256": hashlib.sha256(request).hexdigest(),
-        "claims": encode_claims(answer).hex(),
-        "body": body.hex(),
-        "frame": signed_frame(encode_claims(answer), body).hex(),
-    }
+def elsewhere(module, name="vectors"):
+    """The vectors of a module that builds on this one, which is why it is imported late."""
 
+    def write():
+        return getattr(importlib.import_module(f"tests.vectors.{module}"), name)()
 
-def certificate(key, name, *, begins=-3600, ends=86_400, serial=1):
-    start = dt.datetime.fromtimestamp(NOW, dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(start + dt.timedelta(seconds=begins))
-        .not_valid_after(start + dt.timedelta(seconds=ends))
-        .sign(key, None)
-    )
-
-
-def gate_vectors():
-    people = {
-        "alice": certificate(ED25519, "alice", ends=7 * 86_400),
-        "expired": certificate(ED25519, "expired", ends=-1),
-        "early": certificate(ED25519, "early", begins=3600),
-        "revoked": certificate(ED25519, "revoked"),
-    }
-    prints = {
-        name: each.fingerprint(hashes.SHA256())
-        for name, each in {**people, "nobody": certificate(OTHER, "nobody")}.items()
-    }
-    usual = encode_claims(task())
-
-    def by(name, claims=usual, body=BODY, **options):
-        return signed_frame(claims, body, fingerprint=prints[name], **options)
-
-    def changed(frame, at, bits=1):
-        copy = bytearray(frame)
-        copy[at] ^= bits
-        return bytes(copy)
-
-    batch = batch_frames(
-        [encode_claims(task(number)) for number in range(3)], fingerprint=prints["alice"]
-    )
-    size_at = batch[0].index(b"\x19\x01\x8c\x83") + 4
-    cases = [
-        ("a task", by("alice"), None, {}),
-        ("a member of a batch", batch[2], None, {}),
-        ("nothing", b"", "malformed", {}),
-        ("no frame", b"\xff" * 40, "malformed", {}),
-        ("an envelope over 64 KiB", by("alice", bytes(65_536)), "too-large", {}),
-        ("no signature", envelope.build_plain(usual, BODY), "unsigned", {}),
-        ("a byte behind the end", by("alice") + b"\x00", "malformed", {}),
-        ("a signer whom nobody knows", by("nobody", key=OTHER), "unknown-signer", {}),
-        (
-            "another algorithm than the key's",
-            by("alice", algorithm=-9, key=P256),
-            "unknown-signer",
-            {},
-        ),
-        ("a certificate of tomorrow", by("early"), "certificate-not-yet-valid", {}),
-        ("a certificate of yesterday", by("expired"), "certificate-expired", {}),
-        ("a certificate that was revoked", by("revoked"), "certificate-revoked", {}),
-        ("the key of somebody else", by("alice", key=OTHER), "bad-signature", {}),
-        ("another domain", by("alice", domain=b"prod"), "bad-signature", {}),
-        ("a batch of another size", changed(batch[0], size_at, 3 ^ 4), "bad-signature", {}),
-        ("one changed bit in the claims", changed(by("alice"), 80), "bad-signature", {}),
-        ("claims that are none", by("alice", b"\xa0"), "bad-claims", {}),
-        ("the number beyond the session", by("alice", over(8, 8192)), "bad-claims", {}),
-        ("a task where results are read", by("alice"), "wrong-kind", {"kind": 2}),
-        ("a message from the future", by("alice"), "issued-in-future", {"now": NOW - 61}),
-        ("a message of last week", by("alice"), "expired", {"now": NOW + 86_400 + 60}),
-        ("another queue", by("alice"), "wrong-audience", {"audience": ["q:admin"]}),
-        ("a longer body", by("alice", body=BODY + b" "), "wrong-length", {}),
-        ("another body", by("alice", body=BODY.replace(b"1", b"2")), "wrong-digest", {}),
-        (
-            "a codec that runs code",
-            by("alice", encode_claims(task(codec="application/x-python-serialize"))),
-            "codec-not-accepted",
-            {},
-        ),
-        ("another task's answer", by("alice"), "wrong-request", {"id": ID.format(1)}),
-        ("another request's answer", by("alice"), "wrong-request", {"request": "00" * 32}),
-    ]
-    return {
-        "domain": DOMAIN.decode(),
-        "now": NOW,
-        "kind": int(Kind.TASK),
-        "audience": ["q:celery"],
-        "pins": {
-            name: each.public_bytes(serialization.Encoding.PEM).decode()
-            for name, each in people.items()
-        },
-        "revoked": [f"sha256:{prints['revoked'].hex()}"],
-        "cases": [
-            {"what": what, "frame": compact(frame), "refusal": refusal, **options}
-            for what, frame, refusal, options in cases
-        ],
-    }
-
-
-def over(label, value):
-    """Claims in which one has another value than we would sign."""
-    return cbor.encode({**cbor.decode(encode_claims(task())), label: value})
-
-
-def compact(frame):
-    """Hexadecimal, with a long run of zeros as `(zeros N)`."""
-    text = frame.hex()
-    run = "00" * 65_536
-    return text.replace(run, "(zeros 65536)")
+    return write
 
 
 VECTORS = {
-    "cbor": cbor_vectors,
+    "cbor-valid": cbor_valid_vectors,
+    "cbor-invalid": cbor_invalid_vectors,
     "claims": claims_vectors,
     "sign1": sign1_vectors,
     "batch": batch_vectors,
     "frame": frame_vectors,
-    "result": result_vectors,
-    "gate": gate_vectors,
+    "result": elsewhere("answering", "result"),
+    "control": elsewhere("answering", "control"),
+    "event": elsewhere("answering", "event"),
+    "gate": elsewhere("gating"),
+    "trust": elsewhere("trusting"),
+    "policy": elsewhere("deciding", "policy"),
+    "replay-trace": elsewhere("deciding", "replay_trace"),
+    "body": elsewhere("reading", "body"),
 }
 
 
@@ -489,4 +388,4 @@ def render(name):
 
 if __name__ == "__main__":
     for each in VECTORS:
-        (HERE / f"{each}.json").write_text(render(each), encoding="utf-8")
+        (FOLDER / f"{each}.json").write_text(render(each), encoding="utf-8")
