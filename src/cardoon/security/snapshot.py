@@ -23,6 +23,7 @@ from cardoon.security import files, keys, revocation
 from cardoon.security.cache import GenerationCache
 from cardoon.security.chains import Anchor, Anchors, check_anchor
 from cardoon.security.identity import (
+    UNREADABLE,
     Identity,
     identify,
     load_certificate,
@@ -129,8 +130,18 @@ def make_trusted_keys(
     """Return what verifies the messages of a signer, by each protected header they may have.
 
     `chain` starts with the signer's certificate and has been found trustworthy. `SecurityError` if
-    its key is not one we take.
+    its key is not one we take, or if a part of a certificate that nobody has looked at is unreadable.
     """
+    try:
+        return _make_trusted_keys(chain, revocations)
+    except UNREADABLE as error:
+        # Certificates are parsed as they are asked: the issuer of a pin, say, not before here.
+        raise SecurityError(f"certificate: unreadable: {type(error).__name__}") from error
+
+
+def _make_trusted_keys(
+    chain: Sequence[x509.Certificate], revocations: Revocations
+) -> dict[bytes, TrustedKey]:
     identity = identify(chain[0])
     key = public_key_of(chain[0])
     not_after = min(each.not_valid_after_utc.timestamp() for each in chain)

@@ -150,7 +150,10 @@ class TrustStore:
         # so one that has just expired is called that, and not unknown.
         at = min(max(now, begins), ends)
         certificates = snapshot.anchors.verify(leaf, chain[1:], at=at)
-        return make_trusted_keys(certificates, snapshot.revocations)
+        try:
+            return make_trusted_keys(certificates, snapshot.revocations)
+        except SecurityError as error:
+            raise RefusedError(Refusal.UNKNOWN_SIGNER, str(error)) from error
 
     def _check_today(self, key: TrustedKey, now: float) -> None:
         identity = key.identity

@@ -212,6 +212,21 @@ def test_a_bad_file_is_skipped_and_reported(folder, clock, events, name):
     assert detail.count(str(path)) == 1
 
 
+def test_a_certificate_whose_issuer_is_unreadable_is_skipped_and_reported(folder, clock, events):
+    """It loads, and only who asks for its issuer finds out."""
+    broken = ALICE.der.replace(b"\x0c\x05alice", b"\xbb\x05alice", 1)
+    pem = base64.encodebytes(broken).decode()
+    text = f"-----BEGIN CERTIFICATE-----\n{pem}-----END CERTIFICATE-----\n"
+    assert x509.load_pem_x509_certificate(text.encode()).subject == ALICE.certificate.subject
+    write(folder, "broken.pem", text.encode())
+    pin(folder, BOB)
+
+    store = TrustStore(pins=[folder], clock=clock, on_event=events)
+
+    assert events.kinds == [TrustEvent.FILE_SKIPPED]
+    assert store.describe() == "1 pins and 0 anchors"
+
+
 def test_a_file_that_others_may_write_is_skipped_and_reported(folder, clock, events):
     pin(folder, ALICE)
     write(folder, "bob.pem", BOB.pem, mode=0o664)
