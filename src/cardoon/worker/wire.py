@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def parse_call(head: object, body: bytes) -> Call:
         queue=_text(head, "queue", MAX_NAME_BYTES),
         codec=_codec(head),
         body=body,
-        headers=_text(head, "headers", 32 * 1024, empty=True).encode(),
+        headers=_headers(head),
         priority=_whole(head, "priority", 9) or 0,
         eta=_moment(head, "eta"),
         expires=_moment(head, "expires"),
@@ -171,6 +172,18 @@ def _text(head: Mapping[str, Any], name: str, most: int, *, empty: bool = False)
         except UnicodeEncodeError:
             pass
     raise IpcError(f"call: {name} is not text of at most {most} bytes")
+
+
+def _headers(head: Mapping[str, Any]) -> bytes:
+    """A JSON object: what looks into them later does so for several processes at once."""
+    text = _text(head, "headers", 32 * 1024, empty=True)
+    try:
+        told = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise IpcError("call: headers is not JSON") from error
+    if not isinstance(told, dict):
+        raise IpcError("call: headers is not a JSON object")
+    return text.encode()
 
 
 def _codec(head: Mapping[str, Any]) -> str:
