@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 FOLDER ?=
 QUERY ?=
 FAULTS ?=
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers servers check docs bench faults simulate fuzz coverage clean
+.PHONY: help demo test test-brokers servers check docs bench faults simulate fuzz mutate coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +44,12 @@ faults: $(VENV)/.installed-test ## break workers, brokers and links, and count w
 simulate: $(VENV)/.installed-test ## a thousand simulated histories, and each part of the design switched off
 	$(BIN)/python tests/simulation/run.py --seeds 1000
 
-fuzz: $(VENV)/.installed-test ## throw a million broken messages at the gate
+fuzz: $(VENV)/.installed-test ## throw a million broken messages at the gate, and bytes at all that reads any (FUZZ_SECONDS=600)
 	$(BIN)/python tests/fuzz/gate_fuzz.py --count 1000000
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+mutate: $(VENV)/.installed-test ## take the checks of the gate out, one at a time: some test must notice
+	$(BIN)/python -m tests.mutation.run
 
 coverage: $(VENV)/.installed-test ## run the tests with branch coverage
 	$(BIN)/coverage erase
