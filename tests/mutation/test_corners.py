@@ -1,2 +1,211 @@
-def test_nothing():
-    pass
+"""Corners that only mutants have shown: what would change there, nothing else would notice."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from cardoon.contents import MSGPACK, Accepted, all_codecs
+from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
+from cardoon.message import envelope
+from cardoon.message.protocol import Kind
+from cardoon.security import chains, rules
+from cardoon.security.gate import DeniedError
+from cardoon.security.identity import identify
+from cardoon.security.keys import check_private_key, check_public_key
+from cardoon.security.policy import Action, Request
+from cardoon.security.policyfile import parse_rules
+from cardoon.security.trust import TrustEvent, TrustStore
+from cardoon.testing import FakeClock
+from tests.security.actors import (
+    draft,
+    make_authority,
+    make_gate,
+    make_member,
+    make_person,
+    pin,
+    write,
+)
+
+ALICE = make_person("alice")
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return pin(tmp_path, ALICE)
+
+
+def policy(*rows, roles='[role.all]\nids = ["unsigned", "subject:CN=alice"]\n'):
+    """Rules for everybody."""
+    text = "\n".join(f'[[allow]]\nrole = "all"\naction = "send"\n{row}' for row in rows)
+    return parse_rules(f"version = 1\n{roles}{text}\n".encode(), source="policy.toml")
+
+
+def asks(task="a", queue="", *, signer=None, **more):
+    return Request(Action.SEND, signer, task, queue, **more)
+
+
+def test_a_denial_says_what_and_why(folder, clock):
+    gate = make_gate(folder, clock, policy=policy('task = "other"'))
+    [signed] = ALICE.signer(clock).sign([draft()])
+
+    with pytest.raises(DeniedError) as denied:
+        gate.open(signed.frame, kind=Kind.TASK)
+
+    assert denied.value.reason is Refusal.DENIED
+    assert "shop.orders.pay" in denied.value.detail
+    assert denied.value.message.claims.id == "task-0"
+
+
+def test_a_gate_takes_the_codecs_that_it_was_given(folder, clock):
+    gate = make_gate(folder, clock, accept=Accepted(all_codecs([MSGPACK]), frozenset()))
+    [packed, other] = ALICE.signer(clock).sign([draft(codec=MSGPACK), draft()])
+
+    assert gate.open(packed.frame, kind=Kind.TASK).claims.codec == MSGPACK
+    with pytest.raises(RefusedError, match="codec-not-accepted"):
+        gate.open(other.frame, kind=Kind.TASK)
+
+
+def test_each_reader_has_a_nonce_of_its_own(folder, clock):
+    gate = make_gate(folder, clock)
+    [signed] = ALICE.signer(clock).sign([draft()])
+
+    nonces = {
+        gate.open(signed.frame, kind=Kind.TASK, reader=reader).nonce for reader in ("", "a", "b")
+    }
+
+    assert len(nonces) == 3
+
+
+def test_one_signature_of_a_batch_is_verified_once(folder, clock):
+    gate = make_gate(folder, clock)
+    batch = ALICE.signer(clock).sign([draft(number) for number in range(5)])
+
+    for signed in batch:
+        gate.open(signed.frame, kind=Kind.TASK)
+
+    assert gate.signatures == 1
+
+
+def test_a_broken_file_is_reported_when_it_comes_later(folder, clock):
+    events = []
+    store = TrustStore(pins=[folder], clock=clock, on_event=lambda event, _: events.append(event))
+    write(folder, "broken.pem", b"no certificate")
+    clock.advance(6.0)
+
+    store.resolve(envelope.protected_header(-19, ALICE.fingerprint, batch=False), ())
+
+    assert events == [TrustEvent.FILE_SKIPPED, TrustEvent.RELOADED]
+
+
+def test_a_trust_domain_without_an_anchor_is_named(tmp_path, clock):
+    authority = make_authority()
+    member = make_member(authority, uris=("spiffe://other.example/web",))
+    anchor = write(tmp_path, "ca.pem", authority.pem)
+    store = TrustStore(anchors={"acme.example": anchor}, clock=clock)
+
+    with pytest.raises(RefusedError, match=r"no anchor answers for trust domain other\.example"):
+        store.resolve(envelope.protected_header(-19, member.fingerprint, batch=False), [member.der])
+
+
+def test_what_a_certificate_says_is_printable_in_a_refusal():
+    assert chains._printable(ValueError("a\x1b[31mb\nc")) == "a?[31mb?c"
+
+
+def test_rsa_keys_have_a_largest_size():
+    def key_of(bits):
+        return rsa.RSAPublicNumbers(65537, 1 << (bits - 1) | 1).public_key()
+
+    assert check_public_key(key_of(2048))
+    assert check_public_key(key_of(8192))
+    for bits in (2047, 8193):
+        with pytest.raises(SecurityError, match=f"RSA of {bits} bits"):
+            check_public_key(key_of(bits))
+
+
+def test_a_key_that_cannot_sign_is_named():
+    with pytest.raises(SecurityError, match="type X25519PrivateKey"):
+        check_private_key(X25519PrivateKey.generate())
+
+
+@pytest.mark.parametrize(
+    ("row", "told", "beyond"),
+    [
+        ('max_eta = "60s"', "at most 60 seconds ahead", {"ahead": 61.0}),
+        ('max_body = "10B"', "bodies of at most 10 bytes", {"length": 11}),
+        (
+            'max_eta = "60s"\nmax_body = "10B"',
+            "at most 60 seconds ahead, bodies of at most 10 bytes",
+            {"length": 11},
+        ),
+    ],
+)
+def test_each_bound_counts_alone_and_is_told(row, told, beyond):
+    found = policy(f'task = "a"\n{row}')
+
+    found.check(asks(ahead=60.0 if "eta" in row else 1e9, length=10 if "body" in row else 10**9))
+    with pytest.raises(RefusedError, match="rule 1 allows"):
+        found.check(asks(**beyond))
+    assert found.rules[0].describe_bounds() == told
+
+
+def test_a_rule_without_bounds_has_none_to_tell():
+    assert not policy('task = "a"').rules[0].describe_bounds()
+
+
+def test_an_objection_names_what_the_rule_covers():
+    [rule] = policy('task = ["a", "b.*"]').rules
+
+    assert rule.find_objection(asks("c"), {"all"}) == "it covers a, b.*"
+
+
+def test_decisions_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(rules, "_MAX_DECISIONS", 2)
+    found = policy('task = "**"')
+    sizes = []
+
+    for task in ("a", "b", "b", "c", "d"):
+        found.check(asks(task))
+        sizes.append(len(found._decisions))
+
+    assert sizes == [1, 2, 2, 1, 2]
+
+
+def test_roles_that_no_rule_names_are_found():
+    found = policy(
+        'task = "a"', roles='[role.all]\nids = ["unsigned"]\n[role.idle]\nids = ["unsigned"]\n'
+    )
+
+    assert found.find_unused() == ["idle"]
+
+
+def test_a_denial_says_who_and_where():
+    found = policy('task = "a"')
+
+    with pytest.raises(RefusedError, match=r"no rule lets unsigned send b on queue mail$"):
+        found.check(asks("b", "mail"))
+    with pytest.raises(RefusedError, match=r"no rule lets CN=alice send b$"):
+        found.check(asks("b", signer=identify(ALICE.certificate)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_up_to_eight_certificates_come_along(count):
+    chain = [b"certificate %d" % number for number in range(count)]
+    header = envelope.protected_header(-19, bytes(32), batch=False)
+    start = envelope.begin_single(header, chain=chain)
+
+    assert list(envelope.parse_frame(envelope.build_signed(start, b"", b"", b"")).chain) == chain
+
+
+def test_nine_certificates_do_not():
+    header = envelope.protected_header(-19, bytes(32), batch=False)
+    start = envelope.begin_single(header, chain=[b"certificate"] * 9)
+
+    with pytest.raises(MessageError, match="9 certificates"):
+        envelope.parse_frame(envelope.build_signed(start, b"", b"", b""))
