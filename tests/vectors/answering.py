@@ -121,6 +121,7 @@ def control():
                 task="",
                 request=hashlib.sha256(bytes.fromhex(asked["claims"])).digest(),
                 sequence=2,
+                valid_until=base.NOW + 300,
             ),
         ],
     }

@@ -18,10 +18,9 @@ from typing import Any
 from cardoon.app import Cardoon
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
-from cardoon.builtins import PREFIX
 from cardoon.calling import result_codec
 from cardoon.clock import Clock, SystemClock
-from cardoon.config import Conf, Settings, content_kind
+from cardoon.config import Conf, Settings
 from cardoon.contents import add_content
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
@@ -29,6 +28,7 @@ from cardoon.producer import Producer
 from cardoon.queues import broadcast_names
 from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
+from cardoon.worker.banner import describe, signer_name
 from cardoon.worker.beginning import Beginning
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
@@ -37,7 +37,7 @@ from cardoon.worker.desk import Desk
 from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
-from cardoon.worker.host import protect_memory, safe_url
+from cardoon.worker.host import protect_memory
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
@@ -62,7 +62,7 @@ from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.subscribing import Subscriptions
 from cardoon.worker.supervisor import ProcessPool, plan_pool
-from cardoon.worker.weakened import find_unsafe, unpickles
+from cardoon.worker.weakened import find_unsafe
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Worker:
             worker=self.hostname,
             pool=self.settings.worker_pool,
             queues=",".join(self.queues),
-            signer=self._signer_name(),
+            signer=signer_name(self.deployment),
             accept=",".join(self.settings.accept_content),
         )
         self._note_unsafe()
@@ -207,26 +207,14 @@ class Worker:
 
     def describe(self) -> dict[str, Any]:
         """What the banner tells."""
-        settings = self.settings
-        accepts = {content_kind(name) for name in settings.accept_content}
-        return {
-            "worker": self.hostname,
-            "identity": self._signer_name() or "none: messages are not signed",
-            "broker": safe_url(self.deployment.broker_url),
-            "results": safe_url(self.deployment.backend_url) or "disabled",
-            "messages": ("signed only" if accepts == {"auth"} else "UNSIGNED ones are accepted")
-            + ("; PICKLES are unpickled" if unpickles(self.settings) else ""),
-            "trust": self.deployment.describe_trust(),
-            "domain": settings.security_domain,
-            "pool": f"{settings.worker_pool}, {self.concurrency} at a time",
-            "keys": (
-                "in the process that runs the tasks"
-                if settings.worker_pool == "solo"
-                else "apart from the processes that run the tasks"
-            ),
-            "queues": ", ".join(self.queues),
-            "tasks": sorted(name for name in self.catalogue if not name.startswith(PREFIX)),
-        }
+        return describe(
+            self.settings,
+            self.deployment,
+            worker=self.hostname,
+            concurrency=self.concurrency,
+            queues=self.queues,
+            tasks=self.catalogue,
+        )
 
     @property
     def concurrency(self) -> int:
@@ -496,6 +484,3 @@ class Worker:
         # Locks may be held by the code that this interrupts, so another thread does the work.
         told = {"cold": cold, "sig": signal.Signals(number).name}
         threading.Thread(target=self.stop, kwargs=told, daemon=True).start()
-
-    def _signer_name(self) -> str:
-        return self.deployment.identity().identity.name if self.deployment.signs else ""
