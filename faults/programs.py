@@ -43,6 +43,11 @@ class Program:
         """Whether it was made to end."""
 
     @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether its first process runs."""
         return self._process.poll() is None
