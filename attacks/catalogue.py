@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from attacks import on_forging
+from attacks import (
+    on_certificates,
+    on_chords,
+    on_claims,
+    on_commands,
+    on_forging,
+    on_insiders,
+    on_replays,
+    on_results,
+)
 from attacks.matrix import ATTACKS, Attack
 
-MODULES = (on_forging,)
+MODULES = (
+    on_forging,
+    on_claims,
+    on_certificates,
+    on_insiders,
+    on_replays,
+    on_results,
+    on_chords,
+    on_commands,
+)
 """Which have entered their attacks by being imported."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from attacks.makers import QUEUE
 from attacks.people import People
 from attacks.site import Site
 from cardoon.broker import KeptMessage
-from cardoon.exceptions import CardoonError
+from cardoon.exceptions import CardoonError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.result import AsyncResult
 
 PATIENCE = 60.0
@@ -78,6 +79,9 @@ class Raid:
         self._expected: list[_Expected] = []
         self._checks: list[Callable[[], str | None]] = []
         self._offered: list[str] = []
+        self._tolerated: set[str] = set()
+        self._looks: list[threading.Thread] = []
+        self._seen: list[str | None] = []
         self._failure = ""
         self._probe: Sent | None = None
 
@@ -164,6 +168,48 @@ class Raid:
         if id is not None:
             self._offered.append(id)
 
+    def insider_sends(self, id: str, token: str, frame: bytes) -> Sent:
+        """A trusted client of another make sends something that it may, which must run once."""
+        self.store.offer(id, frame, queue=QUEUE)
+        return self.lawful(Sent(token, self.site.app.AsyncResult(id), "canary.note", None))
+
+    def let_run(self, token: str) -> None:
+        """What is sent with this token may run, and nothing but that."""
+        self._tolerated.add(token)
+        self.check(lambda: None if self._comes(token) else f"{token} did not run")
+
+    def let_settle(self, id: str, token: str) -> None:
+        """What was offered under an id may run or be refused, but must not stay."""
+        self._tolerated.add(token)
+        self._offered.append(id)
+        self.outcome = "settled"
+
+        def settled() -> str | None:
+            gone = self.site.comes_true(lambda: self.store.waiting(id) is None, PATIENCE)
+            return None if gone else f"{id} is neither run nor refused"
+
+        self.check(settled)
+
+    def look(self, sent: Sent, *, is_told: bool = True) -> None:
+        """Have the client read a result now, which must not be a lie; perhaps there is no truth to be told."""
+        patience = PATIENCE if is_told else 2.0
+
+        def told() -> str | None:
+            try:
+                found = sent.result.get(timeout=patience)
+            except TimeoutError as error:
+                return f"the client was told nothing: {error}" if is_told else None
+            except Exception as error:  # a lie may be an error as well
+                return f"the client was told {type(error).__name__}: {error}"[:300]
+            return None if found == sent.truth else f"the client was told {found!r}"
+
+        # At once, in a thread: the client waits while the lie lies there.
+        self._looks.append(threading.Thread(target=lambda: self._seen.append(told())))
+        self._looks[-1].start()
+
+    def _comes(self, token: str) -> bool:
+        return self.site.comes_true(lambda: self.site.runs(token), PATIENCE)
+
     def refused_result(self, frame: bytes, *reasons: str) -> None:
         """A stored result must be refused by its reader."""
         self.refused(*reasons, frame=frame, queue=_RESULTS)
@@ -193,6 +239,9 @@ class Raid:
         """In which ways it succeeded; empty if in none."""
         found = [self._failure] if self._failure else []
         found += self._find_unrefused()
+        for look in self._looks:
+            look.join()
+        found += filter(None, self._seen)
         found += self._find_unserved()
         found += [told for condition in self._checks if (told := condition()) is not None]
         found += self._find_unlawful()
@@ -270,6 +319,8 @@ class Raid:
             if not entry.token.startswith(f"{self.name}:"):
                 continue
             times[entry.token] += 1
+            if entry.token in self._tolerated:
+                continue
             sent = self._lawful.get(entry.token)
             if sent is None:
                 found.append(f"ran: {entry.task}({entry.token}, {entry.value!r})")
