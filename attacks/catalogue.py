@@ -7,10 +7,12 @@ from attacks import (
     on_chords,
     on_claims,
     on_commands,
+    on_floods,
     on_forging,
     on_insiders,
     on_replays,
     on_results,
+    on_stores,
 )
 from attacks.matrix import ATTACKS, Attack
 
@@ -23,6 +25,8 @@ MODULES = (
     on_results,
     on_chords,
     on_commands,
+    on_stores,
+    on_floods,
 )
 """Which have entered their attacks by being imported."""
 

@@ -14,7 +14,7 @@ from cardoon import chord
 VALUES = ("one", "two")
 
 
-class _Chord(NamedTuple):
+class Chord(NamedTuple):
     """A chord whose members have ended or will, and whose body waits."""
 
     members: list[Sent]
@@ -26,7 +26,7 @@ class _Chord(NamedTuple):
         return [member.truth for member in self.members]
 
 
-def _begin(raid: Raid, *, wait: float = 0.0) -> _Chord:
+def begin_chord(raid: Raid, *, wait: float = 0.0) -> Chord:
     """Send a chord; its members run after `wait` seconds, and its body four seconds after them."""
     app = raid.site.app
     tokens = [raid.token("good") for _ in VALUES]
@@ -41,25 +41,25 @@ def _begin(raid: Raid, *, wait: float = 0.0) -> _Chord:
         raid.lawful(Sent(token, child, "canary.note", value))
         for token, child, value in zip(tokens, result.parent, VALUES, strict=True)
     ]
-    made = _Chord(members, Sent(last, result, "canary.gather", None))
+    made = Chord(members, Sent(last, result, "canary.gather", None))
     raid.lawful(made.body._replace(value=made.parts))
     return made
 
 
-def _due_body(raid: Raid) -> tuple[_Chord, list[tuple[str, bytes]]]:
+def _due_body(raid: Raid) -> tuple[Chord, list[tuple[str, bytes]]]:
     """A chord whose members have ended, and whose body is not yet due; and what that waited for."""
-    made = _begin(raid)
+    made = begin_chord(raid)
     for member in made.members:
         raid.site.comes_true(lambda one=member: raid.store.result(one.id), PATIENCE)
     raid.lose(made.body)
     return made, raid.store.inputs(made.body.id)
 
 
-def _refused(raid: Raid, made: _Chord, *reasons: str) -> None:
+def _refused(raid: Raid, made: Chord, *reasons: str) -> None:
     raid.refused(*reasons, id=made.body.id)
 
 
-def _give(raid: Raid, inputs: Sequence[tuple[str, bytes]], made: _Chord, *reasons: str) -> None:
+def _give(raid: Raid, inputs: Sequence[tuple[str, bytes]], made: Chord, *reasons: str) -> None:
     raid.store.set_inputs(made.body.id, inputs)
     _refused(raid, made, *reasons)
 
@@ -67,7 +67,7 @@ def _give(raid: Raid, inputs: Sequence[tuple[str, bytes]], made: _Chord, *reason
 @attack("chords")
 def chord_is_left_alone(raid: Raid) -> None:
     """Nothing is done to this one: it shows that the others fail for what is done to them."""
-    _begin(raid)
+    begin_chord(raid)
     raid.outcome = "ran"
 
 
@@ -146,14 +146,14 @@ def part_that_is_junk(raid: Raid) -> None:
 @attack("chords")
 def member_copied_under_another_id(raid: Raid) -> None:
     """A member is copied before it runs: the copy is refused, and the chord goes on."""
-    made = _begin(raid, wait=4.0)
+    made = begin_chord(raid, wait=4.0)
     raid.offer(raid.frame_of(made.members[0].id), "wrong-id")
 
 
 @attack("chords")
 def body_offered_before_its_parts(raid: Raid) -> None:
     """The body is offered while its members have not run."""
-    made = _begin(raid, wait=4.0)
+    made = begin_chord(raid, wait=4.0)
     frame = raid.frame_of(made.body.id)
     raid.offer(frame, "wrong-input")
 

@@ -63,7 +63,7 @@ def _enter_altered() -> None:
 
 
 def _enter_removed() -> None:
-    for label in (Label.ETA, Label.MAX_RETRIES, Label.ROOT):
+    for label in (Label.ETA, Label.RETRIES, Label.AUDIENCE):
 
         def act(raid: Raid, label: Label = label) -> None:
             sent, genuine = raid.send_later()

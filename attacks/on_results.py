@@ -9,6 +9,7 @@ import zlib
 from attacks.makers import Person, encode, request_of, result_claims, seal
 from attacks.matrix import attack
 from attacks.raid import Raid
+from cardoon.exceptions import Refusal, RefusedError
 from cardoon.message import envelope
 
 
@@ -53,7 +54,7 @@ def result_by_a_signer_for_other_tasks(raid: Raid) -> None:
     _lie_of_pending(raid, raid.people.accountant, "denied")
 
 
-@attack("results")
+@attack("results", limit="a result says itself which task it is of")
 def result_by_a_signer_for_other_tasks_under_their_name(raid: Raid) -> None:
     """The same says in the result that it was one of those other tasks."""
     sent, genuine = raid.send_later()
@@ -183,10 +184,18 @@ def result_that_is_a_bomb(raid: Raid) -> None:
     )
     frame = seal(raid.people.accountant, claims, body)
     raid.store.lay_result(sent.id, frame)
-    raid.refused_result(
-        frame, "decompression-bomb", "wrong-request", "codec-not-accepted", "denied", "bad-claims"
-    )
-    raid.look(sent)
+    raid.lose(sent)
+
+    def refused() -> str | None:
+        try:
+            found = sent.result.get(timeout=60)
+        except RefusedError as error:
+            return None if error.reason is Refusal.BOMB else f"refused for {error}"
+        # The worker may have told the truth in the meantime.
+        return None if found == sent.truth else f"the client was told {found!r}"
+
+    raid.check(refused)
+    raid.outcome = "refused by its reader, or replaced"
 
 
 @attack("results")

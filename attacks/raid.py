@@ -15,12 +15,14 @@ from cardoon.broker import KeptMessage
 from cardoon.exceptions import CardoonError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.result import AsyncResult
 
-PATIENCE = 60.0
+PATIENCE = 40.0
 """Seconds for what must come sooner or later; no goal depends on it."""
 WAIT = 4.0
 """Seconds until what an honest client has sent is due: time enough to attack it before."""
 MEMORY_BYTES = 256 * 1024 * 1024
 """By how much the worker may grow, whatever it is sent: one message of the largest size, several times."""
+_SHORT = 1.0
+"""The same, when something else has been waited for in vain."""
 _RESULTS = "results"
 _CONTROL = "control"
 
@@ -80,6 +82,7 @@ class Raid:
         self._checks: list[Callable[[], str | None]] = []
         self._offered: list[str] = []
         self._tolerated: set[str] = set()
+        self._cleaning: list[Callable[[], object]] = []
         self._looks: list[threading.Thread] = []
         self._seen: list[str | None] = []
         self._failure = ""
@@ -178,6 +181,15 @@ class Raid:
         self._tolerated.add(token)
         self.check(lambda: None if self._comes(token) else f"{token} did not run")
 
+    def tolerate(self, id: object, token: str = "") -> None:
+        """What was written under an id may run or not; afterwards it is taken away."""
+        self._tolerated.add(token)
+        self.clean(lambda: self.store.remove(id))
+
+    def clean(self, act: Callable[[], object]) -> None:
+        """Do something when all was judged, so that the next attack finds the store as it was."""
+        self._cleaning.append(act)
+
     def let_settle(self, id: str, token: str) -> None:
         """What was offered under an id may run or be refused, but must not stay."""
         self._tolerated.add(token)
@@ -254,6 +266,8 @@ class Raid:
             self.outcome = self.outcome or "none"
         for id in self._offered:
             self.store.remove(id)
+        for act in self._cleaning:
+            act()
         return found
 
     def _find_unrefused(self) -> list[str]:
@@ -300,11 +314,12 @@ class Raid:
 
     def _find_unserved(self) -> list[str]:
         """Honest tasks that were not run, or whose results are false."""
-        found = []
+        found: list[str] = []
         for token, sent in self._lawful.items():
             if token in self._lost or sent.task == "canary.fail":
                 continue
-            if not self.site.comes_true(lambda token=token: self.site.runs(token), PATIENCE):
+            patience = _SHORT if found else PATIENCE
+            if not self.site.comes_true(lambda token=token: self.site.runs(token), patience):
                 found.append(f"an honest task was lost: {token}")
                 continue
             if sent.task in {"canary.note", "canary.guarded"}:

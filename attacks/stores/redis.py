@@ -120,5 +120,9 @@ class RedisStore:
         """See `Store`."""
         self._connection.close()
 
+    def message_key(self, id: str) -> str:
+        """The key of a message's hash."""
+        return f".m:{self._number(id)}"
+
     def _number(self, id: str) -> int:
         return int(self.ask("HGET", ".ids", id))

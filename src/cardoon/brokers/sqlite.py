@@ -25,7 +25,17 @@ from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Place
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
-from cardoon.sqlite import kept, limits, lookup, messages, replay, settling, subscribers, upkeep
+from cardoon.sqlite import (
+    kept,
+    limits,
+    lookup,
+    mending,
+    messages,
+    replay,
+    settling,
+    subscribers,
+    upkeep,
+)
 from cardoon.sqlite.database import Database
 from cardoon.sqlite.failures import explained
 from cardoon.sqlite.location import parse_database_url
@@ -96,7 +106,7 @@ class SqliteBroker:
                 if due is not None:
                     pause = min(pause, due - self._database.clock.now())
                 if ready or pause <= 0:
-                    deliveries = self._claim(queues, limit, lease, is_any_due=pause <= 0)
+                    deliveries = self._claim_or_mend(queues, limit, lease, is_any_due=pause <= 0)
                     if deliveries:
                         return deliveries
                     if hinted:
@@ -279,6 +289,17 @@ class SqliteBroker:
     def _moment(self) -> _Moment:
         clock = self._database.clock
         return {"now": clock.now(), "monotonic": clock.monotonic()}
+
+    def _claim_or_mend(
+        self, queues: Sequence[str], limit: int, lease: float, *, is_any_due: bool
+    ) -> list[Delivery]:
+        """A claim that does not fail twice over the same odd rows."""
+        try:
+            return self._claim(queues, limit, lease, is_any_due=is_any_due)
+        except OperationalError as error:
+            if not mending.may_mend(error) or not mending.mend(self._database, queues):
+                raise
+        return self._claim(queues, limit, lease, is_any_due=is_any_due)
 
     def _claim(
         self, queues: Sequence[str], limit: int, lease: float, *, is_any_due: bool

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from cardoon.broker import RATE_SLACK_SECONDS, LimitUse, Outgoing
+from cardoon.exceptions import OperationalError
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
@@ -77,7 +78,9 @@ class Places:
 
     def enter(self, key: str) -> bool:
         """Take a place for a message that is leased; False where there is none."""
-        place = self._places[key]
+        place = self._places.get(key)
+        if place is None:
+            raise OperationalError(f"the database has lost the limit {key[:40]!r} of messages")
         if not place.is_open(self._now):
             return False
         place.enter(self._now)

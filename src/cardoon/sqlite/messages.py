@@ -10,6 +10,7 @@ from cardoon.broker import Delivery, Outgoing
 from cardoon.exceptions import OperationalError
 from cardoon.sqlite import dormant, limits, subscribers, unique
 from cardoon.sqlite.database import Database, Transaction
+from cardoon.sqlite.mending import check_row
 from cardoon.sqlite.statements import MAX_BATCH_ROWS, batches, cut, document
 
 MAX_CLAIM_BYTES = 32 * 2**20
@@ -94,6 +95,7 @@ def adopt(
 def look_out(database: Database, queues: Sequence[str]) -> tuple[bool, float | None]:
     """Whether a message is ready, and when the next one will be: scheduled, or let go by a rate."""
     ready, due, opens_at = database.row("messages.outlook", queues=document(queues))
+    due, opens_at = (one if isinstance(one, (int, float)) else None for one in (due, opens_at))
     if due is None or (opens_at is not None and opens_at < due):
         due = opens_at
     return bool(ready), due
@@ -295,6 +297,7 @@ def _fetch(transaction: Transaction, numbers: Sequence[int], packed: str) -> lis
     for queue, name, number, attempt, crashes, retries, priority, size, inputs in json.loads(rows):
         frame = blob[start : start + size]
         start += size
+        check_row(attempt, crashes, retries, priority)
         found[number] = Delivery(queue, name, frame, number, attempt, crashes, retries, priority)
         if inputs:
             waited.append(number)

@@ -91,9 +91,13 @@ class Opener:
     def _open(self, delivery: Delivery) -> Opened | RefusedError:
         try:
             message = self.open(delivery)
-            return Opened(message, self._gate.open_inputs(message, delivery.inputs))
         except RefusedError as error:
             return error
+        try:
+            return Opened(message, self._gate.open_inputs(message, delivery.inputs))
+        except RefusedError as error:
+            # Plain, for what is denied is a result beside it: whoever sent this one asked for nothing wrong.
+            return RefusedError(error.reason, error.detail)
 
 
 def check_id(delivery: Delivery, claims: Claims, headers: Mapping[str, Any]) -> None:
