@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardoon.broker import Delivery
+from cardoon.message.protocol import MAX_COUNT
 from cardoon.security.gate import VerifiedMessage
 from cardoon.worker.catalogue import TaskRules
 from cardoon.worker.inputs import Inputs
@@ -81,7 +82,9 @@ class Held:
     @property
     def retries(self) -> int:
         """How often it has run and asked to run again, in this message and those before it."""
-        return (self.message.claims.retries or 0) + self.delivery.retries
+        # The store's count may be anything; what is signed with it must be one that can be.
+        counted = min(max(self.delivery.retries, 0), MAX_COUNT)
+        return min((self.message.claims.retries or 0) + counted, MAX_COUNT)
 
     @property
     def request(self) -> bytes:

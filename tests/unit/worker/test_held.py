@@ -38,6 +38,18 @@ def test_retries_of_this_message_and_of_those_before_it_count_together(stage):
     assert held.retries == 5
 
 
+@pytest.mark.parametrize(("counted", "told"), [(-7, 2), (2**63, 2**31 - 1), (2**31 - 1, 2**31 - 1)])
+def test_retries_are_a_number_that_can_be_signed_whatever_the_store_has_counted(
+    stage, counted, told
+):
+    stage.send_raw(retries=2, max_retries=9)
+    [job] = stage.consume()
+    held = held_of(stage, job)
+    held.delivery = held.delivery._replace(retries=counted)
+
+    assert held.retries == told
+
+
 def test_a_message_says_whether_others_wait_for_it(hold):
     [awaited] = hold("t1", link={"task": "shop.ship"})
     [lone] = hold("t2")
