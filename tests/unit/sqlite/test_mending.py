@@ -27,7 +27,7 @@ def broker(path):
 
 
 def publish(broker, *ids):
-    broker.publish([Outgoing("q", id, id.encode()) for id in ids], timeout=5)
+    broker.publish([Outgoing("q", each, each.encode()) for each in ids], timeout=5)
 
 
 def write(path, statement):
