@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from cardoon.broker import Kept, KeptMessage, LimitUse, QueueDepth
 from cardoon.redis.failures import understood
+from cardoon.redis.packing import read_count
 from cardoon.redis.store import Store
 from cardoon.redis.subscribers import names
 
@@ -182,13 +183,18 @@ def _kept(row: Sequence[Any]) -> KeptMessage:
     queue, name, reason, detail, kept_at, attempt, crashes, retries, number, frame = row
     return KeptMessage(
         number=int(number),
-        queue=queue.decode(),
-        id=name.decode(),
-        reason=reason.decode(),
-        detail=detail.decode(),
+        queue=_shown(queue),
+        id=_shown(name),
+        reason=_shown(reason),
+        detail=_shown(detail),
         kept_at=float(kept_at),
         frame=frame,
-        attempt=int(attempt or 0),
-        crashes=int(crashes or 0),
-        retries=int(retries or 0),
+        attempt=read_count(attempt),
+        crashes=read_count(crashes),
+        retries=read_count(retries),
     )
+
+
+def _shown(text: bytes) -> str:
+    """Text for people. What others have written may be none, and must not hide what lies beside it."""
+    return text.decode(errors="backslashreplace")

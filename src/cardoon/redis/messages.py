@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input, Outgoing
 from cardoon.clock import SystemClock
 from cardoon.redis.connection import Argument
 from cardoon.redis.failures import understood
+from cardoon.redis.packing import read_count
 from cardoon.redis.store import Slots, Store, Wait
 
 MAX_CLAIM_BYTES = 32 * 2**20
@@ -106,22 +108,49 @@ def recall(store: Store, owner: str) -> list[Delivery]:
 
 
 def _unpack(store: Store, rows: Sequence[Any]) -> list[Delivery]:
-    afters = [row[8] or () for row in rows]
+    afters = [_read_after(row[8]) for row in rows]
     frames = _fetch_outcomes(store, afters) if any(afters) else {}
     return [
         Delivery(
-            queue.decode(),
-            name.decode(),
+            queue.decode(errors="backslashreplace"),
+            _read_name(store, name, int(number)),
             frame,
             int(number),
             attempt,
-            int(crashes),
-            int(retries),
-            int(priority),
+            read_count(crashes),
+            read_count(retries),
+            read_count(priority),
             _inputs(after, frames),
         )
-        for queue, name, number, frame, attempt, crashes, retries, priority, after in rows
+        for (queue, name, number, frame, attempt, crashes, retries, priority, _), after in zip(
+            rows, afters, strict=True
+        )
     ]
+
+
+def _read_name(store: Store, name: bytes, number: int) -> str:
+    """The id of a message. One that is no text, as no driver writes it, is replaced by one that is."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        # Nobody was ever told the new one, so nothing can have been signed for it.
+        told = f"row-{uuid.uuid4()}"
+        store.ask_many([("HSET", store.key("m", str(number)), "id", told)])
+        return told
+
+
+def _read_after(after: Any) -> Sequence[bytes]:
+    """What a message waits for, ids and digests in turn; nothing if it makes no sense, which the gate sees."""
+    found = after or ()
+    is_right = len(found) % 2 == 0 and all(isinstance(part, bytes) for part in found)
+    return found if is_right and _are_text(found[::2]) else ()
+
+
+def _are_text(names: Iterable[bytes]) -> bool:
+    try:
+        return all(name.decode() for name in names)
+    except UnicodeDecodeError:
+        return False
 
 
 def _inputs(after: Sequence[bytes] | None, frames: dict[bytes, bytes]) -> tuple[Input, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import assert_never
+from typing import Any, assert_never
 
 from cardoon.backend import SealedResult
 from cardoon.broker import (
@@ -116,6 +116,14 @@ def pack_claims(claims: Iterable[NonceClaim]) -> Arguments:
 def printable(text: str) -> bytes:
     """Text for people to read: what came from a refused message may hold anything."""
     return text.encode("utf-8", "backslashreplace")
+
+
+def read_count(field: Any) -> int:
+    """A number as it lies in a field; 0 for what is none, so that it hides nothing beside it."""
+    try:
+        return int(field)
+    except (TypeError, ValueError):
+        return 0
 
 
 def unpack_result(task_id: str, value: bytes) -> SealedResult:

@@ -11,7 +11,7 @@ import pytest
 
 from cardoon import backends, brokers
 from cardoon.backend import SealedResult
-from cardoon.broker import Ack, Completion, Outgoing
+from cardoon.broker import Ack, Completion, Kept, Outgoing, Quarantine
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from tests.servers.ground import Authority, free_port, running
@@ -313,14 +313,44 @@ def test_messages_that_the_server_has_evicted_hold_up_no_others(server):
     broker.close()
 
 
-@pytest.mark.parametrize("field", ["id", "priority", "attempt"])
-def test_what_others_have_written_is_a_failure_of_the_store(server, field):
-    broker = connect(server.url)
-    send(broker, "a")
-    broker.store.ask_many([("HSET", "{cardoon}:m:1", field, b"\xff")])
+ODD_FIELDS = {
+    "id": b"\xff",
+    "queue": b"\xff",
+    "priority": b"high",
+    "attempt": b"first",
+    "crashes": b"none",
+    "retries": b"\xff",
+    "waits": b"3",
+    "limit": b"\xff",
+}
 
-    with pytest.raises(OperationalError):
-        broker.receive(["q"], limit=1, lease=30, timeout=0)
+
+@pytest.mark.parametrize(("field", "value"), ODD_FIELDS.items())
+def test_what_others_have_written_into_a_message_holds_up_no_others(server, field, value):
+    broker = connect(server.url)
+    send(broker, "a", "b")
+    broker.store.ask_many([("HSET", "{cardoon}:m:1", field, value)])
+
+    taken = broker.receive(["q"], limit=9, lease=30, timeout=0)
+
+    assert len(taken) == 2
+    assert {each.id for each in taken} > {"b"}
+    assert all(type(each.crashes) is int and type(each.retries) is int for each in taken)
+    assert all(broker.settle([Quarantine(each, "malformed", "") for each in taken]))
+    assert len(broker.kept(Kept.QUARANTINE, limit=9)) == 2
+    broker.close()
+
+
+def test_a_key_of_another_type_holds_up_no_messages(server):
+    broker = connect(server.url)
+    send(broker, "a", "b", "c")
+    commands = [("DEL", "{cardoon}:m:1", "{cardoon}:f:2")]
+    commands += [("RPUSH", "{cardoon}:m:1", "junk"), ("RPUSH", "{cardoon}:f:2", "junk")]
+    broker.store.ask_many(commands)
+
+    taken = broker.receive(["q"], limit=9, lease=30, timeout=0)
+
+    assert [(each.id, each.frame) for each in taken] == [("b", b""), ("c", b"frame")]
     broker.close()
 
 

@@ -27,27 +27,50 @@ end
 
 local MOST_PROMOTED, MOST_PASSED, LOOK_AHEAD = 500, 2000, 100
 
+local FIELDS = {'queue', 'id', 'priority', 'crashes', 'retries', 'limit', 'waits', 'attempt', 'state', 'due'}
+local NUMBERS = {[3] = 'priority', [4] = 'crashes', [5] = 'retries', [8] = 'attempt', [10] = 'due'}
+
+-- Whoever can write the store can put anything into a message's fields, or another type of key in its place.
+-- What makes no sense there is put right here, so that no message stops the claims and the ends of all others.
+local function read_waits(number)
+  local packed = redis.pcall('GET', P .. 'after:' .. number)
+  local is_right, after = pcall(cmsgpack.unpack, packed)
+  return is_right and type(after) == 'table' and after or false
+end
+
+local function read_fields(number)
+  local m = P .. 'm:' .. number
+  local message = redis.pcall('HMGET', m, unpack(FIELDS))
+  if message.err then return {} end
+  for at, name in pairs(NUMBERS) do
+    if message[at] and not tonumber(message[at]) then
+      message[at] = name == 'due' and exact(now) or '0'
+      call('HSET', m, name, message[at])
+    end
+  end
+  return message
+end
+
 local deliveries, claimed = {}, {serial}
 local room, is_full, passed, has_more = max_bytes, false, 0, false
 local leased, turns = {}, {}
 
 local function hand_over(number, message, attempt)
-  local frame = call('GET', P .. 'f:' .. number) or ''
+  local frame = redis.pcall('GET', P .. 'f:' .. number) or ''
+  if type(frame) ~= 'string' then frame = '' end
   local size = #frame
-  if message[7] then size = size + tonumber(call('HGET', P .. 'm:' .. number, 'carried')) end
+  if message[7] then size = size + (tonumber(call('HGET', P .. 'm:' .. number, 'carried')) or 0) end
   if size > room and #deliveries > 0 then return false end
   room = room - size
   local after = false
-  if message[7] then after = cmsgpack.unpack(call('GET', P .. 'after:' .. number)) end
+  if message[7] then after = read_waits(number) end
   deliveries[#deliveries + 1] = {
-    message[1], message[2], number, frame, attempt, message[4] or 0, message[5] or 0, message[3], after,
+    message[1], message[2], number, frame, attempt, message[4] or 0, message[5] or 0, message[3] or 0, after,
   }
   claimed[#claimed + 1] = number
   claimed[#claimed + 1] = attempt
   return true
 end
-
-local FIELDS = {'queue', 'id', 'priority', 'crashes', 'retries', 'limit', 'waits', 'attempt', 'state'}
 
 local function lend(number, message)
   local attempt = tonumber(message[8] or 0) + 1
@@ -66,7 +89,7 @@ local function promote(queue)
   for index = 1, #due, 2 do
     local number = due[index]
     local priority = call('HGET', P .. 'm:' .. number, 'priority')
-    call('ZADD', P .. 'ready:' .. queue, place(tonumber(priority or 0), number), number)
+    call('ZADD', P .. 'ready:' .. queue, place(tonumber(priority) or 0, number), number)
     call('ZADD', P .. 'since:' .. queue, due[index + 1], number)
     call('ZREM', sched, number)
   end
@@ -76,7 +99,7 @@ local function promote(queue)
     local message = call('HMGET', P .. 'm:' .. number, 'priority', 'limit')
     call('ZREM', later, number)
     if message[2] then
-      call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]), number), number)
+      call('ZADD', line_of('line', queue, message[2]), place(tonumber(message[1]) or 0, number), number)
       touched[message[2]] = true
     end
   end
@@ -114,9 +137,9 @@ local function take_from(queue)
     if #found == 0 then return end
     local gone, keyed = {}, {}
     for _, number in ipairs(found) do
-      local message = call('HMGET', P .. 'm:' .. number, unpack(FIELDS))
+      local message = read_fields(number)
       local has_new_head = false
-      if not message[2] then
+      if not message[1] or not message[2] then
         passed = passed + 1 -- somebody has deleted it, or a server that evicts
       elseif message[6] then
         has_new_head = take_turn(number, queue, message)
