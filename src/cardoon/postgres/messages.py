@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cardoon.broker import MAX_INPUT_BYTES, Delivery, Input, Outgoing
-from cardoon.exceptions import OperationalError
 from cardoon.postgres.connection import Call
 from cardoon.postgres.database import Session
 from cardoon.postgres.packing import pack_limits, pack_sent, pack_waiting, whole
@@ -116,9 +115,9 @@ def claim(
     deliveries = []
     waited = []
     for number, queue, name, frame, attempt, crashes, retries, priority, inputs, *_ in rows:
-        if frame is None:
-            raise OperationalError("the database has lost the frames of messages; restore it")
-        deliveries.append(Delivery(queue, name, frame, number, attempt, crashes, retries, priority))
+        # One without a frame goes to the gate, which refuses it, and does not stop those beside it.
+        found = frame or b""
+        deliveries.append(Delivery(queue, name, found, number, attempt, crashes, retries, priority))
         if inputs:
             waited.append(number)
     if waited:

@@ -113,7 +113,7 @@ BEGIN
                 END IF;
                 IF known.key IS NOT NULL THEN
                     place := array_position(keys, known.key);
-                    IF place IS NULL THEN
+                    IF place IS NULL AND EXISTS (SELECT FROM bound WHERE key = known.key) THEN
                         is_cut_short := true;
                         EXIT;
                     END IF;
@@ -123,7 +123,10 @@ BEGIN
                         closed := closed || known.number;
                         CONTINUE;
                     END IF;
-                    runnings[place] := runnings[place] + 1;
+                    -- A limit of which nothing is known, as no driver writes it, limits nothing.
+                    IF place IS NOT NULL THEN
+                        runnings[place] := runnings[place] + 1;
+                    END IF;
                     IF gaps[place] > 0 THEN
                         nexts[place] := greatest(nexts[place], moment - 0.05) + gaps[place];
                         entered[place] := true;
@@ -134,7 +137,7 @@ BEGIN
             END LOOP;
             -- What was taken and what is in the way must not be looked at again.
             UPDATE message SET
-                state = 2, attempt = attempt + 1, lease_until = moment + _lease, claim = _claim
+                state = 2, attempt = least(attempt, 2147483646) + 1, lease_until = moment + _lease, claim = _claim
             WHERE number = ANY (fresh);
             taken := taken || fresh;
             EXIT queues WHEN is_cut_short;

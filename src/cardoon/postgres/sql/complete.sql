@@ -112,8 +112,8 @@ BEGIN
         UPDATE message SET
             state = CASE WHEN loan.delay > 0 THEN 0 ELSE 1 END,
             due = CASE WHEN loan.delay > 0 THEN _now + loan.delay ELSE message.due END,
-            crashes = message.crashes + (loan.kind = 3)::integer,
-            retries = message.retries + (loan.kind = 2)::integer,
+            crashes = least(message.crashes, 2147483646) + (loan.kind = 3)::integer,
+            retries = least(message.retries, 2147483646) + (loan.kind = 2)::integer,
             lease_until = NULL
         FROM unnest(_numbers, _ends, _delays) WITH ORDINALITY
             AS loan (number, kind, delay, place)

@@ -29,7 +29,7 @@ BEGIN
             UPDATE message SET
                 state = 0,
                 due = moment + CASE WHEN crashes = 0 THEN 1 ELSE 10 END,
-                crashes = crashes + 1,
+                crashes = least(crashes, 2147483646) + 1,
                 lease_until = NULL
             WHERE number = ANY (lost)
             RETURNING limit_key
