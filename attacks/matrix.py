@@ -87,9 +87,7 @@ class Row:
         return bool(self.succeeded) and not self.limit
 
 
-def run(
-    attacks: Collection[Attack], broker: str, *, weakness: str = ""
-) -> Iterator[Row]:
+def run(attacks: Collection[Attack], broker: str, *, weakness: str = "") -> Iterator[Row]:
     """Try attacks against a fresh deployment, and judge each."""
     with tempfile.TemporaryDirectory(prefix=f"cardoon-attacked-{broker}-") as folder:
         site = Site(broker, Path(folder) / "site", weakness=weakness)

@@ -22,7 +22,11 @@ HOUR = 3600.0
 
 
 def _present(
-    raid: Raid, person: Person, *reasons: str, between: tuple[bytes, ...] = (), signature: bytes | None = None
+    raid: Raid,
+    person: Person,
+    *reasons: str,
+    between: tuple[bytes, ...] = (),
+    signature: bytes | None = None,
 ) -> None:
     """A message by somebody who sends his certificate along."""
     id = raid.id()
@@ -50,20 +54,26 @@ def certificate_of_tomorrow(raid: Raid) -> None:
 def certificate_for_servers(raid: Raid) -> None:
     """By our authority, for TLS servers."""
     usages = (ExtendedKeyUsageOID.SERVER_AUTH,)
-    _present(raid, make_person("client", issuer=raid.people.authority, usages=usages), "unknown-signer")
+    _present(
+        raid, make_person("client", issuer=raid.people.authority, usages=usages), "unknown-signer"
+    )
 
 
 @attack("certificates")
 def certificate_for_code(raid: Raid) -> None:
     """By our authority, to sign programs."""
     usages = (ExtendedKeyUsageOID.CODE_SIGNING,)
-    _present(raid, make_person("client", issuer=raid.people.authority, usages=usages), "unknown-signer")
+    _present(
+        raid, make_person("client", issuer=raid.people.authority, usages=usages), "unknown-signer"
+    )
 
 
 @attack("certificates")
 def certificate_that_must_not_sign(raid: Raid) -> None:
     """By our authority, for encryption only."""
-    _present(raid, make_person("client", issuer=raid.people.authority, signs=False), "unknown-signer")
+    _present(
+        raid, make_person("client", issuer=raid.people.authority, signs=False), "unknown-signer"
+    )
 
 
 @attack("certificates")

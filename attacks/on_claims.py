@@ -163,9 +163,7 @@ def ill_headers(raid: Raid) -> None:
 def expired(raid: Raid) -> None:
     """A trusted client's message whose time is over."""
     then = int(time.time()) - 7200
-    offer_signed(
-        raid, {int(Label.ISSUED_AT): then, int(Label.VALID_UNTIL): then + 3600}, "expired"
-    )
+    offer_signed(raid, {int(Label.ISSUED_AT): then, int(Label.VALID_UNTIL): then + 3600}, "expired")
 
 
 @attack("times")
@@ -182,9 +180,7 @@ def issued_in_the_future(raid: Raid) -> None:
 def valid_before_it_was_issued(raid: Raid) -> None:
     """A trusted client's message that contradicts itself."""
     now = int(time.time())
-    offer_signed(
-        raid, {int(Label.ISSUED_AT): now, int(Label.VALID_UNTIL): now - 10}, "bad-claims"
-    )
+    offer_signed(raid, {int(Label.ISSUED_AT): now, int(Label.VALID_UNTIL): now - 10}, "bad-claims")
 
 
 @attack("times")

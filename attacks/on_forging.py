@@ -190,7 +190,9 @@ def batch_proof_of_another_size(raid: Raid) -> None:
 def signed_for_another_deployment(raid: Raid) -> None:
     """The client has signed it for staging, where the same keys are trusted."""
     id, claims, body = _forge(raid)
-    raid.offer(seal(raid.people.client, claims, body, domain="attacks/staging"), "bad-signature", id=id)
+    raid.offer(
+        seal(raid.people.client, claims, body, domain="attacks/staging"), "bad-signature", id=id
+    )
 
 
 @attack("domain")
@@ -269,7 +271,7 @@ def celery_auth_frame(raid: Raid) -> None:
 @attack("downgrade")
 def pickle_alone(raid: Raid) -> None:
     """A pickle that would write into the diary."""
-    command = f"echo '[\"note\", \"x\", \"{raid.token()}\", null]' >> $ATTACKS_DIARY"
+    command = f'echo \'["note", "x", "{raid.token()}", null]\' >> $ATTACKS_DIARY'
     raid.offer(pickle.dumps(_Bomb(command)), "malformed")
 
 
@@ -292,7 +294,7 @@ def _enter_codecs() -> None:
 
         def act(raid: Raid, codec: str = codec) -> None:
             token = raid.token()
-            command = f"echo '[\"note\", \"x\", \"{token}\", null]' >> $ATTACKS_DIARY"
+            command = f'echo \'["note", "x", "{token}", null]\' >> $ATTACKS_DIARY'
             body = pickle.dumps(_Bomb(command)) if "python" in codec else arguments(token)
             id = raid.id()
             frame = seal(raid.people.insider, task_claims(id, body, codec=codec), body)
@@ -309,7 +311,7 @@ _enter_codecs()
 def json_that_is_pickle(raid: Raid) -> None:
     """A trusted client calls a pickle JSON."""
     token = raid.token()
-    body = pickle.dumps(_Bomb(f"echo '[\"note\", \"x\", \"{token}\", null]' >> $ATTACKS_DIARY"))
+    body = pickle.dumps(_Bomb(f'echo \'["note", "x", "{token}", null]\' >> $ATTACKS_DIARY'))
     id = raid.id()
     raid.offer(seal(raid.people.insider, task_claims(id, body), body), "undecodable", id=id)
 

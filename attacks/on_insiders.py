@@ -139,7 +139,7 @@ def names_said_twice(raid: Raid) -> None:
 @attack("bombs")
 def body_that_is_no_call(raid: Raid) -> None:
     """JSON that is not arguments, keyword arguments and the rest."""
-    for body in (b"{}", b"[]", b"7", b'[{},[],{}]', b"[[],{}]", b"null", b"", b"\xff\xfe"):
+    for body in (b"{}", b"[]", b"7", b"[{},[],{}]", b"[[],{}]", b"null", b"", b"\xff\xfe"):
         _ask(raid, body, "undecodable")
 
 
@@ -167,7 +167,9 @@ def envelope_over_64_kib(raid: Raid) -> None:
     body = arguments(raid.token())
     claims = task_claims(id, body)
     insider = raid.people.insider
-    raid.offer(seal(insider, claims, body, signature=bytes(100_000)), "malformed", "too-large", id=id)
+    raid.offer(
+        seal(insider, claims, body, signature=bytes(100_000)), "malformed", "too-large", id=id
+    )
     other = raid.id()
     large = task_claims(other, body, headers=bytes(100_000))
     raid.offer(seal(insider, large, body), "too-large", id=other)
@@ -184,7 +186,12 @@ def frame_over_the_limit(raid: Raid) -> None:
 @attack("bombs")
 def length_that_is_not_there(raid: Raid) -> None:
     """Heads that announce more bytes than there are, up to 2^64."""
-    for head in (b"\x5b" + b"\xff" * 8, b"\xd2\x84\x5b" + b"\xff" * 8, b"\x5a\x7f\xff\xff\xff", b"\x5f"):
+    for head in (
+        b"\x5b" + b"\xff" * 8,
+        b"\xd2\x84\x5b" + b"\xff" * 8,
+        b"\x5a\x7f\xff\xff\xff",
+        b"\x5f",
+    ):
         raid.offer(head + b"x" * 50, "malformed")
 
 

@@ -103,7 +103,12 @@ def replayed_after_a_restart(raid: Raid) -> None:
     raid.offer(frame, "replayed", id=sent.id)
 
 
-@attack("replay", brokers=("sqlite", "postgres", "rabbitmq"), alone=True, limit="replay protection is as strong as the store")
+@attack(
+    "replay",
+    brokers=("sqlite", "postgres", "rabbitmq"),
+    alone=True,
+    limit="replay protection is as strong as the store",
+)
 def replay_marks_deleted(raid: Raid) -> None:
     """Who writes the store deletes its marks, and offers the client's message again."""
     sent, frame = raid.send_and_finish()
@@ -112,7 +117,13 @@ def replay_marks_deleted(raid: Raid) -> None:
     raid.site.comes_true(lambda: len(raid.site.runs(sent.token)) > 1, 5)
 
 
-@attack("replay", name="replay_marks_deleted_redis", brokers=("redis",), alone=True, limit="replay protection is as strong as the store")
+@attack(
+    "replay",
+    name="replay_marks_deleted_redis",
+    brokers=("redis",),
+    alone=True,
+    limit="replay protection is as strong as the store",
+)
 def replay_marks_deleted_in_redis(raid: Raid) -> None:
     """Who writes the store deletes its marks, and offers the client's message again."""
     sent, frame = raid.send_and_finish()

@@ -14,7 +14,13 @@ from cardoon.message import envelope
 
 
 def _lie(
-    raid: Raid, person: Person, *, id: str, request: bytes, state: str = "SUCCESS", **changes: object
+    raid: Raid,
+    person: Person,
+    *,
+    id: str,
+    request: bytes,
+    state: str = "SUCCESS",
+    **changes: object,
 ) -> bytes:
     """A result that says what we like."""
     told = {"result": [raid.name, "false"]} if state == "SUCCESS" else {"result": {"exc_type": "E"}}

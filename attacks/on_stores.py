@@ -127,8 +127,7 @@ def row_with_an_id_that_is_no_text(raid: Raid) -> None:
         lambda: raid.store.script(
             ("UPDATE counter SET value = value + 1",),
             (
-                "INSERT INTO message (number, id, queue, priority, state, due, size) "
-                f"SELECT value, {id}, 'celery', 0, 1, 0, 9 FROM counter",
+                f"INSERT INTO message (number, id, queue, priority, state, due, size) SELECT value, {id}, 'celery', 0, 1, 0, 9 FROM counter",
             ),
             ("INSERT INTO frame SELECT value, x'00' FROM counter",),
         ),
@@ -200,17 +199,14 @@ def _enter_fields() -> None:
         "limit_unknown": {"limit": "nobody's"},
         "state_odd": {"state": "zzz"},
         "id_not_text": {"id": b"\xff\xfe"},
-        "queue_not_text": {"queue": b"\xff\xfe"},
+        "queue_elsewhere": {"queue_field": b"\xff\xfe"},
         "fields_many": {f"field{number}": number for number in range(1000)},
     }.items():
 
         def act(raid: Raid, fields: dict[str, Any] = fields) -> None:
             id, frame, token = _insider(raid)
             raid.tolerate(id, token)
-            flat = {key: value for key, value in fields.items() if key != "queue"}
-            _pollute(raid, lambda: raid.store.offer_fields(id, frame, **flat))
-            if "queue" in fields:
-                raid.store.ask("HSET", raid.store.message_key(id), "queue", fields["queue"])
+            _pollute(raid, lambda: raid.store.offer_fields(id, frame, **fields))
 
         text = f"A message's hash with {str(fields)[:40]}."
         attack("fields", name=f"field_{name}", text=text, brokers=("redis",), alone=True)(act)
@@ -257,10 +253,12 @@ def field_bells_and_channels(raid: Raid) -> None:
 @attack("fields", brokers=("postgres",))
 def notices_that_are_junk(raid: Raid) -> None:
     """Junk on every channel of the database that anybody may listen to."""
-    [channels] = [raid.store.sql("SELECT array_agg(relname::text) FROM pg_class WHERE relname LIKE 'm%'")]
+    [channels] = [
+        raid.store.sql("SELECT array_agg(relname::text) FROM pg_class WHERE relname LIKE 'm%'")
+    ]
     assert channels
     for name in ("cardoon", "cardoon_q", "cardoon_r", "cardoon.q", "messages", "results"):
-        raid.store.sql(f'NOTIFY "{name}", \'{"x" * 7000}\'')
+        raid.store.sql(f"NOTIFY \"{name}\", '{'x' * 7000}'")
     raid.outcome = "went on"
 
 
@@ -291,7 +289,10 @@ _ODD_HEADERS: dict[str, dict[str, Any]] = {
     "id_twice_nested": {"headers": {"id": {"id": {"id": "x"}}}},
     "headers_many": {"headers": {f"header{number}": "x" * 20 for number in range(3000)}},
     "headers_deep": {"headers": {"x": [[[[[[[[[[["deep"]]]]]]]]]]]}},
-    "content_type": {"content_type": "application/x-python-serialize", "content_encoding": "binary"},
+    "content_type": {
+        "content_type": "application/x-python-serialize",
+        "content_encoding": "binary",
+    },
     "content_type_long": {"content_type": "x" * 255, "headers": {"id": "y" * 255}},
     "reply_to": {"reply_to": "amq.rabbitmq.reply-to.x", "correlation_id": "x"},
     "priority_255": {"headers": {"id": "p"}},
@@ -300,7 +301,9 @@ _ODD_HEADERS: dict[str, dict[str, Any]] = {
         "content_type": "application/json",
         "content_encoding": "utf-8",
     },
-    "dead_letters": {"headers": {"id": "d", "x-death": [{"count": 2**62}], "x-delivery-count": 2**62}},
+    "dead_letters": {
+        "headers": {"id": "d", "x-death": [{"count": 2**62}], "x-delivery-count": 2**62}
+    },
 }
 
 
@@ -361,7 +364,11 @@ def results_that_are_odd(raid: Raid) -> None:
         raid.store.sql(
             "INSERT INTO result (task_id, final, expires_at, frame"
             + (", written_by) " if raid.site.broker == "postgres" else ") ")
-            + ("VALUES (%s, true, %s, %s, 0)" if raid.site.broker == "postgres" else "VALUES (?, 1, ?, ?)"),
+            + (
+                "VALUES (%s, true, %s, %s, 0)"
+                if raid.site.broker == "postgres"
+                else "VALUES (?, 1, ?, ?)"
+            ),
             *(f"odd-{time.time()}", expires, b"junk"),
         )
     raid.outcome = "went on"

@@ -291,7 +291,9 @@ class Raid:
         if not missing:
             found += self._find_unaudited()
         if reasons:
-            told = ", ".join(f"{reason} {n if n > 1 else ''}".strip() for reason, n in reasons.items())
+            told = ", ".join(
+                f"{reason} {n if n > 1 else ''}".strip() for reason, n in reasons.items()
+            )
             self.outcome = f"refused: {told}"
         return found
 
@@ -302,11 +304,17 @@ class Raid:
                 (record.get("reason"), name)
                 for record in trail
                 for name in (record.get("message"), record.get("task_id"), record.get("kind"))
-            } | {("denied", record.get("task_id")) for record in trail if record["event"] == "task.unauthorized"}
+            } | {
+                ("denied", record.get("task_id"))
+                for record in trail
+                if record["event"] == "task.unauthorized"
+            }
             return [
                 f"refused, and not in the audit trail: {one}"
                 for one in self._expected
-                if not any((reason, name) in on_record for reason in one.reasons for name in _names(one))
+                if not any(
+                    (reason, name) in on_record for reason in one.reasons for name in _names(one)
+                )
             ]
 
         self.site.comes_true(lambda: not unaudited(), PATIENCE / 4)
@@ -339,7 +347,11 @@ class Raid:
             sent = self._lawful.get(entry.token)
             if sent is None:
                 found.append(f"ran: {entry.task}({entry.token}, {entry.value!r})")
-            elif (f"canary.{entry.task}", entry.value, entry.id) != (sent.task, sent.value, sent.id):
+            elif (f"canary.{entry.task}", entry.value, entry.id) != (
+                sent.task,
+                sent.value,
+                sent.id,
+            ):
                 found.append(f"ran otherwise than sent: {entry.task}({entry.value!r})")
         found += [f"ran {count} times: {token}" for token, count in times.items() if count > 1]
         return found

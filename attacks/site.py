@@ -133,9 +133,7 @@ class Site:
         arguments = ["-m", "cardoon", "-A", "attacks.tasks", "worker", "-l", "info"]
         arguments += ["-c", str(CONCURRENCY), "-n", f"worker{self._workers}@attacked"]
         self.log = self.folder / f"worker{self._workers}.log"
-        self.worker = Program(
-            arguments, env=self._environment(), folder=self.folder, log=self.log
-        )
+        self.worker = Program(arguments, env=self._environment(), folder=self.folder, log=self.log)
         token = f"ready-{self._workers}"
         sent = self.app.send_task("canary.note", (token,))
         if not self.comes_true(lambda: self.runs(token), READY_SECONDS):

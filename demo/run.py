@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tasks
-from attacks import Attack, Attacker, QueueFile, Verdict, judge
 from job import STANDARD_LIBRARY, Library, find_files, run_job, show_answers, show_summary
 from project import STATE, DemoError, Project
 from screen import Screen
 
+from attacks import Attack, Attacker, QueueFile, Verdict, judge
 from cardoon import states
 from cardoon.result import AsyncResult
 

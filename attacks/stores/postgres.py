@@ -55,7 +55,9 @@ class PostgresStore:
 
     def remove(self, id: str) -> None:
         """See `Store`."""
-        self.sql("DELETE FROM frame USING message WHERE frame.number = message.number AND id = %s", id)
+        self.sql(
+            "DELETE FROM frame USING message WHERE frame.number = message.number AND id = %s", id
+        )
         self.sql("DELETE FROM message WHERE id = %s", id)
 
     def result(self, id: str) -> bytes | None:

@@ -31,9 +31,7 @@ class RedisStore:
             password=parts.password or "",
             path=parts.path.strip("/") or "0",
         )
-        self._connection = connection.connect(
-            endpoint, None, deadline=time.monotonic() + _SECONDS
-        )
+        self._connection = connection.connect(endpoint, None, deadline=time.monotonic() + _SECONDS)
 
     def ask(self, *words: Any) -> Any:
         """Any command; the first key, or each word that begins with a dot, is below the prefix."""
@@ -53,6 +51,8 @@ class RedisStore:
         """A message, with any values in its fields."""
         number = int(self.ask("INCR", ".last"))
         told = {"id": id, "queue": queue, "priority": 0, "due": repr(time.time())} | fields
+        if "queue_field" in told:  # another one than that in which it lies
+            told["queue"] = told.pop("queue_field")
         flat = [part for name, value in told.items() for part in (name, value)]
         self.ask("HSET", f".m:{number}", *flat)
         if frame is not None:
@@ -102,7 +102,9 @@ class RedisStore:
         """See `Answers`."""
         unpack = "return cmsgpack.unpack(redis.call('GET', KEYS[1]))"
         flat = self.ask("EVAL", unpack, 1, f".after:{self._number(id)}")
-        return [(name.decode(), request) for name, request in zip(flat[::2], flat[1::2], strict=True)]
+        return [
+            (name.decode(), request) for name, request in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     def set_inputs(self, id: str, inputs: Sequence[tuple[str, bytes]]) -> None:
         """See `Answers`."""
@@ -119,10 +121,6 @@ class RedisStore:
     def close(self) -> None:
         """See `Store`."""
         self._connection.close()
-
-    def message_key(self, id: str) -> str:
-        """The key of a message's hash."""
-        return f".m:{self._number(id)}"
 
     def _number(self, id: str) -> int:
         return int(self.ask("HGET", ".ids", id))
