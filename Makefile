@@ -7,9 +7,10 @@ FOLDER ?=
 QUERY ?=
 FAULTS ?=
 FUZZ_SECONDS ?= 60
+ATTACKS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers servers check docs bench faults simulate fuzz mutate coverage clean
+.PHONY: help demo test test-brokers servers check docs bench faults attack simulate fuzz mutate coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers on every bro
 
 faults: $(VENV)/.installed-test ## break workers, brokers and links, and count what is lost (FAULTS="--fault quick")
 	$(BIN)/python -m faults $(FAULTS)
+
+attack: $(VENV)/.installed-test ## attack a deployment on every broker in over two hundred ways (ATTACKS="--broker redis --only forge")
+	$(BIN)/python -m attacks $(ATTACKS)
 
 simulate: $(VENV)/.installed-test ## a thousand simulated histories, and each part of the design switched off
 	$(BIN)/python tests/simulation/run.py --seeds 1000

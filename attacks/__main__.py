@@ -51,7 +51,7 @@ def _parse_options() -> argparse.Namespace:
         "--only",
         type=lambda text: _names(text, known),
         default=[],
-        help="names of attacks or categories, with commas",
+        help="names of attacks or categories, with commas, or quick: those that run with the tests",
     )
     parser.add_argument("--list", action="store_true", help="say what there is, and do nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
@@ -65,6 +65,8 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _names(text: str, known: list[str]) -> list[str]:
+    if text == "quick":
+        return list(catalogue.QUICK)
     names = text.split(",")
     if unknown := [name for name in names if name not in known]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; use {', '.join(known)}")

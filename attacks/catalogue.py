@@ -35,3 +35,32 @@ def all_attacks() -> list[Attack]:
     """In order: those that may break something come last."""
     found = list(ATTACKS.values())
     return sorted(found, key=lambda one: one.alone)
+
+
+QUICK = (
+    "signed_by_a_stranger",
+    "stranger_under_the_clients_name",
+    "unsigned",
+    "signature_with_a_flipped_bit",
+    "arguments_changed_at_same_length",
+    "signed_for_another_deployment",
+    "algorithm_none",
+    "celery_message_of_protocol_2",
+    "content_pickle",
+    "alter_max_retries",
+    "ill_sequence_8192",
+    "expired",
+    "offered_early_as_a_retry",
+    "key_of_small_order",
+    "revoked_client",
+    "task_of_others",
+    "zlib_bomb",
+    "replayed_after_its_end",
+    "result_of_another_task",
+    "part_by_another_client",
+    "chord_is_left_alone",
+    "revoke_by_another_client",
+    "row_id_blob",
+    "row_retries_huge",
+)
+"""Those that run with the tests, on SQLite."""

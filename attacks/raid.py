@@ -283,7 +283,8 @@ class Raid:
                     reasons.update(reason for reason in met[:1])
             return not missing
 
-        self.site.comes_true(all_refused, PATIENCE)
+        # What has run will not be refused any more.
+        self.site.comes_true(lambda: all_refused() or self._find_unlawful(), PATIENCE)
         found = []
         for one in missing:
             met = [each.reason for each in self.site.quarantined() if one.fits(each)]

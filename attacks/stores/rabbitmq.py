@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pika
 
 from attacks.stores.sqlite import SqliteStore
+
+_ARGUMENTS = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
 
 
 class RabbitmqStore(SqliteStore):
@@ -30,7 +33,11 @@ class RabbitmqStore(SqliteStore):
     ) -> None:
         """A message with any properties."""
         told = pika.BasicProperties(delivery_mode=2, **properties)
-        self._channel.basic_publish("", f"cardoon.{priority}.{queue}", frame, told, mandatory=True)
+        name = f"cardoon.{priority}.{queue}"
+        if priority:
+            self._channel.queue_declare(name, durable=True, arguments=_ARGUMENTS)
+            self.exchange("cardoon.levels", json.dumps([queue, priority]).encode())
+        self._channel.basic_publish("", name, frame, told, mandatory=True)
 
     def exchange(self, name: str, content: bytes) -> None:
         """Say something to all who listen at an exchange."""
