@@ -275,9 +275,8 @@ class Raid:
         reasons: Counter[str] = Counter()
 
         def all_refused() -> bool:
-            kept = self.site.quarantined()
             for one in tuple(missing):
-                met = [each.reason for each in kept if one.fits(each)]
+                met = [each.reason for each in self._kept(one)]
                 if any(reason in one.reasons for reason in met):
                     missing.remove(one)
                     reasons.update(reason for reason in met[:1])
@@ -287,7 +286,7 @@ class Raid:
         self.site.comes_true(lambda: all_refused() or self._find_unlawful(), PATIENCE)
         found = []
         for one in missing:
-            met = [each.reason for each in self.site.quarantined() if one.fits(each)]
+            met = [each.reason for each in self._kept(one)]
             found.append(f"not refused: {one}" + (f", but {met}" if met else ""))
         if not missing:
             found += self._find_unaudited()
@@ -314,12 +313,24 @@ class Raid:
                 f"refused, and not in the audit trail: {one}"
                 for one in self._expected
                 if not any(
-                    (reason, name) in on_record for reason in one.reasons for name in _names(one)
+                    (reason, name) in on_record
+                    for reason in one.reasons
+                    for name in self._names(one)
                 )
             ]
 
         self.site.comes_true(lambda: not unaudited(), PATIENCE / 4)
         return unaudited()
+
+    def _names(self, expected: _Expected) -> list[str]:
+        """What the audit trail may call a refusal by."""
+        if expected.queue is not None:
+            return ["result" if expected.queue == _RESULTS else "control"]
+        return [kept.id for kept in self._kept(expected)]
+
+    def _kept(self, expected: _Expected) -> list[KeptMessage]:
+        """What lies in the quarantine and may be what was to be refused."""
+        return [each for each in self.site.quarantined(expected.id) if expected.fits(each)]
 
     def _find_unserved(self) -> list[str]:
         """Honest tasks that were not run, or whose results are false."""
@@ -356,12 +367,6 @@ class Raid:
                 found.append(f"ran otherwise than sent: {entry.task}({entry.value!r})")
         found += [f"ran {count} times: {token}" for token, count in times.items() if count > 1]
         return found
-
-
-def _names(expected: _Expected) -> tuple[str | None, ...]:
-    if expected.id is not None:
-        return (expected.id,)
-    return ("result",) if expected.queue == _RESULTS else ("control",)
 
 
 def _find_lie(sent: Sent) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ _LOOK_SECONDS = 0.03
 _MOST_KEPT = 100_000
 WEAKNESSES: Mapping[str, Mapping[str, str]] = {
     "": {},
-    "plain": {"CARDOON_ACCEPT_CONTENT": "auth,json"},
+    "plain": {"CARDOON_ACCEPT_CONTENT": "auth,json", "CARDOON_SECURITY_POLICY": ""},
     "lawless": {"CARDOON_SECURITY_POLICY": ""},
 }
-"""What a worker may be set to, so that it can be seen that attacks would succeed: take messages without a
-signature, or have no policy."""
+"""What a worker may be set to, so that it can be seen that attacks would succeed: to have no policy, and to
+take messages without a signature as well."""
 
 
 class SiteError(Exception):
@@ -58,6 +59,8 @@ class Site:
         self._weakness = WEAKNESSES[weakness]
         self._workers = 0
         self._kept: list[KeptMessage] = []
+        self._kept_by_id: defaultdict[str, list[KeptMessage]] = defaultdict(list)
+        self._looked_at = 0.0
         self._audit = _Lines(self.state / "audit.jsonl")
 
     @property
@@ -171,12 +174,17 @@ class Site:
         """The tasks that ran with a token."""
         return [entry for entry in self.diary.read() if entry.token == token]
 
-    def quarantined(self) -> list[KeptMessage]:
-        """All that was refused, as `cardoon quarantine list` has it."""
+    def quarantined(self, id: str | None = None) -> list[KeptMessage]:
+        """What was refused, as `cardoon quarantine list` has it; of one id, or all."""
         assert isinstance(self._watcher, Inspectable)
-        after = self._kept[-1].number if self._kept else 0
-        self._kept += self._watcher.kept(Kept.QUARANTINE, limit=_MOST_KEPT, after=after)
-        return self._kept
+        moment = time.monotonic()
+        if moment - self._looked_at > _LOOK_SECONDS:
+            after = self._kept[-1].number if self._kept else 0
+            for one in self._watcher.kept(Kept.QUARANTINE, limit=_MOST_KEPT, after=after):
+                self._kept.append(one)
+                self._kept_by_id[one.id].append(one)
+            self._looked_at = time.monotonic()
+        return self._kept if id is None else self._kept_by_id[id]
 
     def audited(self) -> list[dict[str, Any]]:
         """The audit trail of worker and client."""
