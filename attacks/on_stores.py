@@ -12,9 +12,9 @@ from attacks.matrix import attack
 from attacks.raid import Raid
 
 MEGABYTE = 1024 * 1024
-TABLES = ("sqlite", "postgres")
-"""Where a message is a row."""
-_LARGEST = {"sqlite": 2**63 - 1, "postgres": 2**31 - 1}
+TABLES = ("sqlite", "postgres", "rabbitmq")
+"""Where a message is a row: beside RabbitMQ, in the companion's file."""
+_LARGEST = {"sqlite": 2**63 - 1, "rabbitmq": 2**63 - 1, "postgres": 2**31 - 1}
 
 
 def _insider(raid: Raid, *, token: str = "", **changes: Any) -> tuple[str, bytes, str]:
@@ -94,13 +94,15 @@ def _enter_columns() -> None:
             _pollute(raid, lambda: raid.store.offer_row(frame=frame, **given))
 
         text = f"A row of a message with {columns}, since SQLite's columns take any type."
-        attack("rows", name=f"row_{name}", text=text, brokers=("sqlite",), alone=True)(act_on_types)
+        attack("rows", name=f"row_{name}", text=text, brokers=("sqlite", "rabbitmq"), alone=True)(
+            act_on_types
+        )
 
 
 _enter_columns()
 
 
-@attack("rows", brokers=("sqlite", "postgres"), alone=True)
+@attack("rows", brokers=TABLES, alone=True)
 def row_without_a_frame(raid: Raid) -> None:
     """A row of a message whose frame is not there."""
     id = raid.id()
@@ -108,7 +110,7 @@ def row_without_a_frame(raid: Raid) -> None:
     _pollute(raid, lambda: raid.store.offer_row(id=id, frame=None))
 
 
-@attack("rows", brokers=("sqlite",), alone=True)
+@attack("rows", brokers=("sqlite", "rabbitmq"), alone=True)
 def row_with_a_frame_that_is_text(raid: Raid) -> None:
     """A frame that is text, and one that is a number, where bytes should be."""
     for frame in ("text", 7):
@@ -117,7 +119,7 @@ def row_with_a_frame_that_is_text(raid: Raid) -> None:
         _pollute(raid, lambda id=id, frame=frame: raid.store.offer_row(id=id, frame=frame))
 
 
-@attack("rows", brokers=("sqlite",), alone=True)
+@attack("rows", brokers=("sqlite", "rabbitmq"), alone=True)
 def row_with_an_id_that_is_no_text(raid: Raid) -> None:
     """An id whose type is text, and whose bytes are not UTF-8."""
     junk = os.urandom(4).hex()
@@ -160,7 +162,7 @@ def _enter_ids() -> None:
 _enter_ids()
 
 
-@attack("rows", brokers=("postgres", "sqlite"))
+@attack("rows", brokers=TABLES)
 def offered_early_as_a_retry(raid: Raid) -> None:
     """A message that the client has scheduled for later is offered now, as if it had been tried before."""
     sent = raid.send(countdown=3600)
@@ -332,7 +334,7 @@ def amqp_levels_that_are_none(raid: Raid) -> None:
     raid.outcome = "went on"
 
 
-@attack("rows", brokers=("sqlite", "postgres", "rabbitmq"))
+@attack("rows", brokers=TABLES)
 def dormant_that_waits_for_itself(raid: Raid) -> None:
     """A chord's body is made to wait for itself: it may be lost, and nothing else."""
     from attacks.on_chords import begin_chord  # noqa: PLC0415
@@ -344,7 +346,7 @@ def dormant_that_waits_for_itself(raid: Raid) -> None:
     raid.clean(lambda: raid.store.remove(made.body.id))
 
 
-@attack("rows", brokers=("sqlite", "postgres", "rabbitmq"))
+@attack("rows", brokers=TABLES)
 def dormant_ring(raid: Raid) -> None:
     """The bodies of two chords are made to wait for each other."""
     from attacks.on_chords import begin_chord  # noqa: PLC0415
