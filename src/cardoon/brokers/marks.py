@@ -48,6 +48,11 @@ class Marks:
         """Forget it, so that the message may be carried out again."""
         self._marks.pop((nonce.session, nonce.sequence), None)
 
+    def is_done(self, nonce: Nonce) -> bool:
+        """Whether it is marked as done."""
+        mark = self._marks.get((nonce.session, nonce.sequence))
+        return mark is not None and mark.done
+
     def purge(self, now: float) -> None:
         """Forget what has expired."""
         self._marks = {key: mark for key, mark in self._marks.items() if mark.expires_at > now}

@@ -36,9 +36,8 @@ from cardoon.brokers.marks import Marks
 from cardoon.brokers.stored import Dormancy, Message, Put, take_back
 from cardoon.brokers.subscribers import Subscribers
 from cardoon.brokers.unique import Holders
-from cardoon.brokers.whereabouts import find_places
+from cardoon.brokers.whereabouts import Lookup
 from cardoon.clock import Clock, SystemClock
-from cardoon.lookup import Place
 from cardoon.memory import MemoryResults
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
@@ -48,7 +47,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 _REAL_TIME = SystemClock()
 
 
-class MemoryBroker:
+class MemoryBroker(Lookup):
     """Broker, with all optional powers."""
 
     def __init__(self, *, clock: Clock) -> None:
@@ -229,11 +228,6 @@ class MemoryBroker:
         """The queues that rest."""
         with self._changed:
             return set(self._paused)
-
-    def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
-        """Where each of these messages lies."""
-        with self._changed:
-            return find_places(ids, self._by_id, self._kept.values(), now=self._clock.now())
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""

@@ -19,8 +19,8 @@ from cardoon.broker import (
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import PLAIN_ACCESS, Access
-from cardoon.lookup import Place
-from cardoon.postgres import messages, replay, settling, subscribers
+from cardoon.lookup import Place, Whereabouts
+from cardoon.postgres import messages, replay, settling, subscribers, tracing
 from cardoon.postgres.database import Database, Session
 from cardoon.postgres.location import locate
 from cardoon.postgres.wakeups import Bell, Ear, Wakeups, hints, queues_of
@@ -222,6 +222,14 @@ class PostgresBroker:
         """Where each of these messages lies."""
         rows = self._database.call("find_places", self._database.now, list(ids))
         return {name: Place(place) for name, place in rows}
+
+    def trace(self, id: str) -> Whereabouts | None:
+        """All that is known of one message."""
+        return tracing.trace(self._database, id)
+
+    def were_done(self, nonces: Sequence[Nonce]) -> Sequence[bool]:
+        """Whether what has these nonces was carried out."""
+        return tracing.were_done(self._database, nonces)
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""

@@ -24,11 +24,11 @@ from cardoon.broker import (
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.lookup import Place
+from cardoon.lookup import Place, Whereabouts
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 try:
-    from cardoon.redis import inspecting, messages, packing, subscribers
+    from cardoon.redis import inspecting, messages, packing, subscribers, tracing
     from cardoon.redis.store import Store, open_store
 except ModuleNotFoundError as error:
     if error.name != "hiredis":
@@ -41,14 +41,6 @@ _MOST_AT_ONCE = 1000
 """Ids that one script looks for."""
 
 _STATES = {b"C": NonceState.CLAIMED, b"H": NonceState.HELD, b"D": NonceState.DONE}
-_PLACES = {
-    b"R": Place.READY,
-    b"S": Place.SCHEDULED,
-    b"d": Place.DORMANT,
-    b"l": Place.LEASED,
-    b"D": Place.DEAD_LETTER,
-    b"Q": Place.QUARANTINE,
-}
 _REAL_TIME = SystemClock()
 _MARGIN = 1.0
 """Seconds for an answer's way, and for clocks that do not go equally fast."""
@@ -257,11 +249,19 @@ class RedisBroker:
             some = ids[start : start + _MOST_AT_ONCE]
             letters = self._store.run("find", some)
             found.update(
-                (name, _PLACES[letter])
+                (name, tracing.PLACES[letter])
                 for name, letter in zip(some, letters, strict=True)
                 if letter
             )
         return found
+
+    def trace(self, id: str) -> Whereabouts | None:
+        """All that is known of one message."""
+        return tracing.trace(self._store, id)
+
+    def were_done(self, nonces: Sequence[Nonce]) -> Sequence[bool]:
+        """Whether what has these nonces was carried out."""
+        return tracing.were_done(self._store, nonces)
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""

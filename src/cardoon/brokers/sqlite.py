@@ -23,7 +23,7 @@ from cardoon.broker import (
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
-from cardoon.lookup import Place
+from cardoon.lookup import Place, Whereabouts
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 from cardoon.sqlite import (
     kept,
@@ -236,6 +236,14 @@ class SqliteBroker:
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
         return lookup.find(self._database, ids, now=self._database.clock.now())
+
+    def trace(self, id: str) -> Whereabouts | None:
+        """All that is known of one message."""
+        return lookup.trace(self._database, id, **self._moment())
+
+    def were_done(self, nonces: Sequence[Nonce]) -> Sequence[bool]:
+        """Whether what has these nonces was carried out."""
+        return lookup.were_done(self._database, nonces)
 
     def depths(self) -> Sequence[QueueDepth]:
         """What lies in each queue, by name."""

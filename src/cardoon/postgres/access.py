@@ -17,7 +17,8 @@ Role = Literal["client", "worker", "beat", "monitor"]
 
 _READ = frozenset({"schema_version", "load_results", "horizon", "results_since", "find_places"})
 _SEND = frozenset({"declare_queues", "unique_holders", "publish"})
-_LOOK = frozenset({"depths", "limits", "kept", "heard", "resting_queues"})
+_TRACE = frozenset({"trace", "trace_missing", "trace_kept", "nonces_done"})
+_LOOK = frozenset({"depths", "limits", "kept", "heard", "resting_queues"}) | _TRACE
 
 RIGHTS: Mapping[Role, frozenset[str]] = {
     # A refused result is quarantined and forgotten by who refused it; a group is stored by who made it.

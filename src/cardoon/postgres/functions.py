@@ -66,4 +66,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "resume_queues": Function("T"),
     "resting_queues": Function("", "t"),
     "find_places": Function("fT", "tt"),
+    "trace": Function("ft", "ttyiiiiffttl"),
+    "trace_missing": Function("ti", "tl"),
+    "trace_kept": Function("t", "tittlttttfyiii"),
+    "nonces_done": Function("YL", "o"),
 }

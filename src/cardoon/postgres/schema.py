@@ -23,7 +23,7 @@ except ImportError as error:
 
 _FUNCTIONS = (
     *("basics", "limits", "dormant", "publish", "subscribers", "results", "replay"),
-    *("complete", "pausing", "claim", "adopt", "upkeep", "kept", "rights"),
+    *("complete", "pausing", "claim", "adopt", "upkeep", "kept", "tracing", "rights"),
 )
 """In this order, and `rights` last."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cardoon.exceptions import ImproperlyConfigured
 
-VERSION = 2
+VERSION = 3
 
 
 def check_version(found: int, where: str) -> None:

@@ -120,7 +120,7 @@ def show(store: Store, where: Kept, *, limit: int, after: int) -> list[KeptMessa
         if not rows:
             break
         with understood(store.place):
-            found += map(_kept, rows)
+            found += map(read_kept, rows)
         after = found[-1].number
     return found
 
@@ -179,7 +179,8 @@ def _lines(store: Store, queue: str) -> Iterator[tuple[Line, float]]:
             return
 
 
-def _kept(row: Sequence[Any]) -> KeptMessage:
+def read_kept(row: Sequence[Any]) -> KeptMessage:
+    """A kept message, as scripts tell of it."""
     queue, name, reason, detail, kept_at, attempt, crashes, retries, number, frame = row
     return KeptMessage(
         number=int(number),

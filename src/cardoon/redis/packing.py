@@ -100,7 +100,7 @@ def pack_results(results: Iterable[SealedResult]) -> Arguments:
 
 
 def pack_nonces(nonces: Iterable[Nonce]) -> Arguments:
-    """Nonces, as `finish.lua` reads them."""
+    """Nonces, as `finish.lua` and `were_done.lua` read them."""
     return [*chain.from_iterable(map(_pack_nonce, nonces))]
 
 

@@ -39,6 +39,7 @@ from cardoon.testing.powers import (
 from cardoon.testing.recalling import RecallingSuite
 from cardoon.testing.setting import message, publish, receive
 from cardoon.testing.subscribing import SubscribingSuite
+from cardoon.testing.tracing import RememberingSuite, TraceableSuite
 from cardoon.testing.uniqueness import UniqueSuite
 from cardoon.testing.workflows import KeptWorkflowSuite, WorkflowSuite
 
@@ -59,6 +60,8 @@ class BrokerSuite(
     KeptWorkflowSuite,
     ErrbackSuite,
     FindableSuite,
+    TraceableSuite,
+    RememberingSuite,
     UniqueSuite,
     LimitSuite,
     RateSuite,

@@ -1,0 +1,2 @@
+-- Version 3: no tables of its own. Who asks where a message is needs the functions of `tracing`, so a database
+-- without them is to be upgraded first.
