@@ -148,14 +148,14 @@ class World:
         self.alice = make_person("alice")
         self.member = make_member(authority)
         people = [self.alice, make_person("pat", key=p256_key()), make_person("rob", key=rsa_key())]
-        trust = TrustStore(
+        self.trust = TrustStore(
             pins=[pin(folder, *people)],
             anchors=[write(folder, "authority.anchor", authority.pem)],
             clock=clock,
         )
         self.gate = Gate(
             domain=DOMAIN,
-            trust=trust,
+            trust=self.trust,
             accept=Accepted(all_codecs([JSON, MSGPACK, YAML]), frozenset()),
             clock=clock,
             limits=Limits(max_body=LIMIT),
