@@ -2,15 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 
-from cardoon.broker import Kept, KeptMessage
-from cardoon.cli.access import json_option, open_broker, open_stores, print_json, print_table, when
+from cardoon.broker import Inspectable, Kept, KeptMessage
+from cardoon.cli.access import (
+    find_app,
+    json_option,
+    open_broker,
+    open_stores,
+    print_json,
+    print_table,
+    printable,
+    when,
+)
+from cardoon.cli.judging import (
+    Judge,
+    describe_judgement,
+    find_kept,
+    print_judgement,
+)
 from cardoon.cli.main import Invocation
+from cardoon.clock import SystemClock
+from cardoon.exceptions import CardoonError, Refusal
+from cardoon.lookup import Remembering
 from cardoon.producer import BRIDGED, RESULTS
+from cardoon.spoken import distance
+
+_PAGE = 100
+"""Messages that are asked for at a time, since each comes with its frame."""
+
+
+class Wanted(NamedTuple):
+    """Which of the kept messages are listed."""
+
+    reason: str | None
+    queue: str | None
+    since: float
+    """Seconds since the epoch."""
+
+    def covers(self, message: KeptMessage) -> bool:
+        """Whether this is one of them."""
+        return (
+            (self.reason is None or message.reason == self.reason)
+            and (self.queue is None or message.queue == self.queue)
+            and message.kept_at >= self.since
+        )
+
+
+class Since(click.ParamType[float]):
+    """A time: ISO 8601, or how long ago, such as `90m`, `6h` or `7d`."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Seconds since the epoch."""
+        text = str(value)
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+        if unit is not None and text[:-1].isdigit() and len(text) < 10:
+            return SystemClock().now() - int(text[:-1]) * unit
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 or 6h", param, ctx)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+Command: TypeAlias = Callable[..., Any]
+
+_list_options = [
+    click.option("--limit", default=50, show_default=True, help="How many at most."),
+    click.option("--after", default=0, metavar="NUMBER", help="Only those behind this one."),
+    click.option("--reason", help="Only those with this reason."),
+    click.option("--queue", help="Only those from this queue."),
+    click.option(
+        "--since",
+        type=Since(),
+        default="1970-01-01",
+        help="Only those kept since: a time, or 6h, 7d.",
+    ),
+    json_option,
+]
+_show_options = [
+    click.option("-Q", "--queues", help="Judge it as a worker that consumes these."),
+    click.option("--domain", multiple=True, help="Try this security domain as well."),
+    click.option("--body", is_flag=True, help="Show the body, if the signature is right."),
+    json_option,
+]
 
 
 def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> click.Group:
@@ -21,31 +113,17 @@ def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> 
         pass
 
     @group.command("list", help=texts["list"])
-    @click.option("--limit", default=50, show_default=True, help="How many at most.")
-    @json_option
+    @_with(_list_options)
     @click.pass_obj
-    def list_kept(invocation: Invocation, limit: int, as_json: bool) -> None:  # noqa: FBT001
-        with open_broker(invocation) as broker:
-            messages = broker.kept(where, limit=limit)
-        if as_json:
-            print_json([_describe(message) for message in messages])
-            return
-        print_table(
-            ("number", "when (UTC)", "queue", "id", "reason"),
-            [(m.number, when(m.kept_at), m.queue, m.id, _reason(m)) for m in messages],
-        )
+    def list_kept(invocation: Invocation, /, **options: Any) -> None:
+        _list(invocation, where, **options)
 
     @group.command("show", help=texts["show"])
     @click.argument("number", type=int)
+    @_with(_show_options)
     @click.pass_obj
-    def show(invocation: Invocation, number: int) -> None:
-        with open_broker(invocation) as broker:
-            found = [m for m in broker.kept(where, limit=1, after=number - 1) if m.number == number]
-        if not found:
-            raise click.ClickException(
-                f"{name} show: there is no number {number}; `cardoon {name} list` shows them"
-            )
-        print_json({**_describe(found[0]), "frame": found[0].frame.hex()})
+    def show(invocation: Invocation, /, number: int, **options: Any) -> None:
+        _show(invocation, _Place(name, where, restore_name), number, **options)
 
     @group.command(restore_name, help=texts["restore"])
     @click.argument("numbers", type=int, nargs=-1, required=True)
@@ -80,7 +158,7 @@ dead = _group(
     {
         "help": "Dead letters: verified tasks that could not be completed.",
         "list": "Show the dead letters, oldest first.",
-        "show": "Show one dead letter, with its frame in hexadecimal.",
+        "show": "Show one dead letter, and whether it would be accepted again; --json has its frame.",
         "restore": "Put dead letters back in their queues, with a clean record.",
         "purge": "Delete dead letters; all of them if no number is given.",
     },
@@ -93,7 +171,10 @@ quarantine = _group(
     {
         "help": "Messages that were refused, kept with the reason.",
         "list": "Show what was refused, oldest first.",
-        "show": "Show one refused message, with its frame in hexadecimal.",
+        "show": (
+            "Show one refused message, judge it anew check by check, and say what to do. "
+            "--json has its frame, which `cardoon verify` reads."
+        ),
         "restore": (
             "Put refused messages back in their queues, where they are judged anew: "
             "after a certificate was added, for instance."
@@ -101,6 +182,126 @@ quarantine = _group(
         "purge": "Delete refused messages; all of them if no number is given.",
     },
 )
+
+
+class _Place(NamedTuple):
+    """One of the two places, as commands call it."""
+
+    name: str
+    where: Kept
+    restore_name: str
+
+
+def _list(
+    invocation: Invocation,
+    where: Kept,
+    *,
+    limit: int,
+    after: int,
+    reason: str | None,
+    queue: str | None,
+    since: float,
+    as_json: bool,
+) -> None:
+    wanted = Wanted(reason, queue, since)
+    with open_broker(invocation) as broker:
+        found = list(_find(broker, where, wanted, after=after, limit=limit + 1))
+    messages = found[:limit]
+    if as_json:
+        print_json(messages)
+        return
+    print_table(
+        ("number", "when (UTC)", "queue", "id", "reason"),
+        [(m["number"], m["kept_at"], m["queue"], m["id"], _reason(m)) for m in messages],
+    )
+    if len(found) > len(messages):
+        behind = messages[-1]["number"] if messages else after
+        click.echo(f"there are more; --after {behind} shows them", err=True)
+
+
+def _show(
+    invocation: Invocation,
+    place: _Place,
+    number: int,
+    *,
+    queues: str | None,
+    domain: tuple[str, ...],
+    body: bool,
+    as_json: bool,
+) -> None:
+    settings = find_app(invocation).settings
+    again = f"cardoon {place.name} {place.restore_name} {number}"
+    judgement, problem, shown = None, "", "not shown: it was not judged"
+    with open_broker(invocation) as broker:
+        message = _need(broker, place, number)
+        found = find_kept(message, consumed=tuple(queues.split(",")) if queues else (), again=again)
+        if found is None:
+            problem = "it is one of Celery's, which the bridge judges by its fence"
+        else:
+            # What ended together with its mark is put back without it.
+            is_marked = place.where is Kept.DEAD_LETTER or message.reason == Refusal.DENIED
+            memory = broker if isinstance(broker, Remembering) and not is_marked else None
+            try:
+                judge = Judge(settings, clock=SystemClock(), domains=domain)
+                judgement = judge.judge(message.frame, found, memory)
+                shown = judge.show_body(judgement) if body else ""
+            except CardoonError as error:
+                problem = str(error)  # such as nobody to trust; the message is shown all the same
+    if as_json:
+        told = {**_describe(message), "frame": message.frame.hex()}
+        told["judgement"] = None if judgement is None else describe_judgement(judgement)
+        print_json({**told, "body": shown} if body else told)
+        return
+    _print_kept(message)
+    if judgement is None:
+        click.echo(f"not judged: {printable(problem)}")
+    else:
+        click.secho("judged now:", bold=True)
+        print_judgement(judgement)
+        if judgement.accepted and message.queue != RESULTS:
+            click.echo(f"nothing stands in its way any more: `{again}`")
+    if body:
+        click.echo(f"body: {printable(shown)}")
+
+
+def _find(
+    broker: Inspectable, where: Kept, wanted: Wanted, *, after: int, limit: int
+) -> Iterator[dict[str, Any]]:
+    """What is listed of those that are wanted, a page at a time, without their frames."""
+    while page := broker.kept(where, limit=_PAGE, after=after):
+        for message in page:
+            if wanted.covers(message):
+                yield _describe(message)
+                limit -= 1
+                if limit <= 0:
+                    return
+        after = page[-1].number
+
+
+def _need(broker: Inspectable, place: _Place, number: int) -> KeptMessage:
+    found = broker.kept(place.where, limit=1, after=number - 1)
+    if not found or found[0].number != number:
+        raise click.ClickException(
+            f"{place.name} show: there is no number {number}; `cardoon {place.name} list` shows them"
+        )
+    return found[0]
+
+
+def _print_kept(message: KeptMessage) -> None:
+    rows = (
+        ("number", message.number),
+        ("kept", distance(message.kept_at, SystemClock().now())),
+        ("queue", message.queue),
+        ("id", message.id or "-"),
+        ("reason", _reason(_describe(message))),
+        (
+            "record",
+            f"attempt {message.attempt}, {message.crashes} crashes, {message.retries} retries",
+        ),
+    )
+    for head, value in rows:
+        click.echo(f"{head:<8}{printable(str(value))}")
+    click.echo()
 
 
 def _refuse_results(command: str, kept: Sequence[KeptMessage]) -> None:
@@ -117,8 +318,9 @@ def _refuse_results(command: str, kept: Sequence[KeptMessage]) -> None:
             )
 
 
-def _reason(message: KeptMessage) -> str:
-    return f"{message.reason}: {message.detail}" if message.detail else message.reason
+def _reason(described: dict[str, Any]) -> str:
+    reason, detail = described["reason"], described["detail"]
+    return f"{reason}: {detail}" if detail else str(reason)
 
 
 def _describe(message: KeptMessage) -> dict[str, Any]:

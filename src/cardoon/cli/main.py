@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "routes": "cardoon.cli.routes:routes",
     "signer": "cardoon.cli.signer:signer",
     "upgrade": "cardoon.cli.upgrade:upgrade",
+    "verify": "cardoon.cli.verify:verify",
     "worker": "cardoon.cli.worker:worker",
 }
 """Where each command lives. Loading one must not cost the time of all."""
@@ -60,6 +61,7 @@ SUMMARIES: Mapping[str, str] = {
     "routes": "Show where a call of a task would go, and why.",
     "signer": "Hold a key, and sign for other processes over a socket.",
     "upgrade": "Rewrite a project that was written for Celery.",
+    "verify": "Have the gate judge a captured message, check by check.",
     "worker": "Start a worker.",
 }
 

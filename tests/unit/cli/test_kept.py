@@ -80,7 +80,7 @@ def test_one_is_shown_with_its_frame(project, place, keep):
     wanted = keep("the second")
     number = numbers(project, place)[1]
 
-    shown = project.json(place, "show", number)
+    shown = project.json(place, "show", number, "--json")
 
     assert (shown["id"], shown["reason"]) == (wanted, "the second")
     frame = bytes.fromhex(shown["frame"])
@@ -191,3 +191,163 @@ def test_to_delete_all_by_force_is_not_asked(project, place, keep):
     keep()
 
     assert project.answer(place, "purge", "-f") == "deleted 1 messages\n"
+
+
+def test_a_list_is_told_by_reason_queue_and_time(project, place, keep):
+    first, second = keep("one"), keep("two")
+
+    def ids(*options):
+        return [one["id"] for one in project.json(place, "list", "--json", *options)]
+
+    assert ids("--reason", "two") == [second]
+    assert ids("--queue", "celery") == [first, second]
+    assert ids("--queue", "other") == []
+    assert ids("--since", "1h") == [first, second]
+    assert ids("--since", "2999-01-01") == []
+    assert ids("--since", "2001-01-01T12:00+02:00", "--reason", "one") == [first]
+
+
+@pytest.mark.parametrize("text", ["yesterday", "5x", "h", "99999999999999999999d"])
+def test_what_is_no_time_is_named(project, place, text):
+    assert "is no time; write" in project.usage(place, "list", "--since", text)
+
+
+def test_a_long_list_is_read_in_pages(project, place, keep):
+    wanted = [keep() for _ in range(3)]
+
+    done = project.run(place, "list", "--limit", "2")
+    *_, last = project.json(place, "list", "--limit", "2", "--json")
+    rest = project.json(place, "list", "--after", str(last["number"]), "--json")
+
+    assert done.stderr == f"there are more; --after {last['number']} shows them\n"
+    assert [one["id"] for one in rest] == wanted[2:]
+    assert project.run(place, "list", "--limit", "3").stderr == ""
+
+
+def test_filters_look_through_more_than_one_page(project):
+    broker = project.hands.broker
+    for number in range(230):
+        reason = "odd" if number in (5, 220) else "malformed"
+        broker.quarantine(queue="control", id="", frame=b"x", reason=reason, detail="")
+
+    assert len(project.json("quarantine", "list", "--reason", "odd", "--json")) == 2
+
+
+def test_a_refused_message_is_judged_anew(project):
+    """Its certificate is there now; whatever the reason was, it is accepted today."""
+    project.refused("unknown-signer", "no certificate in the store")
+    [number] = numbers(project, "quarantine")
+
+    told = project.answer("quarantine", "show", number)
+
+    assert "unknown-signer: no certificate in the store" in told
+    assert "(2) signature passed" in told
+    assert told.endswith(
+        f"accepted\nnothing stands in its way any more: `cardoon quarantine release {number}`\n"
+    )
+
+
+def test_what_still_stands_in_the_way_is_told_with_the_remedy(project):
+    project.refused()
+    [number] = numbers(project, "quarantine")
+    store = project.state / "trusted" / "worker.pem"
+    project.write_tasks()
+    with (project.folder / "tasks.py").open("a") as file:
+        file.write(f"\napp.conf.security_cert_store = {str(store)!r}\n")
+
+    told = project.answer("-A", "tasks", "quarantine", "show", number)
+    as_json = project.json("-A", "tasks", "quarantine", "show", number, "--json")
+
+    assert "refused: unknown-signer" in told
+    assert "why:    the certificate sha256:" in told
+    assert f"put it into security_cert_store ({store})" in told
+    assert f"then `cardoon quarantine release {number}`" in told
+    assert as_json["judgement"]["reason"] == "unknown-signer"
+    assert as_json["judgement"]["claims"] is None
+
+
+def test_a_copy_of_what_was_carried_out_is_called_a_replay(project):
+    project.send(1)
+    [delivery] = project.hands.take()
+    message = project.hands.open(delivery)
+    project.hands.broker.finish([message.nonce])
+    project.hands.refuse(delivery, "replayed", "it was carried out before")
+    [number] = numbers(project, "quarantine")
+
+    told = project.json("quarantine", "show", number, "--json")["judgement"]
+
+    assert told["reason"] == "replayed"
+    assert [step["check"] for step in told["steps"] if step["verdict"] == "failed"] == ["replay"]
+    assert "purge it" in told["advice"][0]["remedy"]
+
+
+def test_a_message_under_another_id_is_seen(project):
+    project.send(1)
+    [delivery] = project.hands.take()
+    project.hands.broker.quarantine(
+        queue="celery", id="stolen", frame=delivery.frame, reason="wrong-id", detail=""
+    )
+    [number] = numbers(project, "quarantine")
+
+    told = project.json("quarantine", "show", number, "--json")["judgement"]
+
+    assert told["reason"] == "wrong-id"
+
+
+def test_what_came_from_elsewhere_is_judged_as_what_it_is(project):
+    project.send(1)
+    [delivery] = project.hands.take()
+    sealed = project.hands.seal_for(delivery, {"result": 3})
+    broker = project.hands.broker
+    result = {"queue": "results", "id": sealed.task_id, "frame": sealed.frame}
+    broker.quarantine(**result, reason="unknown-signer", detail="")
+    broker.quarantine(queue="control", id="", frame=sealed.frame, reason="odd", detail="")
+    broker.quarantine(queue="celery:old", id="x", frame=b"{}", reason="denied", detail="fence")
+
+    first, second, third = (
+        project.json("quarantine", "show", number, "--json")
+        for number in numbers(project, "quarantine")
+    )
+
+    assert first["judgement"]["accepted"]
+    assert second["judgement"]["reason"] == "wrong-kind"
+    assert third["judgement"] is None
+    told = project.answer("quarantine", "show", str(third["number"]))
+    assert "not judged: it is one of Celery's" in told
+
+
+def test_hostile_bytes_are_shown_as_harmless_text(project):
+    project.hands.broker.quarantine(
+        queue="q\x1b[2J", id="\x1b]0;", frame=b"\xd2\x84\x1b[2J", reason="odd\n", detail="\x1b[31m"
+    )
+    [number] = numbers(project, "quarantine")
+
+    told = project.answer("quarantine", "show", number, "--body")
+
+    assert "\x1b" not in told
+    assert "refused: malformed" in told
+    assert "body: not shown" in told
+
+
+def test_a_message_is_shown_where_nobody_can_judge_it(project):
+    project.refused()
+    [number] = numbers(project, "quarantine")
+    project.write_tasks()
+    with (project.folder / "tasks.py").open("a") as file:
+        file.write('\napp.conf.security_cert_store = "/nowhere/*.pem"\n')
+
+    told = project.answer("-A", "tasks", "quarantine", "show", number)
+
+    assert "unknown-signer" in told
+    assert "not judged: trust store" in told
+
+
+def test_the_body_of_a_kept_message_is_shown_only_if_asked_for(project, place, keep):
+    keep()
+    [number] = numbers(project, place)
+
+    without = project.answer(place, "show", number)
+    shown = project.answer(place, "show", number, "--body")
+
+    assert "body:" not in without
+    assert "body: [[1, 2], {}" in shown
