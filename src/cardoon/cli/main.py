@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "signer": "cardoon.cli.signer:signer",
     "upgrade": "cardoon.cli.upgrade:upgrade",
     "verify": "cardoon.cli.verify:verify",
+    "why": "cardoon.cli.why:why",
     "worker": "cardoon.cli.worker:worker",
 }
 """Where each command lives. Loading one must not cost the time of all."""
@@ -62,6 +63,7 @@ SUMMARIES: Mapping[str, str] = {
     "signer": "Hold a key, and sign for other processes over a socket.",
     "upgrade": "Rewrite a project that was written for Celery.",
     "verify": "Have the gate judge a captured message, check by check.",
+    "why": "Say where a task is, and why it does not run.",
     "worker": "Start a worker.",
 }
 

@@ -17,8 +17,10 @@ from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, Refusal, RefusedError
-from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS
+from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS, Kind
 from cardoon.message.serializers import decode_body
+from cardoon.producer import EVERY_WORKER
+from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
 from cardoon.worker.expiring import ExpiryWatch
@@ -164,34 +166,13 @@ class Keeper:
         for number, frame in self._broker.heard(self._heard):
             self._heard = number
             try:
-                revocation, until = self._open(frame)
+                message = self._orders.open(frame)
+                revocation, until = _read_revocation(message, max_bytes=self._max_bytes)
             except RefusedError as error:
                 self._refuse(frame, error)
             else:
                 self._carry_out(revocation, until=until)
         self._revoked.stamps.forget_expired(self._clock.now())
-
-    def _open(self, frame: bytes) -> tuple[Revocation, float]:
-        """A revocation, and until when it holds. It may be heard again, which changes nothing."""
-        message = self._orders.open(frame)
-        content = decode_body(message.claims.codec, message.body, max_bytes=self._max_bytes)
-        match message.claims.task, content:
-            case command, {
-                "ids": list(ids),
-                "terminate": bool(terminate),
-                "signal": str(signal),
-            } if command == REVOKE:
-                if all(isinstance(one, str) for one in ids):
-                    revocation = Revocation(tuple(ids), terminate, signal)
-                    return revocation, message.claims.valid_until
-            case (
-                command,
-                {"headers": dict(stamps), "terminate": bool(terminate), "signal": str(signal)},
-            ) if command == REVOKE_BY_STAMPS:
-                if stamps and all(isinstance(values, list) for values in stamps.values()):
-                    revocation = Revocation((), terminate, signal, stamps)
-                    return revocation, message.claims.valid_until
-        raise RefusedError(Refusal.BAD_CLAIMS, "not a command that this worker knows")
 
     def _carry_out(self, revocation: Revocation, *, until: float) -> None:
         self._revoked.add(revocation.task_ids)
@@ -223,3 +204,29 @@ class Keeper:
                 reason=error.reason.value,
                 detail=error.detail,
             )
+
+
+def open_revocation(gate: Gate, frame: bytes, *, max_bytes: int) -> tuple[Revocation, float]:
+    """A revocation, and until when it holds; `RefusedError` for all else. To hear it again changes nothing."""
+    message = gate.open(frame, kind=Kind.CONTROL, audience=frozenset({EVERY_WORKER}))
+    return _read_revocation(message, max_bytes=max_bytes)
+
+
+def _read_revocation(message: VerifiedMessage, *, max_bytes: int) -> tuple[Revocation, float]:
+    content = decode_body(message.claims.codec, message.body, max_bytes=max_bytes)
+    match message.claims.task, content:
+        case command, {
+            "ids": list(ids),
+            "terminate": bool(terminate),
+            "signal": str(signal),
+        } if command == REVOKE:
+            if all(isinstance(one, str) for one in ids):
+                return Revocation(tuple(ids), terminate, signal), message.claims.valid_until
+        case (
+            command,
+            {"headers": dict(stamps), "terminate": bool(terminate), "signal": str(signal)},
+        ) if command == REVOKE_BY_STAMPS:
+            if stamps and all(isinstance(values, list) for values in stamps.values()):
+                revocation = Revocation((), terminate, signal, stamps)
+                return revocation, message.claims.valid_until
+    raise RefusedError(Refusal.BAD_CLAIMS, "not a command that this worker knows")
