@@ -39,8 +39,8 @@ def _print(found: Findings, told: Answer) -> None:
     name = _task_of(found)
     click.secho(told.state, fg=colour, bold=True, nl=False)
     click.echo(printable(f"  {name}[{found.id}]" if name else f"  {found.id}"))
-    for line in told.because:
-        click.echo(f"  {printable(line)}")
+    for reason in told.because:
+        click.echo(f"  {printable(reason.text)}")
     for line in told.remedies:
         click.echo(f"  -> {printable(line)}")
 
@@ -62,7 +62,7 @@ def _describe(found: Findings, told: Answer) -> dict[str, Any]:
         "state": told.state,
         "outlook": told.outlook.name.lower().replace("_", "-"),
         "task": _task_of(found) or None,
-        "because": told.because,
+        "because": [reason._asdict() for reason in told.because],
         "remedies": told.remedies,
         "message": None
         if where is None

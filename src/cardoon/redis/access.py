@@ -17,6 +17,7 @@ _READ = [
     "evalsha_ro",
     "exists",
     "get",
+    "getbit",
     "getrange",
     "hexists",
     "hget",
@@ -64,7 +65,6 @@ _HEAR = ["hello", "ping", "subscribe", "unsubscribe"]
 _WORK = [
     "bitfield",
     "blpop",
-    "getbit",
     "pttl",
     "publish",
     "rename",

@@ -40,7 +40,11 @@ def ask(project):
 
 
 def text(told):
-    return "\n".join((*told["because"], *told["remedies"]))
+    return "\n".join((*(one["text"] for one in told["because"]), *told["remedies"]))
+
+
+def codes(told):
+    return [one["code"] for one in told["because"]]
 
 
 def test_of_an_id_that_nobody_knows_it_says_where_it_looked_and_for_how_long_results_stay(ask):
@@ -81,6 +85,7 @@ def test_a_queue_that_rests_is_named_with_the_remedy(project, ask):
     code, told = ask(sent.id)
 
     assert (code, told["outlook"], told["message"]["paused"]) == (1, "stuck", True)
+    assert codes(told) == ["due", "next", "paused"]
     assert "queue celery is paused" in text(told)
     assert "`cardoon resume celery`" in text(told)
 
@@ -93,6 +98,7 @@ def test_a_limit_that_holds_it_back_is_named(project, ask):
     code, told = ask(sent.id)
 
     assert (code, told["state"]) == (0, "ready")
+    assert codes(told)[:2] == ["due", "limited"]
     assert "holds it back: 1 of 1 run, 1 wait" in text(told)
     assert told["message"]["limit"] in text(told)
 
@@ -121,6 +127,7 @@ def test_of_one_that_is_retried_it_is_told_how_often_and_when_next(project, ask)
     code, told = ask(sent.id)
 
     assert (code, told["state"]) == (0, "scheduled")
+    assert codes(told) == ["retried", "runs-again"]
     assert "its task asked to run again once" in text(told)
     assert "it runs again" in text(told)
     assert "(in 10 minutes)" in text(told)
@@ -255,6 +262,7 @@ def test_one_whose_time_to_begin_is_over_will_not_run(project, ask):
     code, told = ask(sent.id)
 
     assert code == 1
+    assert "expired" in codes(told)
     assert "its time to begin was over" in text(told)
 
 
@@ -316,8 +324,8 @@ def test_of_one_that_ended_the_end_is_told(project, ask):
     code, told = ask(sent.id)
 
     assert (code, told["state"]) == (0, "ended")
-    assert told["because"][0].startswith("tasks.add ended as SUCCESS")
-    assert told["because"][0].endswith("by worker hands@here")
+    assert told["because"][0]["text"].startswith("tasks.add ended as SUCCESS")
+    assert told["because"][0]["text"].endswith("by worker hands@here")
     assert told["remedies"] == []
 
 
@@ -375,7 +383,7 @@ def test_a_queue_of_which_nobody_has_anything_has_no_worker():
     told = answer(found(where={"due": NOW - 30}, depth=depth()))
 
     assert told.outlook is Outlook.STUCK
-    assert "most likely no worker consumes it" in told.because[-1]
+    assert "most likely no worker consumes it" in told.because[-1].text
     assert "`cardoon worker -Q mail`" in told.remedies[0]
 
 
@@ -383,7 +391,7 @@ def test_a_queue_from_which_workers_take_is_served():
     told = answer(found(where={"due": NOW - 30}, depth=depth(leased=4)))
 
     assert told.outlook is Outlook.GOES_ON
-    assert "workers have 4 other messages of the queue" in told.because[-1]
+    assert "workers have 4 other messages of the queue" in told.because[-1].text
 
 
 def test_what_has_only_just_come_is_not_missed_yet():
@@ -395,7 +403,7 @@ def test_a_rate_that_holds_it_back_tells_when_the_next_may_go():
 
     told = answer(found(where={"due": NOW, "limit": "k"}, use=use))
 
-    assert "one in 6 seconds, 3 wait, the next in 4.2 seconds" in told.because[1]
+    assert "one in 6 seconds, 3 wait, the next in 4.2 seconds" in told.because[1].text
 
 
 def test_many_predecessors_are_counted():
@@ -403,9 +411,9 @@ def test_many_predecessors_are_counted():
 
     told = answer(found(where={"place": Place.DORMANT, "waits_for": 250}, predecessors=some))
 
-    assert told.because[0] == "it waits for 250 tasks to end"
-    assert told.because[1] == "p0 is with a worker now"
-    assert told.because[-1] == "and 240 more"
+    assert told.because[0].text == "it waits for 250 tasks to end"
+    assert told.because[1].text == "p0 is with a worker now"
+    assert told.because[-1].text == "and 240 more"
 
 
 def test_what_a_broker_cannot_tell_is_said():
@@ -413,7 +421,7 @@ def test_what_a_broker_cannot_tell_is_said():
     told = answer(dataclasses.replace(nothing, where=None))
 
     assert told.outlook is Outlook.UNKNOWN
-    assert "RabbitMQ cannot be asked" in told.because
+    assert ("cannot-tell", "RabbitMQ cannot be asked") in told.because
 
 
 def test_a_state_on_the_way_is_told_where_no_queue_has_the_message():
@@ -421,6 +429,6 @@ def test_a_state_on_the_way_is_told_where_no_queue_has_the_message():
     told = answer(dataclasses.replace(found(ending=Ending(report)), where=None))
 
     assert told.outlook is Outlook.GOES_ON
-    assert told.because == [
+    assert [one.text for one in told.because] == [
         "its last state is STARTED, as worker w@host said, and no queue has its message"
     ]

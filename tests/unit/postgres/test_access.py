@@ -171,6 +171,8 @@ def test_a_monitor_reads_and_changes_nothing(of):
     assert list(broker.limits(limit=9)) == []
     assert list(broker.kept(Kept.DEAD_LETTER, limit=9)) == []
     assert dict(broker.find(["a"])) == {"a": "leased"}
+    assert (broker.trace("a").place, broker.trace("b")) == ("leased", None)
+    assert list(broker.were_done([Nonce(b"x" * 16, 1, 9e9)])) == [False]
     assert backend.load(["a"]) == {}
     assert denied(broker.publish, [message("b")], timeout=LONG)
     assert denied(broker.declare, ["q"])

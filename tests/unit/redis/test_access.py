@@ -259,6 +259,10 @@ def test_a_monitor_only_reads(login):
     assert monitor.kept(Kept.QUARANTINE, limit=5) == []
     assert set(monitor.find(["plain"])) == {"plain"}
     assert monitor.heard(0) == []
+    assert [monitor.trace(name).place for name in ("plain", "later", "slow", "waits")] == [
+        *("ready", "scheduled", "ready", "dormant"),
+    ]
+    assert monitor.were_done([Nonce(b"x" * 16, 1, FAR)]) == [False]
     assert results.load(["plain"]) == {}
     for forbidden in (
         lambda: monitor.declare(["r"]),
