@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cardoon import Cardoon, chord, group, states
+from cardoon.cli.inquiry import Inquirer
+from cardoon.cli.reasons import Outlook, answer
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.exceptions import TimeoutError as ResultTimeoutError
@@ -96,6 +98,19 @@ def test_a_retry_and_a_failure_end_as_on_any_broker(rabbit_site):
     assert rabbit_site.call("retry_changed", 1) == 3
     with pytest.raises(ValueError, match="no"):
         rabbit_site.call("fail", "no")
+
+
+def test_where_a_task_is_can_be_told_of_what_lies_in_the_companion(rabbit_site):
+    """RabbitMQ itself cannot be asked for a message by its id, and the answer says so."""
+    site = rabbit_site
+    travels, later = site.send("add", 1, 2), site.send("add", 1, 2, countdown=7200)
+    inquirer = Inquirer(site.app.settings, clock=SystemClock())
+
+    unseen, seen = (answer(inquirer.ask(one.id)) for one in (travels, later))
+
+    assert (unseen.state, unseen.outlook) == ("unknown", Outlook.UNKNOWN)
+    assert "cannot-tell" in {reason.code for reason in unseen.because}
+    assert (seen.state, [reason.code for reason in seen.because]) == ("scheduled", ["eta"])
 
 
 def test_a_queue_rests_until_somebody_says_otherwise(rabbit_site):

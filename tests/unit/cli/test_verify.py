@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from cardoon.message import envelope
 from tests.security.actors import DAY, DOMAIN, draft, make_person
 from tests.unit.hands import QUEUE
 
+ROOT = Path(__file__).parents[3]
 RULES = """
 version = 1
 [role.nobody]
@@ -270,3 +272,9 @@ def test_for_every_reason_there_are_a_cause_and_a_remedy(reason):
 def test_what_stays_refused_is_not_to_be_released():
     for reason in (Refusal.BAD_SIGNATURE, Refusal.WRONG_DIGEST, Refusal.EXPIRED, Refusal.REPLAYED):
         assert "release 7" not in advise(reason, Facts(again="cardoon quarantine release 7")).remedy
+
+
+def test_every_reason_is_in_the_documents():
+    written = (ROOT / "docs" / "refusals.md").read_text("utf-8")
+
+    assert [one.value for one in Refusal if f"`{one.value}`" not in written] == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,7 @@ from cardoon.cli.reasons import Outlook, answer
 from cardoon.lookup import Place, Whereabouts
 from cardoon.sender import Report
 
+ROOT = Path(__file__).parents[3]
 NOW = 1_790_000_000.0
 
 
@@ -432,3 +435,19 @@ def test_a_state_on_the_way_is_told_where_no_queue_has_the_message():
     assert [one.text for one in told.because] == [
         "its last state is STARTED, as worker w@host said, and no queue has its message"
     ]
+
+
+def test_every_code_is_in_the_documents():
+    written = (ROOT / "docs" / "refusals.md").read_text("utf-8")
+    tree = ast.parse((ROOT / "src" / "cardoon" / "cli" / "reasons.py").read_text("utf-8"))
+    codes = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("tell", "hold_up")
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+    assert len(codes) > 20
+    assert [code for code in sorted(codes) if f"`{code}`" not in written] == []
