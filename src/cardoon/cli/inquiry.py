@@ -20,12 +20,12 @@ from cardoon.broker import (
     LimitUse,
     QueueDepth,
 )
-from cardoon.cli.judging import Found, Judge, Judgement, find_kept
+from cardoon.cli.judging import Found, Judge, Judgement, find_kept, memory_of
 from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, RefusedError
-from cardoon.lookup import Findable, Place, Remembering, Traceable, Whereabouts
+from cardoon.lookup import Findable, Place, Traceable, Whereabouts
 from cardoon.message.protocol import Kind
 from cardoon.pausing import Pausable
 from cardoon.producer import parse_headers, report_of
@@ -161,7 +161,7 @@ class Inquirer:
             return None, "it is one of Celery's, which the bridge judges by its fence"
         # A claimed or kept message may have its mark already; only one that waits can be a copy.
         waits = where.place in (Place.READY, Place.SCHEDULED) and where.attempt == 0
-        memory = broker if isinstance(broker, Remembering) and waits else None
+        memory = memory_of(broker) if waits else None
         try:
             return Judge(self._settings, clock=self._clock).judge(where.frame, found, memory), ""
         except CardoonError as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from cardoon.broker import Delivery, KeptMessage
+from cardoon.broker import Accompanied, Delivery, KeptMessage
 from cardoon.cli.access import json_of, printable
 from cardoon.cli.advice import Advice, Facts, advise
 from cardoon.clock import Clock
@@ -334,6 +334,12 @@ def _find_replay(message: VerifiedMessage, memory: Remembering | None) -> str | 
     if memory.were_done([message.nonce])[0]:
         raise RefusedError(Refusal.REPLAYED, "it was carried out before")
     return "it was never carried out"
+
+
+def memory_of(broker: object) -> Remembering | None:
+    """Who knows what was carried out: a broker, or what keeps the marks beside it."""
+    found = broker.companion if isinstance(broker, Accompanied) else broker
+    return found if isinstance(found, Remembering) else None
 
 
 def find_kept(message: KeptMessage, *, consumed: tuple[str, ...], again: str) -> Found | None:

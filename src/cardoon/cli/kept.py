@@ -23,12 +23,12 @@ from cardoon.cli.judging import (
     Judge,
     describe_judgement,
     find_kept,
+    memory_of,
     print_judgement,
 )
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.exceptions import CardoonError, Refusal
-from cardoon.lookup import Remembering
 from cardoon.producer import BRIDGED, RESULTS
 from cardoon.spoken import distance
 
@@ -53,22 +53,18 @@ class Wanted(NamedTuple):
         )
 
 
-class Since(click.ParamType[float]):
-    """A time: ISO 8601, or how long ago, such as `90m`, `6h` or `7d`."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Seconds since the epoch."""
-        text = str(value)
-        unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
-        if unit is not None and text[:-1].isdigit() and len(text) < 10:
-            return SystemClock().now() - int(text[:-1]) * unit
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 or 6h", param, ctx)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+def parse_since(text: str) -> float:
+    """A time in seconds since the epoch: from ISO 8601, or how long ago, such as `90m`, `6h` or `7d`."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    if unit is not None and text[:-1].isdecimal() and text.isascii() and len(text) < 10:
+        return SystemClock().now() - int(text[:-1]) * unit
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 or 6h"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
@@ -91,7 +87,7 @@ _list_options = [
     click.option("--queue", help="Only those from this queue."),
     click.option(
         "--since",
-        type=Since(),
+        type=parse_since,
         default="1970-01-01",
         help="Only those kept since: a time, or 6h, 7d.",
     ),
@@ -240,7 +236,7 @@ def _show(
         else:
             # What ended together with its mark is put back without it.
             is_marked = place.where is Kept.DEAD_LETTER or message.reason == Refusal.DENIED
-            memory = broker if isinstance(broker, Remembering) and not is_marked else None
+            memory = None if is_marked else memory_of(broker)
             try:
                 judge = Judge(settings, clock=SystemClock(), domains=domain)
                 judgement = judge.judge(message.frame, found, memory)

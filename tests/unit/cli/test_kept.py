@@ -207,7 +207,7 @@ def test_a_list_is_told_by_reason_queue_and_time(project, place, keep):
     assert ids("--since", "2001-01-01T12:00+02:00", "--reason", "one") == [first]
 
 
-@pytest.mark.parametrize("text", ["yesterday", "5x", "h", "99999999999999999999d"])
+@pytest.mark.parametrize("text", ["yesterday", "5x", "h", "²h", "٣h", "99999999999999999999d"])
 def test_what_is_no_time_is_named(project, place, text):
     assert "is no time; write" in project.usage(place, "list", "--since", text)
 
