@@ -26,9 +26,10 @@ from cardoon.config import Settings
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, RefusedError
 from cardoon.lookup import Findable, Place, Traceable, Whereabouts
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Kind
 from cardoon.pausing import Pausable
-from cardoon.producer import parse_headers, report_of
+from cardoon.producer import report_of
 from cardoon.queues import broadcast_names, private_queue
 from cardoon.security.gate import Gate
 from cardoon.sender import Report

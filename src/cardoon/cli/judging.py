@@ -21,9 +21,10 @@ from cardoon.contents import is_pickle
 from cardoon.deployment import Deployment
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.lookup import Remembering
+from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Claims, Kind
 from cardoon.message.serializers import decode_body
-from cardoon.producer import BRIDGED, EVERY_WORKER, RESULTS, parse_headers
+from cardoon.producer import BRIDGED, EVERY_WORKER, RESULTS
 from cardoon.queues import broadcast_names, private_queue
 from cardoon.security.explaining import (
     Circumstances,
@@ -273,12 +274,14 @@ class Judge:
         if not isinstance(policy, FilePolicy) or request is None or explanation.message is None:
             return (), ()
         rules = policy.rules
-        roles = rules.roles_of(request.signer)
-        told = []
-        for rule in rules.rules:
-            objection = rule.find_objection(request, roles) or rule.find_excess(request)
-            told.append(f"rule {rule.number}: {objection or 'allows it'}")
-        return tuple(sorted(roles)), tuple(told)
+        roles = tuple(sorted(rules.roles_of(request.signer)))
+        try:
+            objections = rules.explain(request)
+        except RefusedError as error:
+            return roles, (f"no rule: {error.detail}",)
+        return roles, tuple(
+            f"rule {number}: {objection or 'allows it'}" for number, objection in objections.items()
+        )
 
 
 class _Behind(NamedTuple):

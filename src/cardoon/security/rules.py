@@ -114,6 +114,25 @@ class Rules:
         Returns on whose behalf it is asked: who signed it or, where its signer has a role that rules with
         `origin` are for, whom it names. Nobody, if such a one names nobody.
         """
+        request, origin = self._read(request)
+        self._check(request, origin)
+        return origin
+
+    def explain(self, request: Request) -> dict[int, str | None]:
+        """What each rule has against a request, by its number; None where it allows it.
+
+        `RefusedError` for one whose headers nobody can judge.
+        """
+        request, origin = self._read(request)
+        roles = self.roles_of(request.signer)
+        origins = [self.roles_of(one) for one in origin]
+        return {
+            rule.number: rule.find_objection(request, roles) or rule.find_excess(request, origins)
+            for rule in self.rules
+        }
+
+    def _read(self, request: Request) -> tuple[Request, Parties]:
+        """What is really asked for, a map's inner task, and on whose behalf."""
         origin: Parties = (request.signer,)
         if request.action is Action.SEND:
             speaks = not self._speaking.isdisjoint(self._known_roles(request.signer))
@@ -121,8 +140,7 @@ class Rules:
                 told = parse_headers(request.headers)
                 origin = read_origin(told) if speaks else origin
                 request = _inner_request(request, told)
-        self._check(request, origin)
-        return origin
+        return request, origin
 
     def session_limit_of(self, signer: Identity | None) -> int | None:
         """How many sessions a signer may begin an hour; None for any number."""
