@@ -6,15 +6,19 @@ the task that sends, and a policy believes it from those roles alone whose rules
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.message.headers import ORIGIN
 from cardoon.security.identity import Identity
+from cardoon.security.patterns import MAX_LENGTH
 
 MAX_PARTIES = 8
 """On whose behalf one message may be sent: as many as the requests of one process may come from."""
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 Parties: TypeAlias = tuple[Identity | None, ...]
 """Signers of requests, each once; None for requests that are not signed. Empty where nobody is known."""
@@ -37,11 +41,8 @@ def _read_party(found: object) -> Identity | None:
     match found:
         case None:
             return None
-        case [str(name), str(digits)]:
-            try:
-                return Identity(
-                    fingerprint=bytes.fromhex(digits), name=name, not_before=0.0, not_after=0.0
-                )
-            except ValueError:
-                pass
+        case [str(name), str(digits)] if len(name) <= MAX_LENGTH and name.isprintable():
+            if _FINGERPRINT.fullmatch(digits):
+                fingerprint = bytes.fromhex(digits)
+                return Identity(fingerprint=fingerprint, name=name, not_before=0.0, not_after=0.0)
     raise RefusedError(Refusal.BAD_CLAIMS, "origin names somebody without name and fingerprint")

@@ -35,7 +35,7 @@ from cardoon.security.rules import UNSIGNED, Id, Rule, Rules, listed
 VERSION = 1
 MAX_FILE_BYTES = 1 << 20
 MAX_SESSIONS = 100_000
-"""An hour, for one signer: 800 million messages, and 15 MB in a worker that counts them."""
+"""An hour, for one signer: 800 million messages, and 25 MB in a worker that counts them."""
 
 _KEYS = ("version", "role", "allow")
 _ROLE_KEYS = ("ids", "max_sessions")

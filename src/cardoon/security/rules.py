@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.message.headers import INNER, MAPS, parse_headers
+from cardoon.message.protocol import MAX_NAME
 from cardoon.security.identity import Identity
 from cardoon.security.origins import Parties, read_origin
 from cardoon.security.patterns import Pattern
@@ -216,7 +217,8 @@ def _inner_request(request: Request, told: Mapping[str, Any]) -> Request:
     if request.task not in MAPS:
         return request
     inner = told.get(INNER)
-    if not isinstance(inner, str):
+    # As bounded as the name of a message's own task: it is remembered, and written into logs.
+    if not isinstance(inner, str) or len(inner) > MAX_NAME or not inner.isprintable():
         raise RefusedError(
             Refusal.DENIED,
             f"{request.task}: its headers do not name the task that it maps; send it with this version",

@@ -341,7 +341,11 @@ def test_a_client_cannot_say_on_whose_behalf_it_sends():
 
 @pytest.mark.parametrize(
     "origin",
-    ["web", [1], [["a"]], [["a", "xy"]], [["a", 1]], {"a": 1}, [["a", "00"]] * 9],
+    [
+        *("web", [1], [["a"]], [["a", 1]], {"a": 1}, [["a", "00" * 32]] * 9),
+        *([["a", "00" * 31]], [["a", "xy" * 32]], [["a", "\u0660" * 64]], [["a", "00" * 33]]),
+        *([["a\nb", "00" * 32]], [["a" * 2049, "00" * 32]]),
+    ],
 )
 def test_what_is_no_origin_is_refused(origin):
     with pytest.raises(RefusedError) as refused:
@@ -375,12 +379,26 @@ def test_a_map_is_judged_by_the_task_that_it_maps(name):
         b'{"inner":"cardoon.starmap"}',
         b'{"inner":["mail.receipt"]}',
         b'{"inner":null}',
+        b'{"inner":"mail.receipt\\n"}',
+        b'{"inner":"' + b"m" * 257 + b'"}',
         b"{}",
         b"",
     ):
         with pytest.raises(RefusedError) as refused:
             ask(headers)
         assert refused.value.reason is Refusal.DENIED
+
+
+@pytest.mark.parametrize("inner", ["a\nb", "\x1b[31m", "m" * 257])
+def test_the_task_of_a_map_is_named_as_any_other_or_it_is_denied(inner):
+    """Even where any task may be sent: the name is remembered, and told to people."""
+    headers = json.dumps({"inner": inner}).encode()
+
+    with pytest.raises(RefusedError) as refused:
+        rules().check(Request(Action.SEND, WORKER, "cardoon.map", "q", headers=headers))
+
+    assert refused.value.reason is Refusal.DENIED
+    assert inner not in refused.value.detail
 
 
 def test_only_a_map_has_a_task_within():

@@ -179,8 +179,9 @@ def test_without_a_policy_nothing_is_written_and_what_task_code_wrote_is_taken_o
 
 def test_headers_that_cannot_be_read_are_left_to_be_refused(make_stage):
     stage = make_stage(catalogue={"shop.ship": RULES})
+    link = LocalLink(settler=stage.settler, held=stage.held, reader=stage.client, clock=stage.clock)
 
-    send(stage, [], CALL._replace(headers=b'{"origin":'))
+    link.send([CALL._replace(headers=b'{"origin":')], timeout=5)
 
     assert stage.consume() == []
     assert [reason for reason, _ in refusals(stage)] == ["bad-claims"]
