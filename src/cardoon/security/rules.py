@@ -136,7 +136,9 @@ class Rules:
         """What is really asked for, a map's inner task, and on whose behalf."""
         origin: Parties = (request.signer,)
         if request.action is Action.SEND:
-            speaks = not self._speaking.isdisjoint(self._known_roles(request.signer))
+            speaks = self._speaking and not self._speaking.isdisjoint(
+                self._known_roles(request.signer)
+            )
             if speaks or request.task in MAPS:
                 told = parse_headers(request.headers)
                 origin = read_origin(told) if speaks else origin

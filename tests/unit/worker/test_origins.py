@@ -210,6 +210,26 @@ def test_a_map_without_the_name_of_its_task_is_denied(ruled):
     assert "do not name the task that it maps" in detail
 
 
+# Commands
+
+
+def test_what_no_rule_lets_somebody_command_no_worker_does(ruled):
+    """A task can have its worker sign any revocation; without a rule it is worth nothing."""
+    desk = Desk(
+        settler=ruled.settler, held=ruled.held, reader=lambda: ruled.client, clock=ruled.clock
+    )
+    reply = Reply()
+    told = {"n": 1, "ids": ["t1"], "terminate": True, "signal": "SIGKILL"}
+    desk.take(reply, Frame(FrameType.REVOKE, told, b""))
+    reply.wait()
+    desk.close()
+
+    ruled.keeper.listen()
+
+    assert "t1" not in ruled.revoked
+    assert [reason for reason, _ in refusals(ruled)] == ["denied"]
+
+
 # Sessions
 
 
