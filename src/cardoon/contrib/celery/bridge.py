@@ -32,6 +32,7 @@ from cardoon.deployment import Deployment
 from cardoon.drafting import call_draft, outgoing_of
 from cardoon.exceptions import (
     CardoonError,
+    IdentityError,
     ImproperlyConfigured,
     OperationalError,
     Refusal,
@@ -277,16 +278,16 @@ class Bridge:
             self._counts.forwarded += len(passed)
 
     def _publish(self, passed: Sequence[tuple[Asked, Call, Received]]) -> None:
-        me, now = self._signer.identity, self._clock.now()
-        if me is not None and not me.not_before <= now <= me.not_after:
-            # No fault of the messages', which wait until somebody has renewed it.
-            raise OperationalError("the bridge's own certificate is not valid now; issue a new one")
         calls = [call for _, call, _ in passed]
         drafts = [
             call_draft(call)._replace(session=asked.session, lifetime=self._remember)
             for asked, call, _ in passed
         ]
-        signed = self._signer.sign(drafts)
+        try:
+            signed = self._signer.sign(drafts)
+        except IdentityError as error:
+            # No fault of the messages', which wait until somebody has mended it.
+            raise OperationalError(f"the bridge cannot sign: {error}") from error
         outgoing = outgoing_of(calls, signed, self._broker)
         self._broker.publish(outgoing, timeout=self._settings.task_publish_timeout)
 
