@@ -35,7 +35,7 @@ _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 @dataclass(slots=True)
 class _Connection:
-    """What one process has; never shared with another, whose answers would get mixed up with ours."""
+    """What one process has; a child of it has none, or their answers would get mixed up."""
 
     process: int = field(default_factory=os.getpid)
     lock: threading.Lock = field(default_factory=threading.Lock)  # protects the rest
@@ -55,6 +55,7 @@ class SignerClient:
         self._clock = clock
         self._connection = _Connection()
         self._end = weakref.finalize(self, _hang_up, self._connection)
+        _alive.add(self)
 
     def sign(self, ask: Ask, timeout: float) -> bytes:
         """Have `ask` signed.
@@ -78,22 +79,20 @@ class SignerClient:
 
     def close(self) -> None:
         """Hang up; the next request connects again. Safe twice."""
-        connection = self._here()
+        connection = self._connection
         with connection.lock:
             _hang_up(connection)
 
-    def _here(self) -> _Connection:
-        connection = self._connection
-        if connection.process != os.getpid():
-            _hang_up(connection)
-            self._end.detach()
-            self._connection = connection = _Connection()
-            self._end = weakref.finalize(self, _hang_up, connection)
-        return connection
+    def after_fork_in_child(self) -> None:
+        """Start afresh: the connection is the parent's, and its lock may be held for ever."""
+        _hang_up(self._connection)
+        self._end.detach()
+        self._connection = _Connection()
+        self._end = weakref.finalize(self, _hang_up, self._connection)
 
     def _ask(self, request: bytes, timeout: float) -> Answer:
         deadline = self._clock.monotonic() + timeout
-        connection = self._here()
+        connection = self._connection
         if not connection.lock.acquire(timeout=timeout):
             raise OperationalError(
                 f"security_key {self.place}: others have waited for {timeout:g} seconds"
@@ -173,6 +172,18 @@ def _hang_up(connection: _Connection) -> None:
         with contextlib.suppress(ProcessLookupError):
             line.process.kill()
         line.process.wait()
+
+
+# Hooks cannot be taken back, so it is registered once, for whatever is alive when it runs.
+_alive: weakref.WeakSet[SignerClient] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_alive):
+        client.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _Key:

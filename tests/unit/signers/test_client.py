@@ -9,6 +9,7 @@ import stat
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,6 +23,7 @@ from cardoon.signers.place import find_place
 from cardoon.signers.server import MAX_CONNECTIONS
 from tests.security.actors import DOMAIN, draft, p256_key
 from tests.security.spiffe import key_pem
+from tests.unit.signers.conftest import PATIENCE
 
 PROGRAM = """#!{python}
 import os, struct, sys
@@ -107,7 +109,7 @@ def test_a_forked_process_has_a_connection_of_its_own(post):
     post.start()
     signer = post.signer()
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             for number in range(20):
@@ -138,6 +140,41 @@ def test_another_domain_is_an_error_at_the_start(post):
         post.identity(domain="acme/staging")
     post.stop()
     assert post.refused == ["no message of this domain by this certificate; see --domain"]
+
+
+def test_a_fork_while_a_thread_waits_for_a_signature_leaves_no_lock_behind(post):
+    post.start()
+    signer = post.signer()
+    post.stop()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(signer.sign, [draft()], timeout=60)
+        wait_until(post.clients[0]._connection.lock.locked)
+        child = fork()
+        if child == 0:
+            try:
+                signer.sign([draft()], timeout=0.2)
+            except OperationalError as error:
+                os._exit(7 if "nothing signed within the deadline" in str(error) else 1)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        post.start()
+        assert opens(post, waiting.result()[0].frame)
+
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+def fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the threads are what is tested
+        return os.fork()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 # Programs
