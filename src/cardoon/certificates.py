@@ -50,5 +50,6 @@ def _find_trusted(
     if pins or anchors:
         listed = anchors if isinstance(anchors, Mapping) else list(anchors)
         return list(pins), name_domains(listed)
-    authority = state / f"{AUTHORITY}.pem"
-    return [str(state / TRUSTED)], name_domains([authority] if authority.exists() else [])
+    trusted, authority = state / TRUSTED, state / f"{AUTHORITY}.pem"
+    usual = [str(trusted)] if trusted.exists() else []
+    return usual, name_domains([authority] if authority.exists() else [])

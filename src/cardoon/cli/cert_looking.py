@@ -100,11 +100,18 @@ def check(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001  # cli
 
 
 def _judge(place: Place) -> list[Finding]:
-    return judge_all(
+    findings = judge_all(
         find_certificates(place.settings),
         now=place.clock.now(),
         warning=place.settings.security_expiry_warning,
     )
+    if not findings:
+        # All is well with nothing: that is what monitoring would hear of the wrong folder.
+        raise SecurityError(
+            f"no certificate in {place.state}, and no setting names one; go to the project's folder, or "
+            "name the app with -A"
+        )
+    return findings
 
 
 def _plain(finding: Finding) -> dict[str, object]:

@@ -385,6 +385,27 @@ def test_a_check_fails_before_anything_expires(shop, monkeypatch):
     assert 0 < one["seconds_left"] <= 20
 
 
+def test_a_check_of_the_wrong_folder_fails(project):
+    assert "no certificate in" in project.error("cert", "check")
+    assert "name the app with -A" in project.error("cert", "list", "--json")
+
+
+def test_a_check_looks_at_what_the_settings_name(shop, monkeypatch):
+    paths = ensure_identity(shop.folder / "own", "web", clock=SystemClock(), lifetime=20)
+    monkeypatch.setenv("CARDOON_SECURITY_CERTIFICATE", str(paths.certificate))
+    monkeypatch.setenv("CARDOON_SECURITY_CERT_STORE", str(shop.folder / "own" / "trusted"))
+    monkeypatch.setenv("CARDOON_SECURITY_CA_CERTIFICATES", str(shop.folder / "nowhere.pem"))
+
+    done = shop.run("cert", "check", "--json")
+
+    assert done.exit_code == 1
+    assert [(one["part"], one["name"], one["state"]) for one in json.loads(done.stdout)] == [
+        ("identity", "CN=web", "expires-soon"),
+        ("pin", "CN=web", "expires-soon"),
+        ("anchor", "", "unreadable"),
+    ]
+
+
 def short_lived(shop, *, seconds):
     """A certificate by the project's authority, near its end: it is backdated by five minutes."""
     signed = load_authority(shop.state).certify(
