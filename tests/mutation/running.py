@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,8 +26,10 @@ import pytest
 
 from tests.mutation.mutants import Mutant, find_mutants
 
-SECONDS = 120
-"""For one mutant; one that takes longer goes round in a circle, and that is noticed."""
+SECONDS = 60
+"""Of the processor for one mutant; one that takes more goes round in a circle, and that is noticed."""
+BYTES = 4 << 30
+"""Of memory, for the same reason."""
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "unreached"
 
 
@@ -126,7 +129,8 @@ class Judge:
     def _judge(self, session, items, verdict: Verdict, path: Path) -> None:
         """In a child: put the mutant in, and run until something fails. Never returns."""
         _be_quiet()
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # the signal ends the process
+        resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         try:
             put_in(self._modules[verdict.module], verdict.mutant)
             for item in items:

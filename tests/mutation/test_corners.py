@@ -6,9 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from cardoon.broker import Delivery
 from cardoon.contents import MSGPACK, Accepted, all_codecs
 from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
-from cardoon.message import envelope
+from cardoon.message import envelope, protocol
 from cardoon.message.protocol import Kind
 from cardoon.security import chains, rules
 from cardoon.security.gate import DeniedError
@@ -16,8 +17,10 @@ from cardoon.security.identity import identify
 from cardoon.security.keys import check_private_key, check_public_key
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
+from cardoon.security.replay import make_nonce, nonce_of_reader
 from cardoon.security.trust import TrustEvent, TrustStore
 from cardoon.testing import FakeClock
+from cardoon.worker.opening import Opener
 from tests.security.actors import (
     draft,
     make_authority,
@@ -27,6 +30,7 @@ from tests.security.actors import (
     pin,
     write,
 )
+from tests.vectors.generate import task
 
 ALICE = make_person("alice")
 
@@ -170,8 +174,8 @@ def test_decisions_are_remembered_up_to_a_bound(monkeypatch):
     found = policy('task = "**"')
     sizes = []
 
-    for task in ("a", "b", "b", "c", "d"):
-        found.check(asks(task))
+    for name in ("a", "b", "b", "c", "d"):
+        found.check(asks(name))
         sizes.append(len(found._decisions))
 
     assert sizes == [1, 2, 2, 1, 2]
@@ -209,3 +213,72 @@ def test_nine_certificates_do_not():
 
     with pytest.raises(MessageError, match="9 certificates"):
         envelope.parse_frame(envelope.build_signed(start, b"", b"", b""))
+
+
+def test_the_last_retry_is_one_of_those_that_are_allowed():
+    last, beyond = (task(retries=retries, max_retries=3) for retries in (3, 4))
+
+    assert protocol.find_problem(last) is None
+    assert protocol.find_problem(beyond) == "retry 4 of at most 3"
+
+
+def lying_in(queue, signed):
+    """A message as a broker hands it out."""
+    return Delivery(queue, "task-0", signed.frame, 1, 1)
+
+
+@pytest.fixture
+def opener(folder, clock):
+    """Of a queue, and of a worker's own queue behind a broadcast queue."""
+    rows = ('task = "**"\nqueue = ["celery", "news"]',)
+    gate = make_gate(folder, clock, policy=policy(*rows))
+    made = Opener(gate, ["celery", "news>host"], {"news>host": "news"})
+    yield made
+    made.close()
+
+
+def test_what_is_opened_is_meant_for_where_it_lies(opener, clock):
+    signer = ALICE.signer(clock)
+    [usual, news] = signer.sign([draft(), draft(audience=("q:news",))])
+
+    ours = opener.open(lying_in("celery", usual))
+    copy = opener.open(lying_in("news>host", news))
+
+    assert copy.nonce == nonce_of_reader(
+        make_nonce(ALICE.fingerprint, copy.claims.session, 1, copy.nonce.expires_at), "news>host"
+    )
+    assert ours.nonce == make_nonce(
+        ALICE.fingerprint, ours.claims.session, 0, ours.nonce.expires_at
+    )
+    for queue, signed in (("celery", news), ("news>host", usual)):
+        with pytest.raises(RefusedError, match="wrong-audience"):
+            opener.open(lying_in(queue, signed))
+
+
+def test_a_policy_is_asked_of_the_queue_that_it_was_sent_to(opener, clock):
+    [signed] = ALICE.signer(clock).sign([draft(audience=("q:celery", "q:other"))])
+
+    assert opener.open(lying_in("celery", signed))
+    with pytest.raises(DeniedError, match="on queue other"):
+        opener.open(lying_in("other", signed))
+
+
+def test_threads_open_what_was_signed_one_by_one(opener, clock):
+    signer = ALICE.signer(clock)
+    lent = [lying_in("celery", signer.sign([draft(number)])[0]) for number in range(8)]
+    wanted = [f"task-{number}" for number in range(8)]
+
+    def ids():
+        return [one.message.claims.id for one in opener.open_all(lent)]
+
+    assert opener.open_all([]) == []
+    assert ids() == wanted
+    assert opener._executor is None, "nothing was known of how many signatures there would be"
+    assert ids() == wanted
+    executor = opener._executor
+    assert ids() == wanted
+    assert opener._executor is executor is not None
+    opener.close()
+    assert executor._shutdown
+    opener.close()
+    assert ids() == wanted
