@@ -20,7 +20,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.mutation.running import KILLED, Judge
 
@@ -126,6 +125,9 @@ class Quick:
     @staticmethod
     def pytest_configure() -> None:
         """Before anything is collected."""
+        # Not before pytest, which wants to see a plugin's modules first.
+        from hypothesis import HealthCheck, settings  # noqa: PLC0415
+
         settings.register_profile(
             "mutation",
             max_examples=30,
