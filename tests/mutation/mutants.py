@@ -138,7 +138,10 @@ def _leave_out(tree: ast.Module, node: ast.AST) -> str:
     for parent in ast.walk(tree):
         for _, value in ast.iter_fields(parent):
             if isinstance(value, list) and node in value:
-                value[value.index(node)] = ast.Pass()
+                # Code that says `super()` knows its class, and the other code must as well.
+                knows = any(getattr(one, "id", "") == "super" for one in ast.walk(node))
+                name = ast.Name("__class__", ast.Load())
+                value[value.index(node)] = ast.Expr(name) if knows else ast.Pass()
                 return "pass"
     raise AssertionError("a statement that stands nowhere")
 

@@ -30,7 +30,9 @@ SECONDS = 60
 """Of the processor for one mutant; one that takes more goes round in a circle, and that is noticed."""
 BYTES = 4 << 30
 """Of memory, for the same reason."""
-KILLED, SURVIVED, UNREACHED = "killed", "survived", "unreached"
+KILLED, SURVIVED, UNREACHED, BROKEN = "killed", "survived", "unreached", "cannot be put in"
+_CANNOT = 3
+"""The exit status of a child whose mutant did not fit."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -133,6 +135,9 @@ class Judge:
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         try:
             put_in(self._modules[verdict.module], verdict.mutant)
+        except BaseException:  # noqa: BLE001  # whatever it is, nothing may be said of this one
+            os._exit(_CANNOT)
+        try:
             for item in items:
                 run_one(session, item)
                 if session.testsfailed:
@@ -145,7 +150,9 @@ class Judge:
     def _collect(running) -> None:
         child, status = os.wait()
         verdict, _, path = running.pop(child)
-        if status:
+        if os.waitstatus_to_exitcode(status) == _CANNOT:
+            verdict.outcome = BROKEN
+        elif status:
             verdict.outcome = KILLED
             verdict.test = path.read_text() if path.exists() else "it took too long"
 

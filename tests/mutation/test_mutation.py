@@ -21,6 +21,10 @@ def check(number, limit):
     note(number)
 
 class Box:
+    def __init__(self):
+        super().__init__()
+        self.full = True
+
     @property
     def size(self):
         return 1 if self.full else 0
@@ -46,6 +50,7 @@ def test_everything_that_may_be_a_check_is_changed():
         ("compare", "check", "number <= limit -> number < limit"),
         ("raise", "check", "raise ValueError(number) -> pass"),
         ("call", "check", "note(number) -> pass"),
+        ("call", "Box.__init__", "super().__init__() -> pass"),
         ("if", "Box.size", "self.full -> False"),
         ("if", "Box.size", "self.full -> True"),
     }
@@ -64,6 +69,7 @@ def test_a_mutant_is_put_into_what_was_imported(tmp_path):
         check(7, 5)
     put_in(module, mutants["raise ValueError(number) -> pass"])
     check(7, 5)
+    put_in(module, mutants["super().__init__() -> pass"])
     put_in(module, mutants["self.full -> False"])
     assert module.Box().size == 0
 
