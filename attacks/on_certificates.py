@@ -39,15 +39,16 @@ def _present(
 @attack("certificates")
 def certificate_expired(raid: Raid) -> None:
     """By our authority, and its time is over."""
-    person = make_person("client", issuer=raid.people.authority, begins=-100 * HOUR, ends=-HOUR)
-    _present(raid, person, "certificate-expired", "unknown-signer")
+    # Within the life of the authority, which is some minutes old here.
+    person = make_person("client", issuer=raid.people.authority, begins=-200.0, ends=-20.0)
+    _present(raid, person, "certificate-expired")
 
 
 @attack("certificates")
 def certificate_of_tomorrow(raid: Raid) -> None:
     """By our authority, and not yet valid."""
     person = make_person("client", issuer=raid.people.authority, begins=24 * HOUR, ends=48 * HOUR)
-    _present(raid, person, "certificate-not-yet-valid", "unknown-signer")
+    _present(raid, person, "certificate-not-yet-valid")
 
 
 @attack("certificates")
