@@ -100,6 +100,7 @@ class Settings:
     )
     unsafe_allow_plaintext_broker: bool = _setting(False, boolean)
     unsafe_allow_unverified_tls: bool = _setting(False, boolean)
+    unsafe_allow_eviction: bool = _setting(False, boolean)
     broker_transport_options: Mapping[str, Any] = _setting({}, transport)
     result_backend_transport_options: Mapping[str, Any] = _setting({}, transport)
     celery_broker_url: str = _setting("", urls, secret=True)

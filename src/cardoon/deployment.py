@@ -284,6 +284,7 @@ class Deployment:
             use_ssl=use_ssl,
             allow_plaintext=self.settings.unsafe_allow_plaintext_broker,
             allow_unverified=self.settings.unsafe_allow_unverified_tls,
+            allow_eviction=self.settings.unsafe_allow_eviction,
         )
         return Way(access, transport)
 

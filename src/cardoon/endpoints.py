@@ -140,6 +140,8 @@ class Access:
     """`unsafe_allow_plaintext_broker`."""
     allow_unverified: bool = False
     """`unsafe_allow_unverified_tls`."""
+    allow_eviction: bool = False
+    """`unsafe_allow_eviction`."""
 
 
 PLAIN_ACCESS = Access()

@@ -56,7 +56,10 @@ def test_a_list_of_urls_is_servers_that_stand_in_for_one_another():
     assert deployment(broker_url=[REDIS, OTHER]).broker_url == f"{REDIS};{OTHER}"
 
 
-@pytest.mark.parametrize("name", ["unsafe_allow_plaintext_broker", "unsafe_allow_unverified_tls"])
+@pytest.mark.parametrize(
+    "name",
+    ["unsafe_allow_plaintext_broker", "unsafe_allow_unverified_tls", "unsafe_allow_eviction"],
+)
 def test_what_weakens_is_off_unless_it_is_set(name):
     field = name.removeprefix("unsafe_").replace("_broker", "").replace("_tls", "")
 

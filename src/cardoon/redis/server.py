@@ -13,13 +13,20 @@ logger = logging.getLogger(__name__)
 OLDEST = (7, 0)
 
 
-def check_server(connection: Connection, deadline: float) -> None:
-    """Raise `ImproperlyConfigured` for a server that is too old; warn where it forgets messages."""
+def check_server(connection: Connection, deadline: float, *, allow_eviction: bool) -> None:
+    """Raise `ImproperlyConfigured` for a server that is too old, or deletes what it was given.
+
+    Warn of one that forgets messages when it dies, or does not say whether it deletes any.
+    """
     try:
         told = connection.ask("INFO", deadline=deadline)
     except ServerError as refused:
         if refused.code == "NOPERM":
-            logger.debug("%s does not tell what it is: %s", connection.place, refused)
+            logger.warning(
+                "redis at %s lets this user not ask what it is; see to it that its maxmemory-policy is "
+                "noeviction, or allow INFO, as the rules of `cardoon acl` do",
+                connection.place,
+            )
             return
         raise
     facts = dict(
@@ -38,10 +45,15 @@ def check_server(connection: Connection, deadline: float) -> None:
             " dies; set appendonly yes",
             connection.place,
         )
-    if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy") != "noeviction":
-        logger.warning(
-            "redis at %s has maxmemory-policy %s: it deletes messages and replay marks when it is"
-            " full; set maxmemory-policy noeviction",
-            connection.place,
-            facts.get("maxmemory_policy"),
+    policy = facts.get("maxmemory_policy")
+    if facts.get("maxmemory", "0") == "0" or policy == "noeviction":
+        return
+    told = (
+        f"redis at {connection.place} has maxmemory-policy {policy}: when it is full it deletes messages, and "
+        "forgets which ones have run"
+    )
+    if not allow_eviction:
+        raise ImproperlyConfigured(
+            f"{told}; set maxmemory-policy noeviction there, or unsafe_allow_eviction=True here"
         )
+    logger.warning("%s; set maxmemory-policy noeviction", told)

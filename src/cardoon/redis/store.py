@@ -71,6 +71,7 @@ class Store:
         self._head: tuple[Argument, ...] = ("2", f"{self.prefix}last", f"{self.prefix}m:")
         self._finder = Finder(endpoints, sentinel=sentinel, access=access)
         self._pool = Pool(self._connect)
+        self._allow_eviction = access.allow_eviction
         self._is_checked = False
         self._slots = Slots()
 
@@ -192,7 +193,7 @@ class Store:
         connection = self._finder.connect(deadline)
         if not self._is_checked:
             try:
-                check_server(connection, deadline)
+                check_server(connection, deadline, allow_eviction=self._allow_eviction)
             except BaseException:
                 connection.close()
                 raise

@@ -24,4 +24,8 @@ def find_unsafe(settings: Settings) -> dict[str, str]:
         )
     if settings.unsafe_allow_unverified_tls:
         found["unsafe_allow_unverified_tls"] = "whoever is on the way can be the server"
+    if settings.unsafe_allow_eviction:
+        found["unsafe_allow_eviction"] = (
+            "a full Redis server may delete tasks, and forget which ones have run"
+        )
     return found

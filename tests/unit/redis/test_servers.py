@@ -13,6 +13,7 @@ from cardoon import backends, brokers
 from cardoon.backend import SealedResult
 from cardoon.broker import Ack, Completion, Kept, Outgoing, Quarantine
 from cardoon.clock import SystemClock
+from cardoon.endpoints import Access
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from tests.servers.ground import Authority, free_port, running
 from tests.servers.redis import RedisSentinel, RedisServer
@@ -135,7 +136,7 @@ def test_a_server_that_may_forget_is_warned_of_once(tmp_path, caplog):
     forgetful = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
     server = RedisServer(tmp_path / "redis", append_only=False, settings=forgetful)
     with running(server), caplog.at_level(logging.WARNING, "cardoon"):
-        broker = connect(server.url)
+        broker = connect(server.url, access=Access(allow_eviction=True))
         send(broker, "a")
         broker.store.close()
         send(broker, "b")
@@ -144,6 +145,33 @@ def test_a_server_that_may_forget_is_warned_of_once(tmp_path, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert [text.count("appendonly off") for text in said] == [1, 0]
     assert "maxmemory-policy allkeys-lru" in said[1]
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_server_that_deletes_what_it_was_given_is_refused(own_server, policy):
+    own_server.ask("CONFIG", "SET", "maxmemory", "100mb")
+    own_server.ask("CONFIG", "SET", "maxmemory-policy", policy)
+    broker = connect(own_server.url)
+
+    with pytest.raises(ImproperlyConfigured) as caught:
+        send(broker, "a")
+    broker.close()
+
+    assert f"maxmemory-policy {policy}" in str(caught.value)
+    assert "set maxmemory-policy noeviction there, or unsafe_allow_eviction=True" in str(
+        caught.value
+    )
+
+
+def test_a_server_that_does_not_say_is_warned_of(own_server, caplog):
+    own_server.ask("ACL", "SETUSER", "shy", "on", ">word", "~*", "&*", "+@all", "-info")
+    broker = connect(own_server.url.replace("redis://", "redis://shy:word@"))
+    with caplog.at_level(logging.WARNING, "cardoon"):
+        send(broker, "a")
+    broker.close()
+
+    [record] = caplog.records
+    assert "see to it that its maxmemory-policy is noeviction" in record.getMessage()
 
 
 def test_a_sound_server_is_not_warned_of(server, caplog):
