@@ -40,6 +40,7 @@ REFUSAL_EVENTS: Mapping[Refusal, str] = {
     Refusal.DENIED: "task.unauthorized",
     Refusal.TOO_MANY_SESSIONS: "message.too_many_sessions",
     Refusal.REPLAYED: "message.replay",
+    Refusal.BEFORE_EPOCH: "message.before_epoch",
     Refusal.UNDECODABLE: "message.malformed",
     Refusal.BOMB: "message.too_large",
     Refusal.WRONG_REQUEST: "message.wrong_request",

@@ -55,6 +55,7 @@ class Refusal(enum.StrEnum):
     DENIED = "denied"
     TOO_MANY_SESSIONS = "too-many-sessions"
     REPLAYED = "replayed"
+    BEFORE_EPOCH = "before-epoch"
     UNDECODABLE = "undecodable"
     BOMB = "decompression-bomb"
     WRONG_REQUEST = "wrong-request"

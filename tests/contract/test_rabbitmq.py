@@ -13,11 +13,15 @@ import pytest
 from cardoon import backends, brokers
 from cardoon.broker import Ack, Completion, DeadLetter, Kept, Outgoing, Quarantine
 from cardoon.lookup import Findable
+from cardoon.recalling import Recalling
+from cardoon.security.replay import NonceState
 from cardoon.testing.brokers import BrokerSuite
 from cardoon.testing.setting import (
+    claim,
     ids,
     limited,
     message,
+    nonce,
     publish,
     receive,
     send,
@@ -107,6 +111,17 @@ class Rabbitmq(BrokerSuite):
         assert broker.settle([Ack(a)]) == [True]
         assert receive(broker) == []
 
+    def test_what_was_signed_before_the_epoch_is_not_claimed(self, broker):
+        """A file is one host's, and what others carried out it never knew: so nothing is held against it."""
+        if isinstance(broker.companion, Recalling):
+            super().test_what_was_signed_before_the_epoch_is_not_claimed(broker)
+            return
+        publish(broker, message("old"))
+        (old,) = receive(broker)
+        signed = nonce(1)._replace(signed_by=broker.begin_anew().since - 1)
+
+        assert broker.claim([claim(old, signed)]) == [NonceState.CLAIMED]
+
     def test_a_completion_publishes_what_comes_next(self, broker):
         """What a completion sends is the companion's; a copy that waits in RabbitMQ is dropped later."""
         publish(broker, message("a"), message("b"), message("waits"))
@@ -148,6 +163,16 @@ class TestRabbitmqBesideRedisBroker(Rabbitmq):
     def place(self, rabbitmq, redis_server):
         redis_server.ask("FLUSHALL")
         self.url, self.store = rabbitmq.url, redis_server.url
+
+    def test_the_first_send_begins_the_epoch_long_before_a_worker_comes(self, broker, clock):
+        sent_at = clock.now()
+        publish(broker, message("a"))
+        self.pass_time(clock, 3600)
+
+        assert broker.memory().since == sent_at
+        (a,) = receive(broker)
+        signed = nonce(1)._replace(signed_by=sent_at)
+        assert broker.claim([claim(a, signed)]) == [NonceState.CLAIMED]
 
 
 class TestRabbitmqBesidePostgresBroker(Rabbitmq):

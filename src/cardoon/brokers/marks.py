@@ -22,13 +22,19 @@ class Marks:
     Not safe from threads.
     """
 
-    def __init__(self, is_on_loan: Callable[[int | str | None, int], bool]) -> None:
+    def __init__(
+        self, is_on_loan: Callable[[int | str | None, int], bool], *, since: float
+    ) -> None:
         self._is_on_loan = is_on_loan
+        self.since = since
+        """The epoch."""
         self._marks: dict[tuple[bytes, int], _Mark] = {}
 
     def claim(self, claim: NonceClaim) -> NonceState:
         """Claim a nonce for its delivery."""
         key = (claim.nonce.session, claim.nonce.sequence)
+        if claim.nonce.signed_by < self.since and key not in self._marks:
+            return NonceState.BEFORE_EPOCH
         fresh = _Mark(claim.receipt, claim.attempt, claim.nonce.expires_at)
         mark = self._marks.setdefault(key, fresh)
         if mark.done:
@@ -44,9 +50,11 @@ class Marks:
         mark = _Mark(None, 0, nonce.expires_at)
         self._marks.setdefault((nonce.session, nonce.sequence), mark).done = True
 
-    def reopen(self, nonce: Nonce) -> None:
-        """Forget it, so that the message may be carried out again."""
-        self._marks.pop((nonce.session, nonce.sequence), None)
+    def reopen(self, nonce: Nonce | None, receipt: int) -> None:
+        """Let the message be carried out again, which has this receipt now."""
+        mark = self._marks.get(nonce[:2]) if nonce is not None else None
+        if mark is not None:
+            mark.receipt, mark.attempt, mark.done = receipt, 0, False
 
     def is_done(self, nonce: Nonce) -> bool:
         """Whether it is marked as done."""

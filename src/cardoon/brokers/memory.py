@@ -33,13 +33,15 @@ from cardoon.brokers.depths import measure
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.limits import Limits, count_running, describe
 from cardoon.brokers.marks import Marks
+from cardoon.brokers.shelf import Shelf
 from cardoon.brokers.stored import Dormancy, Message, Put, take_back
 from cardoon.brokers.subscribers import Subscribers
 from cardoon.brokers.unique import Holders
 from cardoon.brokers.whereabouts import Lookup
 from cardoon.clock import Clock, SystemClock
 from cardoon.memory import MemoryResults
-from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from cardoon.quarantine import Fill
+from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Scheduled messages fall due without anyone's doing."""
@@ -59,12 +61,12 @@ class MemoryBroker(Lookup):
         self._by_id: dict[str, Message] = {}
         self._unique = Holders()
         self._limits = Limits()
-        self._marks = Marks(self._is_on_loan)
+        self._marks = Marks(self._is_on_loan, since=clock.now())
         self._inputs = Inputs()
         self._subscribers = Subscribers()
         self._paused: set[str] = set()
         self._dropped: list[Message] = []
-        self._kept: dict[int, Put] = {}
+        self._kept = Shelf()
         self._broadcasts: dict[int, tuple[float, bytes]] = {}
         self._last_number = 0
         self._turn = 0
@@ -172,12 +174,23 @@ class MemoryBroker(Lookup):
             for nonce in nonces:
                 self._marks.finish(nonce)
 
+    def memory(self) -> Memory:
+        """How far back it remembers."""
+        with self._changed:
+            return Memory(self._marks.since, self._last_number)
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch."""
+        with self._changed:
+            self._marks.since = self._clock.now()
+            return self.memory()
+
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and delete what has expired."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._changed:
             taken_back = take_back(self._messages.values(), now=now, monotonic=monotonic)
-            there = self._by_id.keys() | {put.shown.id for put in self._kept.values()}
+            there = self._by_id.keys() | {put.shown.id for put in self._kept}
             wake_strays(self._messages.values(), there, now)
             self._results.purge()
             self._marks.purge(now)
@@ -251,23 +264,17 @@ class MemoryBroker(Lookup):
     def kept(self, where: Kept, *, limit: int, after: int = 0) -> Sequence[KeptMessage]:
         """Kept messages by number, from the one behind `after`."""
         with self._changed:
-            numbers = sorted(number for number in self._kept if number > after)
-            found = [self._kept[number] for number in numbers]
-            return [put.shown for put in found if put.place is where][:limit]
+            return self._kept.show(where, limit=limit, after=after)
 
     def restore(self, where: Kept, numbers: Sequence[int]) -> int:
         """Put kept messages back, but not those whose id or unique key is in a queue again."""
         restored = 0
         with self._changed:
-            for number in numbers:
-                put = self._kept.get(number)
-                if put is None or put.place is not where:
-                    continue
+            for put in self._kept.find(where, numbers):
                 if put.shown.id in self._by_id or put.unique in self._unique:
                     continue
-                del self._kept[number]
-                old, nonce = put.shown, put.nonce
-                back = self._store(Outgoing(old.queue, old.id, old.frame, put.priority))
+                self._kept.take(where, [put.shown.number])
+                back = self._store(put.to_send_again())
                 self._inputs.rename(put.inputs_of, back.number)
                 if put.unique is not None:
                     self._unique.give(back, put.unique)
@@ -276,10 +283,8 @@ class MemoryBroker(Lookup):
                         self._limits.set(put.limit)
                     back.limit = put.limit.key
                 if where is Kept.QUARANTINE:
-                    back.attempt, back.crashes = old.attempt, old.crashes
-                    back.retries = old.retries
-                if nonce is not None:
-                    self._marks.reopen(nonce)
+                    back.go_on_from(put.shown)
+                self._marks.reopen(put.nonce, back.number)
                 restored += 1
             self._changed.notify_all()
         return restored
@@ -287,19 +292,27 @@ class MemoryBroker(Lookup):
     def discard(self, where: Kept, numbers: Sequence[int] | None) -> int:
         """Delete kept messages, all of them for None; return how many."""
         with self._changed:
-            doomed = [
-                number
-                for number, put in self._kept.items()
-                if put.place is where and (numbers is None or number in numbers)
-            ]
-            for number in doomed:
-                self._inputs.remove(self._kept.pop(number).inputs_of)
+            doomed = self._kept.take(where, numbers)
+            for put in doomed:
+                self._inputs.remove(put.inputs_of)
             return len(doomed)
+
+    def quarantined(self) -> Sequence[Fill]:
+        """How much lies in the quarantine for each reason."""
+        with self._changed:
+            return self._kept.fills()
+
+    def thin_out(self, reason: str, *, messages: int, bytes: int) -> Fill:
+        """Delete the oldest of a reason until at most so much is left; return what is gone."""
+        with self._changed:
+            gone = self._kept.excess(reason, messages=messages, bytes=bytes)
+            self.discard(Kept.QUARANTINE, [each.number for each in gone])
+            return Fill(reason, len(gone), sum(len(each.frame) for each in gone))
 
     def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
         """Keep a frame that came by another way than a queue."""
         with self._changed:
-            stray = Message(0, queue, id, frame, 0, self._clock.now())
+            stray = Message(0, queue, id, frame, 0, 0)
             self._keep(stray, Kept.QUARANTINE, reason, detail, None)
 
     def _publish(self, outgoing: Sequence[Outgoing], stand_ins: dict[str, str] | None) -> None:
@@ -423,16 +436,10 @@ class MemoryBroker(Lookup):
     def _keep(
         self, message: Message, place: Kept, reason: str, detail: str, nonce: Nonce | None
     ) -> None:
-        number = self._next_number()
-        shown = message.shown(number, reason, detail, kept_at=self._clock.now())
-        self._kept[number] = Put(
-            place,
-            shown,
-            message.priority,
-            nonce,
-            message.number,
-            message.unique,
-            None if message.limit is None else self._limits[message.limit],
+        shown = message.shown(self._next_number(), reason, detail, kept_at=self._clock.now())
+        limit = None if message.limit is None else self._limits[message.limit]
+        self._kept.add(
+            Put(place, shown, message.priority, nonce, message.number, message.unique, limit)
         )
 
     def _is_on_loan(self, receipt: int | str | None, attempt: int) -> bool:
@@ -465,11 +472,8 @@ class MemoryBroker(Lookup):
         return deleted
 
     def _delete_waiting(self, queues: set[str]) -> int:
-        doomed = [
-            message
-            for message in self._messages.values()
-            if message.queue in queues and message.lease_until is None
-        ]
+        waiting = [each for each in self._messages.values() if each.lease_until is None]
+        doomed = [message for message in waiting if message.queue in queues]
         for message in doomed:
             self._delete(message)
         return len(doomed)

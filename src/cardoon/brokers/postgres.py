@@ -24,7 +24,8 @@ from cardoon.postgres import messages, replay, settling, subscribers, tracing
 from cardoon.postgres.database import Database, Session
 from cardoon.postgres.location import locate
 from cardoon.postgres.wakeups import Bell, Ear, Wakeups, hints, queues_of
-from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from cardoon.quarantine import Fill
+from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Hints may be lost, so whoever waits looks at the tables this often."""
@@ -174,6 +175,15 @@ class PostgresBroker:
         if nonces:
             replay.finish(self._database, nonces)
 
+    def memory(self) -> Memory:
+        """How far back it remembers."""
+        return replay.load_memory(self._database)
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch, durably."""
+        replay.begin_anew(self._database)
+        return self.memory()
+
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and delete what has expired."""
         total = woken_in_all = 0
@@ -315,6 +325,16 @@ class PostgresBroker:
             settling.printable(reason),
             settling.printable(detail),
         )
+
+    def quarantined(self) -> Sequence[Fill]:
+        """How much lies in the quarantine for each reason."""
+        return [Fill(*row) for row in self._database.call("quarantined")]
+
+    def thin_out(self, reason: str, *, messages: int, bytes: int) -> Fill:
+        """Delete the oldest of a reason until at most so much is left; return what is gone."""
+        wanted = (reason, messages, bytes, _MAX_ROWS_AT_ONCE)
+        [(gone, freed)] = self._database.call("thin_out", *wanted)
+        return Fill(reason, gone, freed)
 
     def _attend(self, queues: Sequence[str]) -> Ear:
         """An ear for these queues, which goes on hearing between one claim and the next."""

@@ -19,36 +19,30 @@ import os
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from cardoon.broker import (
-    Adopting,
-    Broadcaster,
     Broker,
     Completion,
     Delivery,
-    Inspectable,
     Kept,
     KeptMessage,
-    Limiting,
     LimitUse,
-    Maintained,
     Outgoing,
     QueueDepth,
     Settlement,
-    Subscribing,
     Subscription,
-    Transactional,
 )
 from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import Access, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
-from cardoon.pausing import Pausable
+from cardoon.quarantine import Fill
+from cardoon.rabbitmq.companion import Companion, Epochs
 from cardoon.rabbitmq.parting import part
 from cardoon.rabbitmq.queues import Names, Place
 from cardoon.rabbitmq.resting import LOOK_AGAIN_SECONDS, Resting
 from cardoon.recalling import Recalling
-from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
+from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 
 try:
     from cardoon.rabbitmq.flow import Parcel
@@ -74,23 +68,6 @@ IDLE_SECONDS = 2.0
 """How long a message may lie here without being taken, while others may have time for it."""
 
 _TIME = SystemClock()
-
-
-@runtime_checkable
-class Companion(
-    Broker,
-    Adopting,
-    Transactional,
-    Maintained,
-    Limiting,
-    Subscribing,
-    Broadcaster,
-    Pausable,
-    Inspectable,
-    ReplayGuard,
-    Protocol,
-):
-    """A broker that can do all that AMQP cannot."""
 
 
 class _Loan(NamedTuple):
@@ -154,6 +131,7 @@ class RabbitmqBroker:
         self._intake = Intake(names, partial(open_line, "taking"))
         self._watcher = Watcher(self._companion, self._intake.changed)
         self._resting = Resting(self._companion)
+        self._epochs = Epochs(self._companion)
         self._lock = threading.Lock()  # guards the loans
         self._loans: dict[int | str, _Loan] = {}
         self._receipts: dict[str, int | str] = {}
@@ -191,6 +169,7 @@ class RabbitmqBroker:
             stand_ins = self._companion.publish(other, timeout=timeout)
         if plain:
             self._publisher.publish(plain, deadline)
+            self._epochs.ensure()
             self._intake.know({Place(sent.queue, sent.priority) for sent in plain})
         return stand_ins
 
@@ -288,7 +267,7 @@ class RabbitmqBroker:
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
         """Claim each nonce for its delivery, all in one step."""
         self._renew()
-        states = self._companion.claim(claims)
+        states = self._companion.claim(self._epochs.judged(claims))
         with self._lock:
             return [
                 NonceState.REPEATED if state is NonceState.DONE and self._is_copy(asked) else state
@@ -298,6 +277,14 @@ class RabbitmqBroker:
     def finish(self, nonces: Sequence[Nonce]) -> None:
         """Mark nonces as done, durably."""
         self._companion.finish(nonces)
+
+    def memory(self) -> Memory:
+        """How far back the companion remembers."""
+        return self._companion.memory()
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch."""
+        return self._companion.begin_anew()
 
     def maintain(self) -> int:
         """Take back what silent workers held, and give back what nobody here has taken."""
@@ -380,6 +367,14 @@ class RabbitmqBroker:
     def quarantine(self, *, queue: str, id: str, frame: bytes, reason: str, detail: str) -> None:
         """Keep a frame that came by another way than a queue."""
         self._companion.quarantine(queue=queue, id=id, frame=frame, reason=reason, detail=detail)
+
+    def quarantined(self) -> Sequence[Fill]:
+        """How much lies in the quarantine for each reason."""
+        return self._companion.quarantined()
+
+    def thin_out(self, reason: str, *, messages: int, bytes: int) -> Fill:
+        """Delete the oldest of a reason until at most so much is left; return what is gone."""
+        return self._companion.thin_out(reason, messages=messages, bytes=bytes)
 
     def _deadline(self) -> float:
         return _TIME.monotonic() + self._timeout

@@ -25,7 +25,8 @@ from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.lookup import Place, Whereabouts
-from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from cardoon.quarantine import Fill
+from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 
 try:
     from cardoon.redis import inspecting, messages, packing, subscribers, tracing
@@ -40,7 +41,12 @@ except ModuleNotFoundError as error:
 _MOST_AT_ONCE = 1000
 """Ids that one script looks for."""
 
-_STATES = {b"C": NonceState.CLAIMED, b"H": NonceState.HELD, b"D": NonceState.DONE}
+_STATES = {
+    b"C": NonceState.CLAIMED,
+    b"H": NonceState.HELD,
+    b"D": NonceState.DONE,
+    b"B": NonceState.BEFORE_EPOCH,
+}
 _REAL_TIME = SystemClock()
 _MARGIN = 1.0
 """Seconds for an answer's way, and for clocks that do not go equally fast."""
@@ -191,6 +197,18 @@ class RedisBroker:
         if nonces:
             self._store.run("finish", packing.pack_nonces(nonces))
 
+    def memory(self) -> Memory:
+        """How far back it remembers."""
+        return self._look_back(is_anew=False)
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch."""
+        return self._look_back(is_anew=True)
+
+    def _look_back(self, *, is_anew: bool) -> Memory:
+        since, number = self._store.run("memory", (str(int(is_anew)),), durably=is_anew)
+        return Memory(float(since), int(number))
+
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and forget what is over; in small steps."""
         taken_back = 0
@@ -300,3 +318,11 @@ class RedisBroker:
         self._store.run(
             "quarantine", (packing.printable(queue), packing.printable(id), frame, *texts)
         )
+
+    def quarantined(self) -> Sequence[Fill]:
+        """How much lies in the quarantine for each reason."""
+        return inspecting.fills(self._store)
+
+    def thin_out(self, reason: str, *, messages: int, bytes: int) -> Fill:
+        """Delete the oldest of a reason until at most so much is left; return what is gone."""
+        return inspecting.thin_out(self._store, reason, messages=messages, bytes=bytes)

@@ -24,7 +24,8 @@ from cardoon.broker import (
 from cardoon.clock import Clock, SystemClock
 from cardoon.exceptions import OperationalError
 from cardoon.lookup import Place, Whereabouts
-from cardoon.security.replay import Nonce, NonceClaim, NonceState
+from cardoon.quarantine import Fill
+from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 from cardoon.sqlite import (
     kept,
     limits,
@@ -164,12 +165,22 @@ class SqliteBroker:
         if not claims:
             return []
         with self._database.write(durable=False) as transaction:
-            return replay.claim(transaction, claims)
+            return replay.claim(transaction, claims, now=self._database.clock.now())
 
     def finish(self, nonces: Sequence[Nonce]) -> None:
         """Mark nonces as done, durably."""
         with self._database.write(durable=True) as transaction:
             replay.finish(transaction, nonces)
+
+    def memory(self) -> Memory:
+        """How far back it remembers."""
+        return replay.load_memory(self._database)
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch, durably."""
+        with self._database.write(durable=True) as transaction:
+            replay.begin_anew(transaction, now=self._database.clock.now())
+        return self.memory()
 
     def maintain(self) -> int:
         """Take back what silent workers held, wake strays, and delete what has expired."""
@@ -293,6 +304,15 @@ class SqliteBroker:
                 detail=settling.printable(detail),
                 now=self._database.clock.now(),
             )
+
+    def quarantined(self) -> Sequence[Fill]:
+        """How much lies in the quarantine for each reason."""
+        return kept.fills(self._database)
+
+    def thin_out(self, reason: str, *, messages: int, bytes: int) -> Fill:
+        """Delete the oldest of a reason until at most so much is left; return what is gone."""
+        with self._database.write(durable=False) as transaction:
+            return kept.thin_out(transaction, reason, messages=messages, bytes=bytes)
 
     def _moment(self) -> _Moment:
         clock = self._database.clock

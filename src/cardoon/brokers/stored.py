@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import assert_never
 
-from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Outcome, Trigger
+from cardoon.broker import Delivery, Input, Kept, KeptMessage, Limit, Outcome, Outgoing, Trigger
 from cardoon.security.replay import Nonce
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -67,6 +67,10 @@ class Message:
             retries=self.retries,
         )
 
+    def go_on_from(self, shown: KeptMessage) -> None:
+        """Have the counts that it had when it was put away."""
+        self.attempt, self.crashes, self.retries = shown.attempt, shown.crashes, shown.retries
+
 
 @dataclasses.dataclass(slots=True)
 class Dormancy:
@@ -108,6 +112,10 @@ class Put:
     unique: str | None
     limit: Limit | None
     """What counted for its key at that time."""
+
+    def to_send_again(self) -> Outgoing:
+        """It as a message that waits for nothing and shares nothing."""
+        return Outgoing(self.shown.queue, self.shown.id, self.shown.frame, self.priority)
 
 
 def take_back(messages: Iterable[Message], *, now: float, monotonic: float) -> int:

@@ -18,11 +18,16 @@ Role = Literal["client", "worker", "beat", "monitor"]
 _READ = frozenset({"schema_version", "load_results", "horizon", "results_since", "find_places"})
 _SEND = frozenset({"declare_queues", "unique_holders", "publish"})
 _TRACE = frozenset({"trace", "trace_missing", "trace_kept", "nonces_done"})
-_LOOK = frozenset({"depths", "limits", "kept", "heard", "resting_queues"}) | _TRACE
+_LOOK = _TRACE | {
+    *("depths", "limits", "kept", "heard", "resting_queues", "quarantined", "replay_memory")
+}
 
 RIGHTS: Mapping[Role, frozenset[str]] = {
     # A refused result is quarantined and forgotten by who refused it; a group is stored by who made it.
-    "client": _READ | _SEND | {"store_results", "forget_results", "broadcast", "quarantine"},
+    # To look since when marks reach back begins that, with the server's time, and can do no more.
+    "client": _READ
+    | _SEND
+    | {"store_results", "forget_results", "broadcast", "quarantine", "replay_memory"},
     "worker": frozenset(name for name, function in FUNCTIONS.items() if function.home is None),
     "beat": frozenset({"schema_version"}) | _SEND,
     "monitor": _READ | _LOOK,

@@ -41,7 +41,9 @@ FUNCTIONS: Mapping[str, Function] = {
     "complete": Function(
         "fLITIFTTYLF" + "ITOFY" + "IOOY" + "II" + _SENT + "T" + _LIMITS + _WAITING, "Ii"
     ),
-    "claim_nonces": Function("YLLIF", "t"),
+    "claim_nonces": Function("fYLLIFF", "t"),
+    "replay_memory": Function("f", "fl"),
+    "begin_anew": Function("f"),
     "finish_nonces": Function("YLF"),
     "were_ended": Function("YLLI", "o"),
     "maintain": Function("f", "iio"),
@@ -59,6 +61,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "restore": Function("ftL", "i"),
     "discard": Function("tLi", "i"),
     "quarantine": Function("fttytt"),
+    "quarantined": Function("", "tll"),
+    "thin_out": Function("tlli", "il"),
     "subscribe": Function("fTTfi", "ot"),
     "unsubscribe": Function("TT", "t"),
     "delete_copies": Function("fTi", "i"),

@@ -107,7 +107,7 @@ _TOLD = ["broadcasts", "broadcast:*"]
 _LOOKED_UP = ["running:*", "subscribers:*"]
 """What a send reads, and does not write."""
 
-_SEEN = [*_LOOKED_UP, "result:*", "kept_of:*", "kept:*"]
+_SEEN = [*_LOOKED_UP, "result:*", "kept_of:*", "kept:*", "epoch"]
 """What a client reads, and does not write."""
 
 

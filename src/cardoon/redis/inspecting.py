@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cardoon.broker import Kept, KeptMessage, LimitUse, QueueDepth
+from cardoon.quarantine import Fill
 from cardoon.redis.failures import understood
 from cardoon.redis.packing import read_count
 from cardoon.redis.store import Store
@@ -123,6 +124,24 @@ def show(store: Store, where: Kept, *, limit: int, after: int) -> list[KeptMessa
             found += map(read_kept, rows)
         after = found[-1].number
     return found
+
+
+def fills(store: Store) -> list[Fill]:
+    """How much lies in the quarantine for each reason."""
+    [told] = store.ask_many([("HGETALL", store.key("quarantined"))])
+    with understood(store.place):
+        amounts = {name: int(amount) for name, amount in zip(told[::2], told[1::2], strict=True)}
+        return [
+            Fill(name[2:].decode(), count, amounts[b"b:" + name[2:]])
+            for name, count in amounts.items()
+            if name.startswith(b"n:")
+        ]
+
+
+def thin_out(store: Store, reason: str, *, messages: int, bytes: int) -> Fill:
+    """Delete the oldest of a reason until at most so much is left, or many; return what is gone."""
+    gone, freed = store.run("thin_out", (reason, messages, bytes, _MOST_AT_ONCE))
+    return Fill(reason, int(gone), int(freed))
 
 
 def purge(store: Store, queues: Sequence[str]) -> int:

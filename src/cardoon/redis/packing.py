@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, assert_never
@@ -108,7 +109,13 @@ def pack_claims(claims: Iterable[NonceClaim]) -> Arguments:
     """Claims of nonces, as `nonces.lua` reads them."""
     return [
         *chain.from_iterable(
-            (*_pack_nonce(claim.nonce), claim.receipt, claim.attempt) for claim in claims
+            (
+                *_pack_nonce(claim.nonce),
+                claim.receipt,
+                claim.attempt,
+                "" if claim.nonce.signed_by == math.inf else repr(float(claim.nonce.signed_by)),
+            )
+            for claim in claims
         )
     ]
 

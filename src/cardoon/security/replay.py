@@ -10,6 +10,10 @@ rather than be acknowledged: the first may die.
 The key is a digest of signer and session with a counter, never the signature or the wire bytes: an
 ECDSA signature can be changed into another valid one without the key. A message that several are to carry
 out has a key for each of them, with the name that the reader has for himself.
+
+What a store has lost it cannot know, so it notes since when it remembers, its epoch, among its marks: whatever
+takes all of these takes the epoch along, and the next one to come begins a new one. A message that may have been
+signed before that is claimed by nobody, unless the store knows it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -34,11 +39,19 @@ class Nonce(NamedTuple):
     sequence: int
     expires_at: float
     """From then on the gate refuses the message by its age, so the store may forget it."""
+    signed_by: float = math.inf
+    """When it was signed at the latest, by any clock that the gate accepts. Says nothing of identity."""
 
 
-def make_nonce(signer: bytes, session: bytes, sequence: int, expires_at: float) -> Nonce:
+def make_nonce(
+    signer: bytes,
+    session: bytes,
+    sequence: int,
+    expires_at: float,
+    signed_by: float = math.inf,
+) -> Nonce:
     """The nonce of a message of this signer (certificate fingerprint, or empty for unsigned)."""
-    return Nonce(_digest_session(signer, session), sequence, expires_at)
+    return Nonce(_digest_session(signer, session), sequence, expires_at, signed_by)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -68,6 +81,9 @@ class NonceState(enum.Enum):
     REPEATED = "repeated"
     """It was carried out before, and the broker says that this is no new copy, but the same one again,
     whose end it did not hear of. Not to be carried out either, and no cause for alarm."""
+    BEFORE_EPOCH = "before-epoch"
+    """It was signed before the store began to remember, which may have lost that it was carried out. It is
+    not ours."""
 
 
 class NonceClaim(NamedTuple):
@@ -80,14 +96,39 @@ class NonceClaim(NamedTuple):
     """How often whoever had it before died with it."""
 
 
+class Memory(NamedTuple):
+    """How far back a store remembers."""
+
+    since: float
+    """Its epoch, in seconds by its clock; 0 for a store that is older than epochs are."""
+    number: int
+    """One that the store only ever raises, with each message: a lower one than before tells that it was set
+    back, as by a backup or a failover that lost writes."""
+
+
 @runtime_checkable
 class ReplayGuard(Protocol):
-    """Remembers which messages were carried out. Marked done by `Transactional.complete`."""
+    """Remembers which messages were carried out. Marked done by `Transactional.complete`.
+
+    A store begins its epoch when it is made, and again when whoever looks finds none.
+    """
 
     def claim(self, claims: Sequence[NonceClaim]) -> Sequence[NonceState]:
-        """Claim each nonce for its delivery, all in one step."""
+        """Claim each nonce for its delivery, all in one step, in which the epoch is read as well.
+
+        One whose `signed_by` is before the epoch is claimed only if it has a mark: a message that is put back by
+        `Inspectable.restore` keeps the one that it was put away with.
+        """
         ...
 
     def finish(self, nonces: Sequence[Nonce]) -> None:
         """Mark nonces as done, outside of a transaction."""
+        ...
+
+    def memory(self) -> Memory:
+        """How far back it remembers; begins the epoch where there is none."""
+        ...
+
+    def begin_anew(self) -> Memory:
+        """Begin another epoch at this moment, keeping all marks: for a store that was set back."""
         ...

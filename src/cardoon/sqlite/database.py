@@ -273,7 +273,7 @@ class Database:
             try:
                 connection = schema.connect_file(self.path)
                 try:
-                    schema.migrate(connection, self.path)
+                    schema.migrate(connection, self.path, now=self.clock.now())
                 except BaseException:
                     connection.close()
                     raise

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cardoon.broker import Kept, KeptMessage, QueueDepth
+from cardoon.quarantine import Fill
 from cardoon.sqlite import limits, replay, subscribers
 from cardoon.sqlite.database import Database, Transaction
 from cardoon.sqlite.statements import document
@@ -78,7 +79,7 @@ def show(database: Database, where: Kept, *, limit: int, after: int) -> list[Kep
 def restore(transaction: Transaction, where: Kept, numbers: Sequence[int], *, now: float) -> int:
     """Put kept messages back; those whose id or unique key is in a queue again stay where they are.
 
-    A message's nonce was marked as done when it was put away, and must be free again, or the
+    A message's nonce was marked as done when it was put away, and must be claimable again, or the
     message would be refused as a replay of itself. Only a settlement that named the nonce has it
     recorded, so whoever puts away a copy does not name it.
     """
@@ -95,8 +96,28 @@ def restore(transaction: Transaction, where: Kept, numbers: Sequence[int], *, no
         transaction.run("kept.restore_inputs", number=number, new=new)
         session, sequence = transaction.row("kept.nonce", number=number)
         if session is not None:
-            replay.reopen(transaction, bytes.fromhex(session), sequence)
+            replay.reopen(transaction, bytes.fromhex(session), sequence, receipt=new)
         restored.append(number)
     transaction.run("kept.discard", place=where.value, numbers=document(restored))
     transaction.bells.add(Bell.MESSAGES)
     return len(restored)
+
+
+def fills(database: Database) -> list[Fill]:
+    """How much lies in the quarantine for each reason."""
+    return [Fill._make(row) for row in database.rows("kept.fills")]
+
+
+def thin_out(transaction: Transaction, reason: str, *, messages: int, bytes: int) -> Fill:
+    """Delete the oldest of a reason until at most so much is left, or many; return what is gone."""
+    there = transaction.rows("kept.fill", reason=reason)
+    count, size = there[0] if there else (0, 0)
+    gone: list[int] = []
+    freed = 0
+    for number, each in transaction.rows("kept.oldest", reason=reason, limit=MAX_ROWS_AT_ONCE):
+        if count - len(gone) <= messages and size - freed <= bytes:
+            break
+        gone.append(number)
+        freed += each
+    transaction.run("kept.discard", place=Kept.QUARANTINE.value, numbers=document(gone))
+    return Fill(reason, len(gone), freed)

@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
-from cardoon.sqlite.statements import load_schema
+from cardoon.sqlite.statements import load_schema, sql
 
-VERSION = 3
+VERSION = 4
 """`PRAGMA user_version` of a file that this version of Cardoon reads and writes."""
 
 APPLICATION_ID = 0x43726477
@@ -65,9 +65,10 @@ def connect_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, *, now: float) -> None:
     """Create the tables or bring them up to date; a current file is only looked at.
 
+    A file that is new remembers what was carried out since `now`.
     Raises `ImproperlyConfigured` for a newer file, and for a database that is not ours.
     """
     if _read_marks(connection)[:2] == (APPLICATION_ID, VERSION):
@@ -78,6 +79,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         for version in range(_check_marks(connection, path) + 1, VERSION + 1):
             for statement in _split(load_schema(version)):
                 connection.execute(statement)
+        connection.execute(sql("replay.begin"), {"now": now})
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

@@ -25,6 +25,7 @@ from cardoon.broker import (
     Requeue,
 )
 from cardoon.testing.clock import FakeClock
+from cardoon.testing.epochs import EpochSuite
 from cardoon.testing.finding import ErrbackSuite, FindableSuite
 from cardoon.testing.inspecting import InspectableSuite
 from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
@@ -36,6 +37,7 @@ from cardoon.testing.powers import (
     ReplaySuite,
     TransactionalSuite,
 )
+from cardoon.testing.quarantining import QuarantiningSuite
 from cardoon.testing.recalling import RecallingSuite
 from cardoon.testing.setting import message, publish, receive
 from cardoon.testing.subscribing import SubscribingSuite
@@ -53,9 +55,11 @@ class BrokerSuite(
     AdoptingSuite,
     RecallingSuite,
     ReplaySuite,
+    EpochSuite,
     BroadcasterSuite,
     PausingSuite,
     InspectableSuite,
+    QuarantiningSuite,
     WorkflowSuite,
     KeptWorkflowSuite,
     ErrbackSuite,

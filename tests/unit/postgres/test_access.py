@@ -143,6 +143,8 @@ def test_a_client_cannot_take_end_or_delete_what_others_sent(of):
     assert denied(broker.restore, Kept.QUARANTINE, [1])
     assert denied(broker.kept, Kept.QUARANTINE, limit=1)
     assert denied(broker.maintain)
+    assert denied(broker.begin_anew)
+    assert denied(broker.thin_out, "malformed", messages=0, bytes=0)
 
 
 def test_a_client_cannot_write_replay_marks(of):

@@ -170,6 +170,7 @@ def test_a_client_neither_works_nor_marks_nor_forges(login):
         lambda: client.settle([DeadLetter(held, "mine")]),
         lambda: client.finish([nonce]),
         lambda: client.claim([NonceClaim(nonce, held.receipt, held.attempt)]),
+        client.begin_anew,
         lambda: client.discard(Kept.DEAD_LETTER, None),
         lambda: client.quarantine(queue="q", id="x", frame=b"", reason="", detail=""),
         lambda: results.store([SealedResult("a", b"forged", final=True, expires_at=None)]),
@@ -185,6 +186,8 @@ def test_what_a_client_is_denied_with_plain_commands(guarded, login):
     for words in (
         ("SETBIT", "{cardoon}:seen:x", 1, 1),
         ("DEL", "{cardoon}:seen:x"),
+        ("SET", "{cardoon}:epoch", "0"),
+        ("DEL", "{cardoon}:epoch"),
         ("ZREM", "{cardoon}:leased:q", 1),
         ("SET", "{cardoon}:result:x", "forged"),
         ("ZADD", "{cardoon}:subscribers:news", 4e9, "mine"),

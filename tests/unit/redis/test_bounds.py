@@ -27,7 +27,8 @@ from cardoon.broker import (
     Unique,
 )
 from cardoon.clock import SystemClock
-from cardoon.redis import messages, packing
+from cardoon.quarantine import Bounds, find_excess, thin_out
+from cardoon.redis import inspecting, messages, packing
 from cardoon.security.replay import MAX_SEQUENCE, Nonce, NonceClaim
 from cardoon.testing import FakeClock
 
@@ -145,6 +146,7 @@ def test_nothing_is_left_of_what_has_ended(broker, backend):
     # A token may lie in the bell for whoever comes next.
     assert forever - {"{cardoon}:bell:q", "{cardoon}:broadcasts"} == {
         "{cardoon}:last",
+        "{cardoon}:epoch",
         "{cardoon}:queues",
     }
     kinds = {name.split(":")[1] for name in for_a_time}
@@ -166,7 +168,8 @@ def test_nothing_is_left_of_a_subscription_that_has_ended(broker):
 
     forever, _ = keys(broker)
 
-    assert forever == {"{cardoon}:last", "{cardoon}:bell:news", "{cardoon}:rest:news"}
+    named = {"last", "epoch", "bell:news", "rest:news"}
+    assert forever == {f"{{cardoon}}:{name}" for name in named}
 
 
 def test_who_has_taken_all_waits_without_another_look(broker):
@@ -280,6 +283,23 @@ def test_a_done_mark_is_a_bit_and_a_claim_goes_with_it(broker):
     assert is_held == 0
 
 
+def test_a_full_quarantine_is_thinned_out_in_small_steps(broker, monkeypatch):
+    monkeypatch.setattr(inspecting, "_MOST_AT_ONCE", 3)
+    for number in range(20):
+        broker.quarantine(
+            queue="q", id=f"x{number}", frame=b"12", reason="malformed", detail="never mind"
+        )
+    before = scripts(broker)
+
+    gone = thin_out(broker, find_excess(broker.quarantined(), Bounds(messages=8, bytes=1000)))
+
+    assert gone == [("malformed", 12, 24)]
+    assert broker.quarantined() == [("malformed", 8, 16)]
+    assert 5 <= scripts(broker) - before <= 6  # the server may have had to be told the script
+    broker.discard(Kept.QUARANTINE, None)
+    assert not any("kept" in name or "quarantined" in name for name in keys(broker)[0])
+
+
 def test_a_sequence_beyond_its_bound_reaches_no_bitmap(broker):
     with pytest.raises(ValueError, match="is not below"):
         broker.finish([Nonce(bytes(16), 2**32 - 1, 9e9)])
@@ -353,7 +373,8 @@ def test_a_purge_in_steps_deletes_everything_once(broker):
     broker.publish([message(f"k{n}", limit=Limit(f"k{n % 3}", 1)) for n in range(700)], timeout=10)
 
     assert broker.purge("q") == 2000
-    assert keys(broker)[0] <= {"{cardoon}:last", "{cardoon}:used", "{cardoon}:bell:q"}
+    named = {"last", "epoch", "used", "bell:q"}
+    assert keys(broker)[0] <= {f"{{cardoon}}:{name}" for name in named}
 
 
 def test_thousands_of_results_are_waited_for_with_few_looks(broker, backend):

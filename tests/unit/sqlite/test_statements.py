@@ -29,6 +29,8 @@ READS_EVERY_ROW = {
     "upkeep.owners",
     "subscribers.all",
     "messages.reserve",
+    "replay.memory",
+    "kept.fills",
     # The messages on loan, when a worker starts to stop or has died.
     "upkeep.leave",
     "upkeep.take_back_dead",
@@ -39,7 +41,7 @@ READS_EVERY_ROW = {
 @pytest.fixture
 def connection(tmp_path):
     connection = schema.connect_file(tmp_path / "x.db")
-    schema.migrate(connection, tmp_path / "x.db")
+    schema.migrate(connection, tmp_path / "x.db", now=0.0)
     yield connection
     connection.close()
 

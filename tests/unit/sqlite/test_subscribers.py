@@ -71,7 +71,7 @@ def test_a_file_of_the_version_before_is_brought_up_to_date(tmp_path, monkeypatc
     path = tmp_path / "old.db"
     monkeypatch.setattr(schema, "VERSION", 2)
     old = schema.connect_file(path)
-    schema.migrate(old, path)
+    schema.migrate(old, path, now=0.0)
     old.execute("INSERT INTO queue (name) VALUES ('q')")
     old.close()
     monkeypatch.undo()

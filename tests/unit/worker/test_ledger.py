@@ -157,6 +157,12 @@ class GuardedBroker(PlainBroker):
     def finish(self, nonces):
         self._broker.finish(nonces)
 
+    def memory(self):
+        return self._broker.memory()
+
+    def begin_anew(self):
+        return self._broker.begin_anew()
+
 
 def ledger_on(stage, broker):
     return Ledger(

@@ -116,7 +116,8 @@ $$;
 
 -- Put kept messages back; those whose id or unique key is in a queue again stay where they are. A dead
 -- letter starts afresh. What was quarantined by mistake goes on where it was. A nonce was marked as done
--- when the message was put away, and is free again, or it would be refused as a replay of itself.
+-- when the message was put away, and may be claimed again, or it would be refused as a replay of itself. Its
+-- mark stays, since one that was signed before the epoch is claimed only if it has one.
 CREATE OR REPLACE FUNCTION restore(_now double precision, _place text, _numbers bigint[])
 RETURNS integer
 LANGUAGE plpgsql AS $$
@@ -158,7 +159,8 @@ BEGIN
             WHERE bound.expires_at IS NOT NULL;
         END IF;
         UPDATE input SET message = new WHERE message = was.inputs_of;
-        DELETE FROM replay WHERE session = was.session AND sequence = was.sequence;
+        UPDATE replay SET receipt = new, attempt = 0, done = false
+        WHERE session = was.session AND sequence = was.sequence;
         DELETE FROM kept WHERE number = was.number;
         count := count + 1;
     END LOOP;
@@ -185,6 +187,44 @@ BEGIN
         PERFORM _delete_inputs(waited);
     END IF;
     RETURN cardinality(doomed);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION quarantined() RETURNS TABLE (
+    reason text, messages bigint, bytes bigint
+)
+LANGUAGE sql STABLE AS $$
+    SELECT reason, count(*), sum(octet_length(frame))
+    FROM kept WHERE place = 'quarantine' GROUP BY reason
+$$;
+
+-- Delete the oldest in the quarantine for a reason until at most so many and so large are left, but no more
+-- than `_most` at a time; return how many, and how large they were.
+CREATE OR REPLACE FUNCTION thin_out(_reason text, _messages bigint, _bytes bigint, _most integer)
+RETURNS TABLE (gone integer, freed bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    doomed bigint[];
+BEGIN
+    SELECT array_agg(number), sum(size) INTO doomed, freed
+    FROM (
+        SELECT number, size
+        FROM (
+            SELECT
+                number,
+                octet_length(frame) AS size,
+                count(*) OVER newest AS messages,
+                sum(octet_length(frame)) OVER newest AS bytes
+            FROM kept
+            WHERE place = 'quarantine' AND reason = _reason
+            WINDOW newest AS (ORDER BY number DESC)
+        ) AS line
+        WHERE messages > _messages OR bytes > _bytes
+        ORDER BY number LIMIT _most
+    ) AS oldest;
+    gone := CASE WHEN doomed IS NULL THEN 0 ELSE discard('quarantine', doomed, _most) END;
+    freed := coalesce(freed, 0);
+    RETURN NEXT;
 END
 $$;
 

@@ -1,13 +1,72 @@
--- Claim nonces, each once in a batch; return how each stands: claimed, held or done.
+-- Since when marks reach back; who finds that nobody knows begins the epoch.
+CREATE OR REPLACE FUNCTION _remembers_since(_now double precision) RETURNS double precision
+LANGUAGE plpgsql AS $$
+DECLARE
+    since bigint;
+BEGIN
+    SELECT receipt INTO since FROM replay WHERE session = '' AND sequence = 0;
+    IF NOT FOUND THEN
+        INSERT INTO replay (session, sequence, receipt, attempt, done, expires_at)
+        VALUES ('', 0, (_clock(_now) * 1000000)::bigint, 0, false, 'Infinity')
+        ON CONFLICT DO NOTHING;
+        SELECT receipt INTO since FROM replay WHERE session = '' AND sequence = 0;
+    END IF;
+    RETURN since / 1000000.0;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION replay_memory(_now double precision) RETURNS TABLE (
+    since double precision, number bigint
+)
+LANGUAGE sql AS $$
+    SELECT _remembers_since(_now), last_value FROM message_number
+$$;
+
+CREATE OR REPLACE FUNCTION begin_anew(_now double precision) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO replay (session, sequence, receipt, attempt, done, expires_at)
+    VALUES ('', 0, (_clock(_now) * 1000000)::bigint, 0, false, 'Infinity')
+    ON CONFLICT (session, sequence) DO UPDATE SET receipt = excluded.receipt
+$$;
+
+-- Claim nonces, each once in a batch; return how each stands: claimed, held, done, or before-epoch where it was
+-- signed before the epoch and has no mark.
 CREATE OR REPLACE FUNCTION claim_nonces(
+    _now double precision,
     _sessions bytea[], _sequences bigint[], _receipts bigint[], _attempts integer[],
-    _expire_at double precision[]
+    _expire_at double precision[], _signed_by double precision[]
 ) RETURNS SETOF text
 LANGUAGE plpgsql AS $$
 DECLARE
+    since constant double precision := _remembers_since(_now);
+    forgotten bigint[] := '{}';
     added integer;
 BEGIN
     PERFORM _hurry();
+    IF since > ANY (_signed_by) THEN
+        forgotten := ARRAY(
+            SELECT asked.place
+            FROM unnest(_sessions, _sequences, _signed_by) WITH ORDINALITY
+                AS asked (session, sequence, signed_by, place)
+            WHERE asked.signed_by < since AND NOT EXISTS (
+                SELECT FROM replay
+                WHERE replay.session = asked.session AND replay.sequence = asked.sequence
+            )
+        );
+    END IF;
+    IF cardinality(forgotten) > 0 THEN
+        FOR place IN 1 .. cardinality(_sessions) LOOP
+            IF place = ANY (forgotten) THEN
+                RETURN NEXT 'before-epoch';
+            ELSE
+                RETURN QUERY SELECT claim_nonces(
+                    _now, _sessions[place:place], _sequences[place:place], _receipts[place:place],
+                    _attempts[place:place], _expire_at[place:place], _signed_by[place:place]
+                );
+            END IF;
+        END LOOP;
+        RETURN;
+    END IF;
     INSERT INTO replay (session, sequence, receipt, attempt, done, expires_at)
     SELECT session, sequence, receipt, attempt, false, expires_at
     FROM unnest(_sessions, _sequences, _receipts, _attempts, _expire_at)

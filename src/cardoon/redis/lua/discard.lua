@@ -1,4 +1,4 @@
--- needs: work turns waits keeping
+-- needs: work turns waits keeping discarding
 -- flags: allow-oom
 -- Deletes kept messages: those that are named, or so many of all; returns how many.
 local place_, most = take(), tonumber(take())
@@ -7,13 +7,6 @@ for index = taken + 1, #ARGV do numbers[#numbers + 1] = ARGV[index] end
 if most > 0 then numbers = call('ZRANGE', P .. 'kept_in:' .. place_, 0, most - 1) end
 local discarded = 0
 for _, kept in ipairs(numbers) do
-  local key = P .. 'kept:' .. kept
-  local told = call('HMGET', key, 'place', 'id', 'number', 'waits')
-  if told[1] == place_ then
-    forget_kept(kept, place_, told[2])
-    if told[4] then forget_inputs(told[3]) end
-    call('DEL', key, P .. 'kept_frame:' .. kept)
-    discarded = discarded + 1
-  end
+  if discard(kept, place_) then discarded = discarded + 1 end
 end
 return discarded

@@ -1,9 +1,11 @@
--- needs: work marks
+-- needs: work marks epoch
 -- flags:
--- Claims nonces for deliveries, one after the other; returns C claimed, H held by another, or D done, for each.
-local states = {}
-for index = 1, (#ARGV - taken) / 5 do
+-- Claims nonces for deliveries, one after the other; returns for each C claimed, H held by another, D done, or B
+-- where it was signed before the epoch and has no mark.
+local states, since = {}, remembers_since()
+for index = 1, (#ARGV - taken) / 6 do
   local session, sequence, expires_at, number, attempt = take(), take(), take(), take(), take()
+  local signed_by = take()
   local held = P .. 'held:' .. session
   if call('GETBIT', P .. 'seen:' .. session, sequence) == 1 then
     states[index] = 'D'
@@ -11,6 +13,7 @@ for index = 1, (#ARGV - taken) / 5 do
     local ours = number .. ' ' .. attempt
     local mark = call('HGET', held, sequence)
     states[index] = 'C'
+    if not mark and signed_by ~= '' and tonumber(signed_by) < since then states[index] = 'B' end
     if mark and mark ~= ours then
       local other, before = string.match(mark, '^(%S+) (%d+)$')
       if other ~= number or tonumber(before) > tonumber(attempt) then

@@ -7,6 +7,8 @@ for _ = 1, tonumber(take()) do spread(take_message(), messages) end
 if #messages == 0 then return {} end
 
 local number = call('INCRBY', KEYS[1], #messages) - #messages
+-- The first message of a store begins its epoch, if its sender may.
+if number == 0 then redis.pcall('SET', P .. 'epoch', exact(now), 'NX') end
 local stand_ins, waiting = {}, {}
 for _, message in ipairs(messages) do
   number = number + 1

@@ -8,5 +8,5 @@ call(
   'detail', detail, 'kept_at', now, 'number', 0, 'priority', 0
 )
 call('SET', P .. 'kept_frame:' .. kept, frame)
-note_kept(kept, 'Q', id)
+note_kept(kept, 'Q', id, reason)
 return kept

@@ -36,9 +36,13 @@ local function put_back(kept)
     if not is_used(limit) then set_limit(limit, told[7], told[8]) end
     use(limit, 1)
   end
-  if told[10] then
-    call('SETBIT', P .. 'seen:' .. told[10], told[11], 0)
-    call('HDEL', P .. 'held:' .. told[10], told[11])
+  local seen, held = P .. 'seen:' .. (told[10] or ''), P .. 'held:' .. (told[10] or '')
+  local left = told[10] and call('PTTL', seen) or 0
+  if left > 0 then
+    -- The mark stays, since one that was signed before the epoch is claimed only if it has one.
+    call('SETBIT', seen, told[11], 0)
+    call('HSET', held, told[11], number .. ' 0')
+    if call('PTTL', held) < left then call('PEXPIRE', held, left) end
   end
   line_up(number, queue, tonumber(told[5]), now, limit)
   return true

@@ -6,6 +6,8 @@ local ids, m, f = P .. 'ids', P .. 'm:', P .. 'f:'
 local frames, names, queues, fresh, stored = {}, {}, {}, {}, {}
 
 local number = call('INCRBY', KEYS[1], (#ARGV - 2) / SIZE) - (#ARGV - 2) / SIZE
+-- The first message of a store begins its epoch, if its sender may.
+if number == 0 then redis.pcall('SET', P .. 'epoch', exact(now), 'NX') end
 for at = 3, #ARGV, SIZE do
   local queue, id, priority, run_at = ARGV[at], ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
   number = number + 1

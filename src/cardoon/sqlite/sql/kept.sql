@@ -81,3 +81,13 @@ INSERT INTO kept (
     place, queue, id, priority, attempt, crashes, retries, reason, detail, kept_at, frame
 )
 VALUES ('quarantine', :queue, :id, 0, 0, 0, 0, :reason, :detail, :now, :frame);
+
+-- name: fills
+SELECT reason, messages, bytes FROM quarantined;
+
+-- name: fill
+SELECT messages, bytes FROM quarantined WHERE reason = :reason;
+
+-- name: oldest
+SELECT number, length(frame) FROM kept
+WHERE place = 'quarantine' AND reason = :reason ORDER BY number LIMIT :limit;

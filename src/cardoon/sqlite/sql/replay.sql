@@ -43,4 +43,24 @@ FROM json_each(:rows) WHERE true
 ON CONFLICT DO UPDATE SET done = 1;
 
 -- name: reopen
-DELETE FROM replay WHERE session = :session AND sequence = :sequence;
+-- The mark stays, since one that was signed before the epoch is claimed only if it has one.
+UPDATE replay SET receipt = :receipt, attempt = 0, done = 0
+WHERE session = :session AND sequence = :sequence;
+
+-- name: since
+SELECT receipt FROM replay WHERE session = x'' AND sequence = 0;
+
+-- name: begin
+INSERT INTO replay (session, sequence, receipt, attempt, done, expires_at)
+VALUES (x'', 0, :now, 0, 0, 9e999)
+ON CONFLICT DO NOTHING;
+
+-- name: begin_anew
+INSERT INTO replay (session, sequence, receipt, attempt, done, expires_at)
+VALUES (x'', 0, :now, 0, 0, 9e999)
+ON CONFLICT DO UPDATE SET receipt = excluded.receipt;
+
+-- name: memory
+SELECT
+    (SELECT receipt FROM replay WHERE session = x'' AND sequence = 0),
+    (SELECT value FROM counter);
