@@ -127,6 +127,8 @@ class Settings:
     security_send_chain: bool = _setting(False, boolean)
     security_policy: str = _setting("", text)
     security_audit_log: str = _setting("", text)
+    quarantine_max_messages: int = _setting(10_000, integer(100, 10_000_000))
+    quarantine_max_bytes: int = _setting(256 << 20, integer(1 << 20, 1 << 40))
     message_max_bytes: int = _setting(8 << 20, integer(1024, 256 << 20))
 
     # What is sent

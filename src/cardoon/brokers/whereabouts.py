@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cardoon.broker import Kept
 from cardoon.brokers.inputs import Inputs
 from cardoon.brokers.marks import Marks
+from cardoon.brokers.shelf import Shelf
 from cardoon.brokers.stored import Message, Put
 from cardoon.clock import Clock
 from cardoon.lookup import MAX_MISSING, Place, Whereabouts
@@ -22,14 +23,14 @@ class Lookup:
     """Guards the others."""
     _messages: dict[int, Message]
     _by_id: dict[str, Message]
-    _kept: dict[int, Put]
+    _kept: Shelf
     _inputs: Inputs
     _marks: Marks
 
     def find(self, ids: Sequence[str]) -> Mapping[str, Place]:
         """Where each of these messages lies."""
         with self._changed:
-            return find_places(ids, self._by_id, self._kept.values(), now=self._clock.now())
+            return find_places(ids, self._by_id, self._kept, now=self._clock.now())
 
     def trace(self, id: str) -> Whereabouts | None:
         """All that is known of one message."""
@@ -37,7 +38,7 @@ class Lookup:
             message = self._by_id.get(id)
             if message is not None:
                 return self._describe(message)
-            puts = [put for put in self._kept.values() if put.shown.id == id]
+            puts = [put for put in self._kept if put.shown.id == id]
             return _describe_put(max(puts, key=lambda put: put.shown.number)) if puts else None
 
     def were_done(self, nonces: Sequence[Nonce]) -> Sequence[bool]:

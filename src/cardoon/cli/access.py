@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cardoon.app import Cardoon
+from cardoon.audit import AuditLog
 from cardoon.backend import ResultBackend
 from cardoon.broker import Inspectable
 from cardoon.cli.main import Invocation
@@ -56,6 +57,11 @@ def open_broker(invocation: Invocation) -> Iterator[Inspectable]:
     """The broker of the app, to look into."""
     with open_stores(invocation) as (broker, _):
         yield broker
+
+
+def open_audit(invocation: Invocation) -> AuditLog:
+    """The audit trail, for what somebody does by hand."""
+    return Deployment(find_app(invocation).settings, clock=SystemClock(), role="operator").audit()
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +14,7 @@ from cardoon.broker import Inspectable, Kept, KeptMessage
 from cardoon.cli.access import (
     find_app,
     json_option,
+    open_audit,
     open_broker,
     open_stores,
     print_json,
@@ -30,6 +33,7 @@ from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.exceptions import CardoonError, Refusal
 from cardoon.producer import BRIDGED, RESULTS
+from cardoon.quarantine import Quarantining, total
 from cardoon.spoken import distance
 
 _PAGE = 100
@@ -101,7 +105,7 @@ _show_options = [
 ]
 
 
-def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> click.Group:
+def _group(name: str, where: Kept, texts: dict[str, str]) -> click.Group:
     """The commands on one of the two places."""
 
     @click.group(name, help=texts["help"])
@@ -119,20 +123,9 @@ def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> 
     @_with(_show_options)
     @click.pass_obj
     def show(invocation: Invocation, /, number: int, **options: Any) -> None:
-        _show(invocation, _Place(name, where, restore_name), number, **options)
+        _show(invocation, _Place(name, where), number, **options)
 
-    @group.command(restore_name, help=texts["restore"])
-    @click.argument("numbers", type=int, nargs=-1, required=True)
-    @click.pass_obj
-    def restore(invocation: Invocation, numbers: tuple[int, ...]) -> None:
-        with open_stores(invocation) as (broker, backend):
-            found = [m for n in numbers for m in broker.kept(where, limit=1, after=n - 1)]
-            kept = [message for message in found if message.number in numbers]
-            ids = [message.id for message in kept]
-            _refuse_results(f"{name} {restore_name}", kept)
-            if backend is not None and where is Kept.DEAD_LETTER:
-                backend.forget(ids)  # how it ended before must not stand in the way of how it ends
-            click.echo(f"put back {broker.restore(where, numbers)} messages")
+    _add_restore(group, where)
 
     @group.command("purge", help=texts["purge"])
     @click.argument("numbers", type=int, nargs=-1)
@@ -147,15 +140,75 @@ def _group(name: str, where: Kept, restore_name: str, texts: dict[str, str]) -> 
     return group
 
 
+def _add_restore(group: click.Group, where: Kept) -> None:
+    """The command that puts messages back."""
+    if where is Kept.DEAD_LETTER:
+
+        @group.command(help="Put dead letters back in their queues, with a clean record.")
+        @click.argument("numbers", type=int, nargs=-1, required=True)
+        @click.pass_obj
+        def retry(invocation: Invocation, numbers: tuple[int, ...]) -> None:
+            with open_stores(invocation) as (broker, backend):
+                kept = _with_numbers(broker, where, numbers)
+                _refuse_results("dead retry", kept)
+                if backend is not None:
+                    # How it ended before must not stand in the way of how it ends.
+                    backend.forget([message.id for message in kept])
+                click.echo(f"put back {broker.restore(where, numbers)} messages")
+
+        return
+
+    @group.command()
+    @click.argument("numbers", type=int, nargs=-1)
+    @click.option("--reason", help="All that were refused for this reason.")
+    @click.option(
+        "--unsafe-accept-old",
+        "accepts_old",
+        is_flag=True,
+        help="Have messages run that may have run before.",
+    )
+    @click.pass_obj
+    def release(
+        invocation: Invocation, numbers: tuple[int, ...], reason: str | None, *, accepts_old: bool
+    ) -> None:
+        """Put refused messages back in their queues, where they are judged anew.
+
+        After a certificate was added, for instance. What was signed before the replay store began to
+        remember (`before-epoch`) goes back only with --unsafe-accept-old: nobody knows whether it ran.
+        """
+        if bool(numbers) == bool(reason):
+            raise click.UsageError("name numbers, or a --reason")
+        with open_broker(invocation) as broker:
+            kept = (
+                _with_numbers(broker, where, numbers) if numbers else _with_reason(broker, reason)
+            )
+            _refuse_results("quarantine release", kept)
+            old = [message for message in kept if message.reason == Refusal.BEFORE_EPOCH]
+            if old and not accepts_old:
+                raise click.ClickException(
+                    f"quarantine release: number {old[0].number} was signed before the replay store began "
+                    "to remember, so it may have run before; find out whether it did, and purge it, or "
+                    "have it run with --unsafe-accept-old"
+                )
+            with contextlib.closing(open_audit(invocation)) as audit:
+                for message in old:
+                    audit.record(
+                        "operator.accept_old",
+                        number=message.number,
+                        queue=message.queue,
+                        message=message.id,
+                    )
+            count = broker.restore(where, [message.number for message in kept])
+            click.echo(f"put back {count} messages")
+
+
 dead = _group(
     "dead",
     Kept.DEAD_LETTER,
-    "retry",
     {
         "help": "Dead letters: verified tasks that could not be completed.",
         "list": "Show the dead letters, oldest first.",
         "show": "Show one dead letter, and whether it would be accepted again; --json has its frame.",
-        "restore": "Put dead letters back in their queues, with a clean record.",
         "purge": "Delete dead letters; all of them if no number is given.",
     },
 )
@@ -163,17 +216,12 @@ dead = _group(
 quarantine = _group(
     "quarantine",
     Kept.QUARANTINE,
-    "release",
     {
         "help": "Messages that were refused, kept with the reason.",
         "list": "Show what was refused, oldest first.",
         "show": (
             "Show one refused message, judge it anew check by check, and say what to do. "
             "--json has its frame, which `cardoon verify` reads."
-        ),
-        "restore": (
-            "Put refused messages back in their queues, where they are judged anew: "
-            "after a certificate was added, for instance."
         ),
         "purge": "Delete refused messages; all of them if no number is given.",
     },
@@ -185,7 +233,11 @@ class _Place(NamedTuple):
 
     name: str
     where: Kept
-    restore_name: str
+
+    @property
+    def restore_name(self) -> str:
+        """The command that puts its messages back."""
+        return "retry" if self.where is Kept.DEAD_LETTER else "release"
 
 
 def _list(
@@ -202,6 +254,7 @@ def _list(
     wanted = Wanted(reason, queue, since)
     with open_broker(invocation) as broker:
         found = list(_find(broker, where, wanted, after=after, limit=limit + 1))
+        full = _tell_fill(invocation, broker) if where is Kept.QUARANTINE else ""
     messages = found[:limit]
     if as_json:
         print_json(messages)
@@ -213,6 +266,8 @@ def _list(
     if len(found) > len(messages):
         behind = messages[-1]["number"] if messages else after
         click.echo(f"there are more; --after {behind} shows them", err=True)
+    if full:
+        click.echo(full)
 
 
 def _show(
@@ -298,6 +353,39 @@ def _print_kept(message: KeptMessage) -> None:
     for head, value in rows:
         click.echo(f"{head:<8}{printable(str(value))}")
     click.echo()
+
+
+def _with_numbers(broker: Inspectable, where: Kept, numbers: Sequence[int]) -> list[KeptMessage]:
+    found = [m for n in dict.fromkeys(numbers) for m in broker.kept(where, limit=1, after=n - 1)]
+    return [message for message in found if message.number in numbers]
+
+
+def _with_reason(broker: Inspectable, reason: str | None) -> list[KeptMessage]:
+    """All that is there at this moment."""
+    found: list[KeptMessage] = []
+    after = 0
+    while some := broker.kept(Kept.QUARANTINE, limit=_PAGE, after=after):
+        # Their frames may be large, and are not needed.
+        found += [replace(one, frame=b"") for one in some if one.reason == reason]
+        after = some[-1].number
+    return found
+
+
+def _tell_fill(invocation: Invocation, broker: Inspectable) -> str:
+    """How full the quarantine is; nothing of one that is empty."""
+    if not isinstance(broker, Quarantining):
+        return ""
+    fills = broker.quarantined()
+    fill = total(fills)
+    spared = sum(one.messages for one in fills) - fill.messages
+    settings = find_app(invocation).settings
+    told = (
+        f"{fill.messages} of at most {settings.quarantine_max_messages} messages, "
+        f"{fill.bytes / 2**20:.1f} of {settings.quarantine_max_bytes / 2**20:.1f} MiB"
+    )
+    if spared:
+        told += f"; and {spared} that go only when they are purged"
+    return told if fills else ""
 
 
 def _refuse_results(command: str, kept: Sequence[KeptMessage]) -> None:

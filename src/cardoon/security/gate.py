@@ -188,6 +188,7 @@ class Gate:
             claims.session,
             claims.sequence,
             claims.valid_until + self.skew,
+            claims.issued_at + 1 + self.skew,  # it is signed in whole seconds
         )
         message = VerifiedMessage(
             claims=claims,

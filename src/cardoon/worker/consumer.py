@@ -30,7 +30,7 @@ from cardoon.exceptions import NotRegistered, OperationalError, Refusal, Refused
 from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Take
 from cardoon.security.gate import DeniedError, Gate, VerifiedMessage
-from cardoon.security.replay import NonceClaim, NonceState, ReplayGuard
+from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
 from cardoon.worker.catalogue import RULES_OF_UNKNOWN, Catalogue, TaskRules
 from cardoon.worker.concluding import (
     EXPIRED,
@@ -43,6 +43,7 @@ from cardoon.worker.concluding import (
     revoked,
     skipped,
 )
+from cardoon.worker.epochs import forgotten
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.inputs import Inputs, read_inputs
 from cardoon.worker.job_heads import make_job
@@ -339,6 +340,10 @@ class Consumer:
                 case NonceState.DONE:
                     error = RefusedError(Refusal.REPLAYED, "it was carried out before")
                     self._refuse(one.delivery, error, one.message)
+                case NonceState.BEFORE_EPOCH:
+                    # Marked, so that of its copies none but this one can ever be released.
+                    error = forgotten(one)
+                    self._refuse(one.delivery, error, one.message, one.message.nonce)
         return ready
 
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
@@ -434,7 +439,11 @@ class Consumer:
         self._settler.put(Bare(Completion(Ack(held.delivery))))
 
     def _refuse(
-        self, delivery: Delivery, error: RefusedError, message: VerifiedMessage | None = None
+        self,
+        delivery: Delivery,
+        error: RefusedError,
+        message: VerifiedMessage | None = None,
+        nonce: Nonce | None = None,
     ) -> None:
         """Quarantine, audit, count: nothing is dropped, and nobody's word but ours is in the log."""
         self._tell_refusal(delivery, error)
@@ -450,7 +459,7 @@ class Consumer:
             detail=error.detail,
         )
         settlement = Quarantine(delivery, error.reason.value, error.detail)
-        self._settler.put(Bare(Completion(settlement)))
+        self._settler.put(Bare(Completion(settlement, nonce=nonce)))
 
     def _tell_refusal(self, delivery: Delivery, error: RefusedError) -> None:
         """Count it, and say so to people and to receivers of signals."""

@@ -50,6 +50,9 @@ class ExpiryWatch:
         # What was mended is forgotten, so this grows with the files and not with time.
         self._told = told
 
+    def end(self) -> None:
+        """Nothing is left to tell."""
+
     def _tell_once_a_day(self, finding: Finding, told_at: float | None, now: float) -> float:
         if told_at is not None and now - told_at < SECONDS_BETWEEN_WARNINGS:
             return told_at

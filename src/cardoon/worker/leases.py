@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
@@ -23,7 +24,6 @@ from cardoon.producer import EVERY_WORKER
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
-from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.orders import Orders
 from cardoon.worker.subscribing import Subscriptions
@@ -64,6 +64,18 @@ class Revoked:
         return bool(self.stamps) and self.stamps.covers(held.headers.get("stamps"))
 
 
+class Chore(Protocol):
+    """What else is looked after. Raises `OperationalError` while the store is away."""
+
+    def look(self) -> None:
+        """See to it; called before the first claim, and about once a second from then on."""
+        ...
+
+    def end(self) -> None:
+        """Leave nothing untold."""
+        ...
+
+
 class Keeper:
     """Renews, maintains and listens, about once a second."""
 
@@ -81,7 +93,7 @@ class Keeper:
         on_lost: Callable[[Held], None],
         on_terminate: Callable[[Held, str], object],
         subscriptions: Subscriptions | None = None,
-        expiry: ExpiryWatch | None = None,
+        chores: Sequence[Chore] = (),
     ) -> None:
         self._broker = broker
         self._orders = orders
@@ -94,7 +106,7 @@ class Keeper:
         self._on_lost = on_lost
         self._on_terminate = on_terminate
         self._subscriptions = subscriptions
-        self._expiry = expiry
+        self._chores = chores
         self._heard = 0
         self._renewed = clock.monotonic()
         self._stop = threading.Event()
@@ -105,6 +117,8 @@ class Keeper:
         if self._subscriptions is not None:
             self._subscriptions.begin()
         self.listen()
+        for chore in self._chores:
+            chore.look()
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
@@ -114,6 +128,8 @@ class Keeper:
             self._thread.join(timeout)
         if self._subscriptions is not None:
             self._subscriptions.end()
+        for chore in self._chores:
+            chore.end()
 
     def _run(self) -> None:
         while not self._stop.wait(min(TICK, self._lease / 6)):
@@ -135,8 +151,8 @@ class Keeper:
             if taken:
                 logger.warning("took back %d messages of workers that are gone", taken)
         self.listen()
-        if self._expiry is not None:
-            self._expiry.look()
+        for chore in self._chores:
+            chore.look()
 
     def renew(self) -> None:
         """Renew every lease in one call, and give up what is no longer ours.

@@ -24,6 +24,7 @@ from cardoon.security.replay import ReplayGuard
 from cardoon.security.signing import Signer
 from cardoon.sender import Call, Receipt, receipts_of
 from cardoon.worker.concluding import Conclusion, ResultState, result_draft
+from cardoon.worker.curating import Curator
 from cardoon.worker.held import Held
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.origins import on_behalf_of
@@ -53,6 +54,7 @@ class Ledger:
         result_expires: float | None,
         broadcasts: Collection[str] = (),
         book: LeaseBook | None = None,
+        curator: Curator | None = None,
     ) -> None:
         self._broker = broker
         self._backend = backend
@@ -66,6 +68,7 @@ class Ledger:
         self._result_expires = result_expires
         self._broadcasts = broadcasts
         self._book = book
+        self._curator = curator
 
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
@@ -137,6 +140,8 @@ class Ledger:
             effective = self._broker.complete(completions)
         else:
             effective = self._complete_apart(completions)
+        if self._curator is not None:
+            self._curator.note(completions)
         if self._book is not None:
             self._book.strike(one.settlement.delivery for one in completions)
         for one, took in zip(completions, effective, strict=True):

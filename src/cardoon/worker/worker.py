@@ -23,17 +23,18 @@ from cardoon.clock import Clock, SystemClock
 from cardoon.config import Conf, Settings
 from cardoon.contents import add_content
 from cardoon.deployment import Deployment
-from cardoon.exceptions import CardoonError, ImproperlyConfigured
+from cardoon.exceptions import CardoonError
 from cardoon.producer import Producer
 from cardoon.queues import broadcast_names
-from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
 from cardoon.worker.banner import describe, signer_name
 from cardoon.worker.beginning import Beginning
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
 from cardoon.worker.consumer import Consumer
 from cardoon.worker.consumer import Options as ConsumerOptions
+from cardoon.worker.curating import Curator, bounds_of
 from cardoon.worker.desk import Desk
+from cardoon.worker.epochs import EpochWatch, guard_of
 from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
@@ -297,7 +298,7 @@ class Worker:
         self.subscriptions = Subscriptions(
             broadcasts, broker=self.broker, audit=self.audit, clock=self.clock
         )
-        guard = self._guard(self.broker)
+        guard = guard_of(self.broker)
         self.settler = Settler(
             self._make_ledger(),
             held=self.held,
@@ -321,7 +322,11 @@ class Worker:
             on_lost=self._drop,
             on_terminate=lambda held, name: self.pool.cancel(held.key, signal=name),
             subscriptions=self.subscriptions,
-            expiry=ExpiryWatch(settings, audit=self.audit, clock=self.clock),
+            chores=(
+                EpochWatch(guard, audit=self.audit),
+                self._curator,
+                ExpiryWatch(settings, audit=self.audit, clock=self.clock),
+            ),
         )
         self.consumer = Consumer(
             ConsumerOptions(
@@ -366,6 +371,9 @@ class Worker:
 
     def _make_ledger(self) -> Ledger:
         settings, deployment = self.settings, self.deployment
+        self._curator = Curator(
+            self.broker, bounds_of(settings), audit=self.audit, clock=self.clock
+        )
         return Ledger(
             broker=self.broker,
             backend=self.backend,
@@ -378,12 +386,8 @@ class Worker:
             result_expires=settings.result_expires,
             broadcasts=broadcast_names(settings.task_queues),
             book=self._book,
+            curator=self._curator,
         )
-
-    def _guard(self, broker: Broker) -> ReplayGuard:
-        if not isinstance(broker, ReplayGuard):
-            raise ImproperlyConfigured("this broker cannot remember what was carried out before")
-        return broker
 
     def _make_pool(self) -> Pool:
         if self._nursery is None:

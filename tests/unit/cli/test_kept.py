@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cardoon import states
@@ -34,6 +36,8 @@ def test_what_is_kept_is_listed_for_people(project, place, keep):
     ids = [keep("first"), keep("second")]
 
     _, *rows = project.answer(place, "list").splitlines()
+    if place == "quarantine":
+        assert rows.pop() == "2 of at most 10000 messages, 0.0 of 256.0 MiB"
 
     assert [row.split()[4] for row in rows] == ids
     assert ["first" in rows[0], "second" in rows[1]] == [True, True]
@@ -70,7 +74,7 @@ def test_the_two_places_are_two(project):
 def test_a_reason_of_two_parts_is_shown_whole(project):
     project.refused("unknown-signer", "no certificate\n\x1b[2Jin the store")
 
-    _, row = project.answer("quarantine", "list").splitlines()
+    _, row, _ = project.answer("quarantine", "list").splitlines()
 
     assert row.endswith("unknown-signer: no certificate\\x0a\\x1b[2Jin the store")
 
@@ -139,7 +143,38 @@ def test_a_message_of_celerys_is_not_put_back(project):
 
 
 def test_without_a_number_nothing_is_put_back(project, place):
-    assert "Missing argument 'NUMBERS...'" in project.usage(place, RESTORE[place])
+    said = {"dead": "Missing argument 'NUMBERS...'", "quarantine": "name numbers, or a --reason"}
+
+    assert said[place] in project.usage(place, RESTORE[place])
+
+
+def test_all_of_a_reason_are_released(project):
+    ids = [project.refused(), project.refused("malformed"), project.refused()]
+
+    said = project.answer("quarantine", "release", "--reason", "unknown-signer")
+
+    assert said == "put back 2 messages\n"
+    assert [one["id"] for one in project.json("quarantine", "list", "--json")] == [ids[1]]
+
+
+def test_what_may_have_run_before_is_released_by_a_deliberate_act(project):
+    task_id = project.refused("before-epoch", "it may have run before")
+    [number] = numbers(project, "quarantine")
+    assert "and 1 that go only when they are purged" in project.answer("quarantine", "list")
+
+    for chosen in ([number], ["--reason", "before-epoch"]):
+        done = project.run("quarantine", "release", *chosen)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "or have it run with --unsafe-accept-old" in done.stderr
+    assert numbers(project, "quarantine") == [number]
+    said = project.answer("quarantine", "release", "--unsafe-accept-old", number)
+
+    assert said == "put back 1 messages\n"
+    assert [delivery.id for delivery in project.hands.take()] == [task_id]
+    trail = (project.state / "audit.jsonl").read_text()
+    [event] = map(json.loads, trail.splitlines())
+    assert (event["event"], event["source"]) == ("operator.accept_old", "operator")
+    assert (event["message"], event["number"]) == (task_id, int(number))
 
 
 def test_a_dead_letter_that_is_put_back_may_end_otherwise(project):
