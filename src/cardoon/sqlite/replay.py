@@ -31,7 +31,7 @@ def claim(
 def load_memory(database: Database) -> Memory:
     """How far back the marks reach; begins an epoch if there is none."""
     since, number = database.row("replay.memory")
-    if since is None:
+    if not isinstance(since, (int, float)):
         with database.write(durable=True) as transaction:
             since = _load_since(transaction, database.clock.now())
     return Memory(since, number)
@@ -43,12 +43,11 @@ def begin_anew(transaction: Transaction, *, now: float) -> None:
 
 
 def _load_since(transaction: Transaction, now: float) -> float:
-    found = transaction.rows("replay.since")
-    if not found:
-        transaction.run("replay.begin", now=now)
-        found = transaction.rows("replay.since")
-    [(since,)] = found
-    return float(since)
+    for (since,) in transaction.rows("replay.since"):
+        if isinstance(since, (int, float)):
+            return since
+    transaction.run("replay.begin_anew", now=now)
+    return now
 
 
 def _claim(transaction: Transaction, claims: Sequence[NonceClaim]) -> list[NonceState]:

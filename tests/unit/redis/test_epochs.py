@@ -50,14 +50,17 @@ def test_the_first_message_begins_the_epoch_long_before_a_worker_comes(connect, 
     assert ask(worker, sent_at) == [NonceState.CLAIMED]
 
 
-def test_a_server_that_was_emptied_remembers_anew(server, connect):
+@pytest.mark.parametrize(
+    "loss", [("FLUSHALL",), ("DEL", "{cardoon}:epoch"), ("SET", "{cardoon}:epoch", "soon")]
+)
+def test_a_server_that_was_emptied_remembers_anew(server, connect, loss):
     clock = FakeClock()
     worker = connect(clock=clock)
     ran_at = worker.memory().since
-    worker.finish([Nonce(b"session of 16 by", 1, 9e9)])
+    worker.finish([Nonce(b"another session!", 1, 9e9)])
     clock.advance(HOUR)
 
-    server.ask("FLUSHALL")
+    server.ask(*loss)
 
     assert ask(worker, ran_at) == [NonceState.BEFORE_EPOCH]
     assert worker.memory().since == clock.now()

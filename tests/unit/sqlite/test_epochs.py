@@ -89,6 +89,20 @@ def test_marks_that_are_deleted_take_the_epoch_along(reopen, clock, path):
     assert broker.memory().since == clock.now()
 
 
+@pytest.mark.parametrize("value", ["'soon'", "x'00'", "NULL"])
+def test_an_epoch_that_is_no_number_is_none(reopen, clock, path, value):
+    broker = reopen()
+    ran_at = clock.now()
+    broker.finish([Nonce(b"another session!", 1, 9e9)])
+    clock.advance(MINUTE)
+    with sqlite3.connect(path) as file:
+        file.execute(f"UPDATE replay SET receipt = {value} WHERE session = x''")
+    file.close()
+
+    assert ask(broker, ran_at) == [NonceState.BEFORE_EPOCH]
+    assert broker.memory().since == clock.now()
+
+
 def test_a_file_from_before_epochs_has_always_remembered(reopen, clock, path, monkeypatch):
     monkeypatch.setattr(schema, "VERSION", 3)
     old = schema.connect_file(path)

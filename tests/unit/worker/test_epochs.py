@@ -134,6 +134,12 @@ def test_a_store_that_was_set_back_is_noticed_once(stage, caplog):
     assert "`cardoon replay renew`" in record.getMessage()
 
 
+def test_a_time_that_is_none_is_on_record_as_it_is(stage):
+    [event] = watched(stage, Memory(1e300, 0))
+
+    assert event["since"] == "1e+300"
+
+
 def test_a_broker_that_remembers_nothing_is_told():
     with pytest.raises(ImproperlyConfigured, match="cannot remember"):
         guard_of(object())
