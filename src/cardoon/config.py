@@ -126,6 +126,10 @@ class Settings:
     security_expiry_warning: float = _setting(30 * 86400.0, seconds(0, 366 * 86400))
     security_send_chain: bool = _setting(False, boolean)
     security_policy: str = _setting("", text)
+    security_encrypt: str = _setting("off", choice("off", "body"))
+    security_keyset: str = _setting("", text)
+    security_reply_keyset: str = _setting("", text)
+    security_require_encryption: bool = _setting(False, boolean)
     security_audit_log: str = _setting("", text)
     quarantine_max_messages: int = _setting(10_000, integer(100, 10_000_000))
     quarantine_max_bytes: int = _setting(256 << 20, integer(1 << 20, 1 << 40))
@@ -369,6 +373,11 @@ def _check_contents(settings: Settings) -> Settings:
     answers = find_content(settings.result_serializer, setting="result_serializer")
     accepting = "result_accept_content" if settings.result_accept_content else "accept_content"
     _check_pickle(settings)
+    if settings.security_encrypt != "off" and not (sends.is_signed and answers.is_signed):
+        raise ImproperlyConfigured(
+            f"security_encrypt={settings.security_encrypt!r}, but task_serializer={sends.name!r} and "
+            f"result_serializer={answers.name!r}: what nobody has signed anybody can have sealed; use 'auth'"
+        )
     for setting, content, name in (
         ("task_serializer", sends, "accept_content"),
         ("result_serializer", answers, accepting),

@@ -17,11 +17,13 @@ from cardoon.certificates import find_revoked
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
+from cardoon.encrypting import Encrypting, SealingSigner
 from cardoon.endpoints import Access, kind_of
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.message.protocol import Kind
 from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
-from cardoon.security.gate import Gate, Limits
+from cardoon.security.gate import SIGNED, Gate, Limits, VerifiedMessage
 from cardoon.security.identity import PrivateIdentity, load_identity
 from cardoon.security.policing import FilePolicy
 from cardoon.security.policy import AllowTrusted, Policy
@@ -79,6 +81,7 @@ class Deployment:
         self._own: OwnIdentity | None = None
         self._trust: TrustStore | None = None
         self._policy: Policy | None = None
+        self._encrypting: Encrypting | None = None
         self._audit: AuditLog | None = None
 
     @property
@@ -133,6 +136,7 @@ class Deployment:
         if self.signs:
             self.identity()
             self.trust()
+            self.encrypting().check()
 
     def identity(self) -> PrivateIdentity:
         """Who this process is at this moment; its files are read again when they change."""
@@ -160,7 +164,8 @@ class Deployment:
         if "auth" not in {content_kind(name) for name in settings.accept_content}:
             return "nobody needs to be trusted"
         told = f"policy {settings.security_policy}" if settings.security_policy else "no policy"
-        return f"{self.trust().describe()}; {told}"
+        sealed = self.encrypting().describe()
+        return f"{self.trust().describe()}; {told}{'; ' if sealed else ''}{sealed}"
 
     def policy(self) -> Policy:
         """Who may do what; one for the life of the process, which reads its file again."""
@@ -179,6 +184,42 @@ class Deployment:
         check_serializer(find_content(serializer).media_type)
         if content_kind(serializer) == "json":
             return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
+        signer = self._make_message_signer()
+        if self.encrypting().seals:
+            return SealingSigner(signer, self.encrypting().seal)
+        return signer
+
+    def encrypting(self) -> Encrypting:
+        """To whom bodies are sealed, and what can be opened here; one for the life of the process."""
+        if self._encrypting is None:
+            settings = self.settings
+            self._encrypting = Encrypting(
+                settings,
+                role=self.role,
+                state_directory=self.state_directory,
+                clock=self.clock,
+                open_record=self.open_keyset,
+                on_event=self._report_keyset,
+            )
+            if self._encrypting.seals and self.embedded and not settings.security_keyset:
+                self._encrypting.ensure_keyset(self._make_message_signer())
+        return self._encrypting
+
+    def open_keyset(self, frame: bytes, *, at_any_age: bool = False) -> VerifiedMessage:
+        """Verify a keyset's record: by whom, for when, and whether its signer may say so."""
+        settings = self.settings
+        gate = Gate(
+            domain=settings.security_domain,
+            trust=self.trust(),
+            accept=(SIGNED,),
+            clock=self.clock,
+            skew=settings.security_clock_skew,
+            policy=self.policy(),
+        )
+        return gate.open(frame, kind=Kind.KEYSET, at_any_age=at_any_age)
+
+    def _make_message_signer(self) -> Signer:
+        settings = self.settings
         make = partial(
             MessageSigner,
             domain=settings.security_domain,
@@ -202,6 +243,8 @@ class Deployment:
             skew=settings.security_clock_skew,
             limits=Limits(max_body=settings.message_max_bytes),
             policy=self.policy(),
+            unsealer=self.encrypting().unsealer,
+            require_encryption=settings.security_require_encryption,
         )
 
     def result_gate(self) -> Gate:
@@ -394,6 +437,12 @@ class Deployment:
     def _report_policy(self, event: str, detail: str) -> None:
         logger.warning("policy: %s: %s", event, detail)
         self.audit().record(f"policy.{event}", detail=detail)
+
+    def _report_keyset(self, event: str, detail: str) -> None:
+        logger.log(
+            logging.DEBUG if event == "loaded" else logging.WARNING, "keyset: %s: %s", event, detail
+        )
+        self.audit().record(f"keyset.{event}", detail=detail)
 
 
 def _accept(names: tuple[str, ...]) -> Accepted:

@@ -184,6 +184,7 @@ class Producer:
             headers=json.dumps(told).encode(),
             request=group_handle(group_id).request,
             lifetime=NEVER_EXPIRES if expires is None else expires,
+            seal=self.deployment.encrypting().seal(),
         )
         [signed] = self.deployment.make_signer(settings.result_serializer).sign([draft])
         until = None if expires is None else now + expires
@@ -242,7 +243,7 @@ class Producer:
                 sealed.frame, kind=Kind.RESULT, id=handle.task_id, request=handle.request
             )
             _check_is_result(message, handle)
-            return report_of(message)
+            return open_report(self._gate, message)
         except RefusedError as error:
             match error.reason:
                 case Refusal.UNKNOWN_SIGNER:
@@ -450,6 +451,16 @@ def revocation_draft(revocation: Revocation) -> Draft:
             {**which, "terminate": revocation.terminate, "signal": revocation.signal}, JSON
         ),
     )
+
+
+def open_report(gate: Gate, message: VerifiedMessage) -> Report:
+    """What a verified result says, as far as this process can read it; `RefusedError` if it is bad."""
+    try:
+        return report_of(gate.unseal(message))
+    except RefusedError as error:
+        if error.reason is not Refusal.UNKNOWN_KEY:
+            raise
+        return report_of(message)._replace(body=b"", unreadable=error.detail)
 
 
 def report_of(message: VerifiedMessage) -> Report:

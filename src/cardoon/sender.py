@@ -94,6 +94,8 @@ class Report(NamedTuple):
     """Seconds since the epoch."""
     retries: int = 0
     worker: str = ""
+    unreadable: str = ""
+    """Why the body is not here, though there is one: it is sealed to others."""
 
 
 class Revocation(NamedTuple):

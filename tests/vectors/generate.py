@@ -18,7 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
-from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
+from cardoon.message.protocol import (
+    Claims,
+    Compose,
+    Encryption,
+    GroupMember,
+    Kind,
+    Label,
+    Suite,
+    Take,
+)
 
 HERE = Path(__file__).parent
 FOLDER = Path(__file__).parents[2] / "vectors" / "v1"
@@ -217,6 +226,24 @@ def claims_vectors():
         "the body of a chord": task(
             compose=Compose(Take.RESULTS, 3, hashlib.sha256(b"three digests").digest())
         ),
+        "a sealed task, whose result is sealed to its sender as well": task(
+            encryption=Encryption(Suite.X25519, (bytes(range(16)),), bytes(range(32)))
+        ),
+        "a sealed result": task(
+            kind=Kind.RESULT,
+            audience=(),
+            request=bytes(range(32)),
+            retries=None,
+            encryption=Encryption(Suite.X25519, (bytes(range(16)), bytes(range(16, 32)))),
+        ),
+        "a keyset": task(
+            kind=Kind.KEYSET,
+            task="workers",
+            id="workers",
+            audience=(),
+            retries=None,
+            max_retries=None,
+        ),
         "an event": task(kind=Kind.EVENT, task="", audience=(), retries=None, max_retries=None),
         "a command": task(kind=Kind.CONTROL, task="revoke", audience=("*",), retries=None),
         "letters beyond ASCII": task(task="läden.zahlung", id="größe-ß"),
@@ -235,7 +262,10 @@ def claims_vectors():
         "the results of none": {**usual, int(Label.COMPOSE): [1, 0, bytes(32)]},
         "one result of two": {**usual, int(Label.COMPOSE): [0, 2, bytes(32)]},
         "something else of one": {**usual, int(Label.COMPOSE): [3, 1, bytes(32)]},
-        "the reserved label of encryption": {**usual, int(Label.ENCRYPTION): [b"kid", 1]},
+        "sealed by an unknown suite": {**usual, int(Label.ENCRYPTION): [2, bytes(16), b""]},
+        "sealed to nobody": {**usual, int(Label.ENCRYPTION): [1, b"", b""]},
+        "sealed to three": {**usual, int(Label.ENCRYPTION): [1, bytes(48), b""]},
+        "a reply key of 31 bytes": {**usual, int(Label.ENCRYPTION): [1, bytes(16), bytes(31)]},
         "no audience": {label: value for label, value in usual.items() if label != 4},
         "no retries": {label: value for label, value in usual.items() if label != 17},
         "the number beyond the session": {**usual, 8: 8192},

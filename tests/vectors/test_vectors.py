@@ -348,9 +348,17 @@ def test_other_bodies_are_refused(case):
 def test_there_is_a_vector_for_every_refusal():
     said = {case["refusal"] for case in (*GATE["cases"], *TRUST["cases"], *BODY["invalid"])}
 
-    # What a policy denies and what a store of nonces calls done have files of their own; how many
-    # sessions a signer may begin is counted by each worker.
-    elsewhere = {Refusal.DENIED, Refusal.REPLAYED, Refusal.TOO_MANY_SESSIONS}
+    # What a policy denies, what a store of nonces calls done and what is sealed have files of their own;
+    # since when a store remembers is its own, and how many sessions a signer may begin each worker's.
+    elsewhere = {
+        Refusal.DENIED,
+        Refusal.NOT_ENCRYPTED,
+        Refusal.REPLAYED,
+        Refusal.BEFORE_EPOCH,
+        Refusal.TOO_MANY_SESSIONS,
+        Refusal.UNKNOWN_KEY,
+        Refusal.UNDECRYPTABLE,
+    }
     assert said == {None, *Refusal} - elsewhere
     assert {case["allowed"] for case in POLICY["cases"]} == {True, False}
 

@@ -13,13 +13,22 @@ from typing import Any, TypeAlias
 
 from cardoon.exceptions import EncodeError, MessageError
 from cardoon.message import cbor, protocol
-from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
+from cardoon.message.protocol import (
+    Claims,
+    Compose,
+    Encryption,
+    GroupMember,
+    Kind,
+    Label,
+    Suite,
+    Take,
+)
 
 _LABELS = [bytes((label,)) for label in range(24)]
 """A label below 24 is its own encoding."""
 _KIND, _TASK, _ID, _AUDIENCE, _ISSUED_AT, _VALID_UNTIL, _SESSION, _SEQUENCE = _LABELS[1:9]
 _DIGEST, _CODEC, _LENGTH, _ROOT, _PARENT, _GROUP, _ETA, _EXPIRES = _LABELS[9:17]
-_RETRIES, _MAX_RETRIES, _REPLY, _HEADERS, _REQUEST, _COMPOSE = _LABELS[17:23]
+_RETRIES, _MAX_RETRIES, _REPLY, _HEADERS, _REQUEST, _COMPOSE, _ENCRYPTION = _LABELS[17:24]
 
 
 def encode_claims(claims: Claims) -> bytes:
@@ -55,6 +64,8 @@ def encode_claims(claims: Claims) -> bytes:
         entries.append(_fixed_entry(_REQUEST, claims.request, protocol.DIGEST_BYTES))
     if claims.compose is not None:
         entries.append(_compose_entry(claims.compose))
+    if claims.encryption is not None:
+        entries.append(_encryption_entry(claims.encryption))
     # What `_validity_entries` returns is three entries.
     return cbor.head(cbor.MAP, len(entries) + 2) + b"".join(entries)
 
@@ -69,7 +80,7 @@ def parse_claims(encoded: bytes) -> Claims:
     if kind is None:
         raise MessageError(f"claims: unknown kind {fields[Label.KIND]}")
     # Fields stand in the order of their labels.
-    claims = Claims._make((kind, *fields[2:23]))
+    claims = Claims._make((kind, *fields[2:24]))
     problem = protocol.find_problem(claims)
     if problem:
         raise MessageError(f"claims: {problem}")
@@ -185,6 +196,34 @@ def _compose_entry(compose: Compose) -> bytes:
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _encryption_entry(encryption: Encryption) -> bytes:
+    key_ids = b"".join(encryption.recipients)
+    is_one_size = {len(one) for one in encryption.recipients} == {protocol.KEY_ID_BYTES}
+    if not is_one_size or not _are_recipients(key_ids) or not _is_reply(encryption.reply):
+        raise EncodeError(
+            f"claims: encryption for {len(encryption.recipients)} keys; it must be for 1 to "
+            f"{protocol.MAX_RECIPIENTS}, with ids of {protocol.KEY_ID_BYTES} bytes"
+        )
+    return b"".join(
+        (
+            _ENCRYPTION + cbor.head(cbor.ARRAY, 3),
+            _uint_entry(b"", encryption.suite, max(Suite)),
+            cbor.byte_string(key_ids),
+            cbor.byte_string(encryption.reply),
+        )
+    )
+
+
+def _are_recipients(key_ids: bytes) -> bool:
+    count, rest = divmod(len(key_ids), protocol.KEY_ID_BYTES)
+    return not rest and 1 <= count <= protocol.MAX_RECIPIENTS
+
+
+def _is_reply(public_key: bytes) -> bool:
+    return len(public_key) in {0, protocol.PUBLIC_KEY_BYTES}
+
+
 def _name(label: bytes) -> str:
     return Label(label[0]).name if label else "an element"
 
@@ -263,11 +302,25 @@ def _read_compose(encoded: bytes, at: int, _: int) -> tuple[Compose, int]:
     return Compose(Take(take), count, digest), at
 
 
+def _read_encryption(encoded: bytes, at: int, _: int) -> tuple[Encryption, int]:
+    suite, at = cbor.read_uint(encoded, at, max(Suite))
+    if suite < min(Suite):
+        raise MessageError(f"claims: encryption by the unknown suite {suite}")
+    size = protocol.KEY_ID_BYTES
+    key_ids, at = cbor.read_bytes(encoded, at, size * protocol.MAX_RECIPIENTS)
+    reply, at = cbor.read_bytes(encoded, at, protocol.PUBLIC_KEY_BYTES)
+    if not _are_recipients(key_ids) or not _is_reply(reply):
+        raise MessageError(f"claims: key ids of {len(key_ids)} bytes, a reply key of {len(reply)}")
+    recipients = tuple(key_ids[start : start + size] for start in range(0, len(key_ids), size))
+    return Encryption(Suite(suite), recipients, reply), at
+
+
 _KINDS = {kind.value: kind for kind in Kind}
 _READERS: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
     Label.AUDIENCE: _read_audience,
     Label.GROUP: _read_group,
     Label.COMPOSE: _read_compose,
+    Label.ENCRYPTION: _read_encryption,
 }
 
 # Major types as they stand in the upper bits of a head.
@@ -300,6 +353,7 @@ _SHAPES: dict[int, _Shape] = {
     Label.HEADERS: (_BYTES, 1, protocol.MAX_HEADERS),
     Label.REQUEST: _DIGEST_SHAPE,
     Label.COMPOSE: (_ARRAY, 3, 3),
+    Label.ENCRYPTION: (_ARRAY, 3, 3),
 }
 """Major type, with the least and most of a number, or of the bytes or elements behind the head."""
 

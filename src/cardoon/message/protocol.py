@@ -35,6 +35,12 @@ MAX_COUNT = (1 << 31) - 1
 """Retries, and members of a group: what fits in the integer column of any store."""
 MAX_PREDECESSORS = 100_000
 """Tasks that one task waits for: members of a chord."""
+KEY_ID_BYTES = 16
+"""Of the name of an encryption key: half of a SHA-256 over it."""
+PUBLIC_KEY_BYTES = 32
+"""X25519."""
+MAX_RECIPIENTS = 2
+"""Keys that one body is sealed to: the workers', and that of whoever waits for a result."""
 MAX_LENGTH = (1 << 63) - 1
 """A body's length as claimed. The gate compares it with the length of the body it has."""
 
@@ -65,7 +71,7 @@ _LIFETIMES = {Kind.EVENT: 86_400, Kind.CONTROL: 300, Kind.CONTROL_REPLY: 300}
 
 
 class Label(enum.IntEnum):
-    """The keys of the claims map. ENCRYPTION is reserved, and refused."""
+    """The keys of the claims map."""
 
     KIND = 1
     TASK = 2
@@ -122,6 +128,24 @@ class Compose(NamedTuple):
     """SHA-256 over their request digests, in order: who they are, whatever their number."""
 
 
+class Suite(enum.IntEnum):
+    """How bodies are encrypted. What follows from the number is fixed; nothing is negotiated."""
+
+    X25519 = 1
+    """A key for each session by HPKE (RFC 9180) with X25519, HKDF-SHA256 and AES-128-GCM, from which
+    HMAC-SHA256 makes one for each message, for AES-256-GCM."""
+
+
+class Encryption(NamedTuple):
+    """To whom the body is sealed."""
+
+    suite: Suite
+    recipients: tuple[bytes, ...]
+    """Key ids, in the order of the wrapped keys in the body."""
+    reply: bytes = b""
+    """A task only: the public key to which its result is to be sealed as well; empty for none."""
+
+
 class Claims(NamedTuple):
     """What the signer says about a message, in the order of the labels.
 
@@ -130,7 +154,7 @@ class Claims(NamedTuple):
 
     kind: Kind
     task: str
-    """The name of the task or of the control command."""
+    """The name of the task, of the control command or of the keyset."""
     id: str
     audience: tuple[str, ...]
     """Where it may be acted on: `q:<queue>`, `x:<exchange>/<routing key>`, a node's name, or `*`."""
@@ -163,6 +187,8 @@ class Claims(NamedTuple):
     """SHA-256 of the claims that this message answers or wraps."""
     compose: Compose | None = None
     """A task only: what it waits for."""
+    encryption: Encryption | None = None
+    """None where the body is in the clear."""
 
 
 def longest_lifetime(kind: Kind, task: str) -> int:
@@ -183,6 +209,8 @@ def find_problem(claims: Claims) -> str | None:
             complete = bool(claims.task and claims.request)
         case Kind.CONTROL_REPLY:
             complete = bool(claims.request)
+        case Kind.KEYSET:
+            complete = bool(claims.task)
         case Kind.EVENT:
             complete = True
         case _:
@@ -204,6 +232,11 @@ def _find_contradiction(claims: Claims) -> str | None:
         return f"member {claims.group.position} of a group of {claims.group.size}"
     if claims.reply is not None and claims.kind is not Kind.TASK:
         return f"a {claims.kind.name} has no result"
+    if claims.encryption is not None:
+        if claims.kind not in {Kind.TASK, Kind.RESULT}:
+            return f"a {claims.kind.name} is never encrypted"
+        if claims.encryption.reply and claims.kind is not Kind.TASK:
+            return f"a {claims.kind.name} has no result to seal"
     return None if claims.compose is None else _find_compose_problem(claims.kind, claims.compose)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeAlias
 
 from cardoon import states
 from cardoon.context import MAX_CHILDREN
-from cardoon.exceptions import InvalidTaskError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.exceptions import InvalidTaskError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.protocol import MAX_ID
 from cardoon.message.serializers import decode_body, encode_body
 from cardoon.result.single import AsyncResult, set_children_reader
@@ -286,6 +286,11 @@ class GroupResult(ResultSet):
         report = _keeper(source).load_group(id)
         if report is None:
             return None
+        if report.unreadable:
+            raise SecurityError(
+                f"group {id}: this process cannot read what was saved: {report.unreadable}; set "
+                "security_reply_keyset for all that are to read it"
+            )
         content = decode_body(report.codec, report.body, max_bytes=source.max_result_bytes)
         return cls(id, [_rebuild(one, source) for one in content["result"]], source=source)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cardoon import states
-from cardoon.exceptions import CardoonError, RemoteError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.exceptions import CardoonError, RemoteError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.serializers import decode_body
 from cardoon.result.described import rebuild_exception
 from cardoon.result.family import Graph, draw, walk
@@ -425,6 +425,12 @@ class AsyncResult(Generic[R]):
         return None if report is None else self._content(report).get(name)
 
     def _content(self, report: Report) -> Mapping[str, Any]:
+        if report.unreadable:
+            raise SecurityError(
+                f"task {self.id}: its state is {report.state}, but this process cannot read its result: "
+                f"{report.unreadable}; ask the process that sent the task, or set security_reply_keyset "
+                "for all that are to read results"
+            )
         content = decode_body(report.codec, report.body, max_bytes=self.source.max_result_bytes)
         return content if isinstance(content, dict) else {}
 

@@ -9,17 +9,16 @@ nothing else is raised, so no message can stop a worker.
     (3) claims
     (4) policy
 
-Three follow where the message is about to be carried out: (5) what it waited for, in `Gate.open_inputs`,
+Four follow where the message is about to be carried out: (5) what it waited for, in `Gate.open_inputs`,
 and what waits for it, in `worker.opening.check_id`; (6) replay, by `ReplayGuard.claim` with the message's
-nonce; and (7) reading the body, by `serializers.decode_body`.
+nonce; (7) decrypting a sealed body, in `Gate.unseal`; and (8) reading it, by `serializers.decode_body`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, assert_never
 
 from cardoon.clock import Clock
@@ -35,6 +34,13 @@ from cardoon.security.identity import Identity
 from cardoon.security.origins import Parties
 from cardoon.security.policy import Action, AllowTrusted, Policy, Request
 from cardoon.security.replay import Nonce, make_nonce, nonce_of_reader
+from cardoon.security.sealing import (
+    MAX_OVERHEAD,
+    Context,
+    Unsealer,
+    describe_recipients,
+    load_recipient,
+)
 from cardoon.security.signing import digest_predecessors
 from cardoon.security.snapshot import TrustedKey
 from cardoon.security.trust import DEFAULT_SKEW, TrustStore
@@ -52,7 +58,9 @@ _ACTIONS = {
     Kind.EVENT: Action.EVENT,
     Kind.CONTROL: Action.CONTROL,
     Kind.CONTROL_REPLY: Action.REPLY,
+    Kind.KEYSET: Action.KEYS,
 }
+_SEALED_KINDS = frozenset({Kind.TASK, Kind.RESULT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +68,12 @@ class Limits:
     """How large a message may be, in bytes."""
 
     max_body: int = 8 * 1024 * 1024
-    """As carried. Half of RabbitMQ's default `max_message_size`."""
+    """As carried, but for what sealing adds. Half of RabbitMQ's default `max_message_size`."""
 
     @property
     def max_frame(self) -> int:
         """The largest body in the largest envelope."""
-        return MAX_ENVELOPE + _MAX_BODY_HEAD + self.max_body
+        return MAX_ENVELOPE + _MAX_BODY_HEAD + self.max_body + MAX_OVERHEAD
 
 
 _MAX_BODY_HEAD = 9
@@ -95,6 +103,8 @@ class VerifiedMessage:
     nonce: Nonce
     origin: Parties | None = None
     """On whose behalf it was sent; None without a policy, which alone keeps account of that."""
+    sealed_to: bytes = b""
+    """The public key of ours that its body is sealed to; empty if it is not sealed, or to others."""
 
 
 class DeniedError(RefusedError):
@@ -112,7 +122,8 @@ class Gate:
     `accept` says what may come in: `auth` (signed JSON), `json` (JSON without signature), or both; or the
     codecs of either as `Accepted`, and in `results` those of results if they differ. Of what is not signed
     only JSON is taken, and of results, which task code makes, no pickles. `domain` is the security domain
-    in which signatures must have been made. `skew` is in seconds.
+    in which signatures must have been made. `skew` is in seconds. `unsealer` holds the keys of those whom
+    bodies are sealed to; with `require_encryption` no task or result is taken that is not sealed.
     """
 
     def __init__(
@@ -127,6 +138,8 @@ class Gate:
         skew: float = DEFAULT_SKEW,
         limits: Limits | None = None,
         policy: Policy | None = None,
+        unsealer: Unsealer | None = None,
+        require_encryption: bool = False,
     ) -> None:
         tasks = accept if isinstance(accept, Accepted) else _accept(accept, codecs)
         self._accepted = _by_kind(tasks, results or tasks)
@@ -140,6 +153,8 @@ class Gate:
         self._limits = limits or Limits()
         self._max_frame = self._limits.max_frame
         self._policy = policy or AllowTrusted()
+        self._unsealer = unsealer
+        self._require_encryption = require_encryption
         self.signatures = 0
         """How many it has verified, roughly: for those who care what that costs."""
         self._roots: GenerationCache[tuple[bytes, bytes, bytes, int], bool] = GenerationCache(
@@ -183,6 +198,7 @@ class Gate:
         self._check_context(claims, kind, audience, at_any_age=at_any_age)
         self._check_body(claims, parsed.body, accepted.plain if signer is None else accepted.signed)
         _check_binding(claims, id, request)
+        sealed_to = b"" if claims.encryption is None else self._check_sealed(claims, signer)
         nonce = make_nonce(
             b"" if signer is None else signer.fingerprint,
             claims.session,
@@ -196,10 +212,32 @@ class Gate:
             signer=signer,
             request=hashlib.sha256(parsed.claims).digest(),
             nonce=nonce_of_reader(nonce, reader) if reader else nonce,
+            sealed_to=sealed_to,
         )
-        # (4) policy: may this signer do that?
+        # (4) policy: may this signer do that, and in the clear?
         origin = self._check_policy(message, queue)
-        return message if origin is None else dataclasses.replace(message, origin=origin)
+        if self._require_encryption and claims.encryption is None and kind in _SEALED_KINDS:
+            raise RefusedError(Refusal.NOT_ENCRYPTED, "security_require_encryption is set")
+        return message if origin is None else replace(message, origin=origin)
+
+    def check_readable(self, message: VerifiedMessage) -> None:
+        """Raise `RefusedError` with UNKNOWN_KEY for a body that is sealed to others than us."""
+        encryption = message.claims.encryption
+        if encryption is not None and not message.sealed_to:
+            raise RefusedError(Refusal.UNKNOWN_KEY, describe_recipients(encryption))
+
+    def unseal(self, message: VerifiedMessage) -> VerifiedMessage:
+        """The message with its body in the clear, however it came; `RefusedError` if it cannot be had."""
+        encryption, signer = message.claims.encryption, message.signer
+        if encryption is None:
+            return message
+        self.check_readable(message)
+        assert self._unsealer is not None
+        assert signer is not None
+        # (7) decryption: the body that this signer has sealed for this very message.
+        claims = message.claims
+        context = Context(signer.fingerprint, claims.session, claims.sequence, claims.kind)
+        return replace(message, body=self._unsealer.open(encryption, context, message.body))
 
     def open_inputs(
         self, message: VerifiedMessage, inputs: Sequence[Input]
@@ -279,6 +317,7 @@ class Gate:
             _seconds_ahead(claims),
             claims.headers,
             claims.session,
+            claims.encryption is not None,
         )
         try:
             return self._policy.check(request)
@@ -306,12 +345,24 @@ class Gate:
             meant = ", ".join(claims.audience[:3])
             raise RefusedError(Refusal.WRONG_AUDIENCE, f"meant for {meant}")
 
+    def _check_sealed(self, claims: Claims, signer: Identity | None) -> bytes:
+        """Check what is claimed of a sealed body; returns the key of ours that it is sealed to, if any."""
+        encryption = claims.encryption
+        assert encryption is not None
+        if signer is None:
+            raise RefusedError(Refusal.BAD_CLAIMS, "a sealed body that nobody has signed")
+        if encryption.reply:
+            try:
+                load_recipient(encryption.reply)
+            except SecurityError as error:
+                raise RefusedError(Refusal.BAD_CLAIMS, str(error)) from error
+        return b"" if self._unsealer is None else self._unsealer.find_key(encryption)
+
     def _check_body(self, claims: Claims, body: bytes, codecs: frozenset[str]) -> None:
         """Check that the body is the one that was signed, and of a kind that is read here."""
-        if len(body) > self._limits.max_body:
-            raise RefusedError(
-                Refusal.TOO_LARGE, f"a body of {len(body)} bytes; at most {self._limits.max_body}"
-            )
+        most = self._limits.max_body + (0 if claims.encryption is None else MAX_OVERHEAD)
+        if len(body) > most:
+            raise RefusedError(Refusal.TOO_LARGE, f"a body of {len(body)} bytes; at most {most}")
         if claims.length != len(body):
             raise RefusedError(
                 Refusal.WRONG_LENGTH, f"{len(body)} bytes instead of {claims.length}"
@@ -344,6 +395,8 @@ def _by_kind(tasks: Accepted, results: Accepted) -> dict[Kind, Accepted]:
     found = dict.fromkeys(Kind, own)
     found[Kind.TASK] = Accepted(signed, plain)
     found[Kind.RESULT] = Accepted(results.signed - pickles, results.plain & CODECS)
+    # To whom everything is sealed is never the word of somebody who does not sign it.
+    found[Kind.KEYSET] = Accepted(own.signed, frozenset())
     return found
 
 

@@ -21,6 +21,8 @@ class Action(enum.StrEnum):
     """Command a worker."""
     REPLY = "reply"
     """Answer a command."""
+    KEYS = "keys"
+    """Say to which keys everybody seals."""
 
 
 class Request(NamedTuple):
@@ -30,7 +32,7 @@ class Request(NamedTuple):
     signer: Identity | None
     """None for a message that is not signed, where those are accepted at all."""
     task: str
-    """The name of the task or of the command."""
+    """The name of the task, of the command or of the keyset."""
     queue: str
     """Where the message came from; empty where there are no queues."""
     length: int = 0
@@ -41,6 +43,7 @@ class Request(NamedTuple):
     """As signed: what it says of its origin, and of the task that it maps."""
     session: bytes = b""
     """Of its nonce; empty where nothing remembers that."""
+    encrypted: bool = False
 
 
 class Policy(Protocol):

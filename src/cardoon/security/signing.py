@@ -24,6 +24,7 @@ from cardoon.message.protocol import (
     SESSION_BYTES,
     Claims,
     Compose,
+    Encryption,
     GroupMember,
     Kind,
     Take,
@@ -31,6 +32,7 @@ from cardoon.message.protocol import (
 )
 from cardoon.security import keys
 from cardoon.security.identity import Identity, PrivateIdentity
+from cardoon.security.sealing import Context, Seal, Sealer
 
 DEFAULT_MAX_AGE = 86_400.0
 """Seconds for which a message may be acted on; Celery's default for results, too."""
@@ -73,6 +75,8 @@ class Draft(NamedTuple):
     """A task only: where its result is waited for."""
     session: bytes | None = None
     """Instead of a nonce of the signer's: what is signed with one of these is carried out once."""
+    seal: Seal | None = None
+    """Who alone is to be able to read the body; None, and `CLEAR`, leave it in the clear."""
 
 
 class Signed(NamedTuple):
@@ -131,7 +135,7 @@ class MessageSigner:
 
     def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
         """Sign one draft by itself, and several in batches of up to 256."""
-        claims = self._writer.write(drafts)
+        drafts, claims = self._writer.write(drafts)
         signed: list[Signed] = []
         for start in range(0, len(drafts), merkle.MAX_LEAVES):
             stop = start + merkle.MAX_LEAVES
@@ -174,9 +178,10 @@ class PlainSigner:
 
     def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:  # noqa: ARG002
         """Frame each draft, with everything but a signature."""
+        drafts, claims = self._writer.write(drafts)
         return [
             Signed(envelope.build_plain(encoded, draft.body), hashlib.sha256(encoded).digest())
-            for encoded, draft in zip(self._writer.write(drafts), drafts, strict=True)
+            for encoded, draft in zip(claims, drafts, strict=True)
         ]
 
 
@@ -187,6 +192,16 @@ class _Session:
     ends_at: float
     """On the monotonic clock."""
     process: int
+
+
+class _Said(NamedTuple):
+    """What the signer adds to a draft."""
+
+    issued_at: int
+    session: bytes
+    sequence: int
+    compose: Compose | None
+    encryption: Encryption | None
 
 
 class _ClaimsWriter:
@@ -209,23 +224,44 @@ class _ClaimsWriter:
         self._max_age = max_age
         self._identity = identity
         self._not_after = MAX_SECONDS if identity is None else int(identity.not_after)
+        self._sealer = Sealer(random=random)
         self._session = self._begin_session()
 
-    def write(self, drafts: Sequence[Draft]) -> list[bytes]:
-        """Return the encoded claims of each draft."""
+    def write(self, drafts: Sequence[Draft]) -> tuple[Sequence[Draft], list[bytes]]:
+        """Return each draft with its body as carried, and its encoded claims."""
         now = self._clock.now()
         if self._identity is not None:
             _check_validity(self._identity, now)
         session = self._session
         if session.process != os.getpid() or self._clock.monotonic() >= session.ends_at:
             self._session = self._begin_session()
+        carried: list[Draft] = []
         written: list[bytes] = []
-        for draft in drafts:
+        for given in drafts:
+            nonce = self._draw_nonce() if given.session is None else (given.session, 0)
+            draft, encryption = given, None
+            if given.seal is not None and given.seal.readers(given.kind):
+                draft, encryption = self._seal(given, given.seal, *nonce)
             compose = _find_predecessors(draft, written) if draft.after else None
-            written.append(self._write_one(draft, int(now), compose))
-        return written
+            said = _Said(int(now), *nonce, compose, encryption)
+            written.append(self._write_one(draft, said))
+            carried.append(draft)
+        return carried, written
 
-    def _write_one(self, draft: Draft, issued_at: int, compose: Compose | None) -> bytes:
+    def _seal(
+        self, draft: Draft, seal: Seal, session: bytes, sequence: int
+    ) -> tuple[Draft, Encryption]:
+        if self._identity is None:
+            raise SecurityError(
+                f"task {draft.id}: it is to be encrypted, but is not signed; sign it (task_serializer = "
+                "'auth'), since what nobody has signed anybody can have sealed"
+            )
+        context = Context(self._identity.fingerprint, session, sequence, draft.kind)
+        encryption, body = self._sealer.seal(seal, context, draft.body)
+        return draft._replace(body=body), encryption
+
+    def _write_one(self, draft: Draft, said: _Said) -> bytes:
+        issued_at = said.issued_at
         start = issued_at if draft.eta is None else max(issued_at, draft.eta // 1000)
         if start > self._not_after:
             raise SecurityError(
@@ -237,7 +273,6 @@ class _ClaimsWriter:
             lifetime = min(self._max_age, longest_lifetime(draft.kind, draft.task))
         if draft.after:
             lifetime *= WAITING_AGES
-        session, sequence = self._draw_nonce() if draft.session is None else (draft.session, 0)
         retries = 0 if draft.retries is None and draft.kind == Kind.TASK else draft.retries
         return encode_claims(
             Claims(
@@ -247,8 +282,8 @@ class _ClaimsWriter:
                 draft.audience,
                 issued_at,
                 min(int(start + lifetime), self._not_after),
-                session,
-                sequence,
+                said.session,
+                said.sequence,
                 hashlib.sha256(draft.body).digest(),
                 draft.codec,
                 len(draft.body),
@@ -262,7 +297,8 @@ class _ClaimsWriter:
                 draft.reply,
                 draft.headers,
                 draft.request,
-                compose,
+                said.compose,
+                said.encryption,
             )
         )
 

@@ -24,6 +24,8 @@ from cardoon.message.protocol import Kind
 from cardoon.message.serializers import encode_body
 from cardoon.producer import NEVER_EXPIRES
 from cardoon.result import describe_exception
+from cardoon.security.gate import VerifiedMessage
+from cardoon.security.sealing import CLEAR, Seal
 from cardoon.security.signing import Draft
 from cardoon.sender import Call
 from cardoon.worker.held import Held
@@ -95,7 +97,9 @@ def conclude(held: Held, ending: Ending, *, now: float) -> Conclusion:  # noqa: 
             if requeue:
                 return Conclusion(Requeue(delivery, Cause.RELEASED, REJECT_DELAY))
             result = ResultState(states.REJECTED, held.answer_codec, body)
-            return Conclusion(DeadLetter(delivery, f"rejected: {reason}"), result)
+            # The reason is the task's own text, which may say what was sealed; its result has it.
+            told = "rejected" if held.message.claims.encryption else f"rejected: {reason}"
+            return Conclusion(DeadLetter(delivery, told), result)
         case Replaced(calls):
             return _replaced(held, calls)
         case Ignored():
@@ -177,7 +181,21 @@ def result_draft(
         headers=json.dumps(told, separators=(",", ":")).encode(),
         request=held.request,
         lifetime=NEVER_EXPIRES if expires is None else expires,
+        seal=answer_seal(held.message),
     )
+
+
+def answer_seal(message: VerifiedMessage) -> Seal:
+    """To whom a result is sealed, and what takes a message's place: whoever was to read that.
+
+    These are the key that the message was sealed to, for other workers and for tasks that wait, and the
+    one that its sender has named. So what is sealed is answered sealed, and what is in the clear in the
+    clear, whatever the settings here; and it takes no keyset, which may have expired meanwhile.
+    """
+    encryption = message.claims.encryption
+    if encryption is None:
+        return CLEAR
+    return Seal((message.sealed_to,) if message.sealed_to else (), encryption.reply)
 
 
 def _failed(held: Held, result: ResultState, *, exhausted: bool = False) -> Conclusion:

@@ -36,6 +36,7 @@ from cardoon.worker.concluding import (
     EXPIRED,
     Conclusion,
     ResultState,
+    conclude,
     dead,
     denied,
     lost,
@@ -51,7 +52,7 @@ from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
 from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id
-from cardoon.worker.pool import Job, Pool
+from cardoon.worker.pool import Job, Pool, Unreadable
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
 from cardoon.worker.terms import expiry, time_left
@@ -304,7 +305,7 @@ class Consumer:
         found = []
         for delivery in self._broker.extend(deliveries, lease=self._options.lease):
             try:
-                message = self._opener.open(delivery)
+                message = self._opener.open_sealed(delivery)
                 headers = parse_headers(message.claims.headers)
             except RefusedError as error:
                 logger.warning("a message on queue %s cannot be ended: %s", delivery.queue, error)
@@ -328,7 +329,7 @@ class Consumer:
         for one, state in zip(due, self._guard.claim(_nonce_claims(due)), strict=True):
             match state:
                 case NonceState.CLAIMED:
-                    conclusion = self._end_at_once(one, now)
+                    conclusion = self._unseal(one) or self._end_at_once(one, now)
                     if conclusion is None:
                         ready.append(one)
                     else:
@@ -345,6 +346,17 @@ class Consumer:
                     error = forgotten(one)
                     self._refuse(one.delivery, error, one.message, one.message.nonce)
         return ready
+
+    def _unseal(self, held: Held) -> Conclusion | None:
+        """Decrypt what may be carried out; the conclusion of what cannot be."""
+        if held.denied is not None:
+            return None
+        try:
+            self._opener.unseal(held)
+        except RefusedError as error:
+            self._tell_refusal(held.delivery, error)
+            return conclude(held, Unreadable(error.reason, error.detail), now=0.0)
+        return None
 
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
         """The conclusion of a message that must not run, if it must not."""
@@ -480,8 +492,8 @@ def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:
 def _until_next_look(reason: Refusal, attempt: int) -> float | None:
     """Seconds until a message may be found acceptable that is not now; None where it never will."""
     match reason:
-        case Refusal.UNKNOWN_SIGNER if attempt == 1:
-            return SECOND_LOOK  # its certificate may be on its way
+        case Refusal.UNKNOWN_SIGNER | Refusal.UNKNOWN_KEY if attempt == 1:
+            return SECOND_LOOK  # its certificate or its key may be on its way
         case Refusal.ISSUED_IN_FUTURE if attempt < LOOKS_AT_THE_FUTURE:
             return min(LONGEST_LOOK, SECOND_LOOK * 2.0 ** (attempt - 1))
         case _:

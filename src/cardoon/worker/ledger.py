@@ -23,7 +23,7 @@ from cardoon.exceptions import InvalidTaskError, Refusal
 from cardoon.security.replay import ReplayGuard
 from cardoon.security.signing import Signer
 from cardoon.sender import Call, Receipt, receipts_of
-from cardoon.worker.concluding import Conclusion, ResultState, result_draft
+from cardoon.worker.concluding import Conclusion, ResultState, answer_seal, result_draft
 from cardoon.worker.curating import Curator
 from cardoon.worker.held import Held
 from cardoon.worker.leasebook import LeaseBook
@@ -114,9 +114,9 @@ class Ledger:
             calls = on_behalf_of(conclusion.calls, [held])
             # What takes a message's place is answered where that was to be.
             reply = held.message.claims.reply
-            signed = self._task_signer.sign(
-                [call_draft(call, reply) for call in calls], timeout=SIGN_TIMEOUT
-            )
+            seal = answer_seal(held.message)
+            drafts = [call_draft(call, reply)._replace(seal=seal) for call in calls]
+            signed = self._task_signer.sign(drafts, timeout=SIGN_TIMEOUT)
             sent = outgoing_of(calls, signed, self._broker, self._broadcasts)
             outgoing = tuple(_in_its_place(one, held) for one in sent)
         outcome = None

@@ -17,6 +17,7 @@ from cardoon.broker import Delivery
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.message.protocol import Claims, Kind
 from cardoon.security.gate import Gate, VerifiedMessage
+from cardoon.worker.held import Held
 
 
 class Opened(NamedTuple):
@@ -88,13 +89,31 @@ class Opener:
             reader="" if broadcast is None else delivery.queue,
         )
 
+    def open_sealed(self, delivery: Delivery) -> VerifiedMessage:
+        """The same, with its body in the clear."""
+        return self._gate.unseal(self.open(delivery))
+
+    def unseal(self, held: Held) -> None:
+        """Have what is held, and what it waited for, in the clear; raises `RefusedError`."""
+        held.message = self._gate.unseal(held.message)
+        inputs = held.inputs
+        if inputs is not None and inputs.results:
+            opened = [self._gate.unseal(one) for one in inputs.results]
+            failure = inputs.failure and opened[inputs.results.index(inputs.failure)]
+            held.inputs = inputs._replace(results=opened, failure=failure)
+
     def _open(self, delivery: Delivery) -> Opened | RefusedError:
         try:
             message = self.open(delivery)
+            self._gate.check_readable(message)
         except RefusedError as error:
             return error
         try:
-            return Opened(message, self._gate.open_inputs(message, delivery.inputs))
+            inputs = self._gate.open_inputs(message, delivery.inputs)
+            for one in inputs:
+                if one is not None:
+                    self._gate.check_readable(one)
+            return Opened(message, inputs)
         except RefusedError as error:
             # Plain, for what is denied is a result beside it: whoever sent this one asked for nothing wrong.
             return RefusedError(error.reason, error.detail)

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from cardoon.exceptions import EncodeError, MessageError
 from cardoon.message import cbor, protocol
 from cardoon.message.claims import encode_claims, parse_claims
-from cardoon.message.protocol import Claims, Compose, GroupMember, Kind, Label, Take
+from cardoon.message.protocol import (
+    Claims,
+    Compose,
+    Encryption,
+    GroupMember,
+    Kind,
+    Label,
+    Suite,
+    Take,
+)
 
 TASK = Claims(
     kind=Kind.TASK,
@@ -27,16 +36,21 @@ TASK = Claims(
     length=71,
     retries=0,
 )
-SPOKEN = [Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY]
+SPOKEN = [
+    *(Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET),
+]
 
 
 def as_map(claims):
     """The map that claims stand for, to be encoded by the general codec."""
-    fields = dict(zip(list(Label)[:22], claims, strict=True))
+    fields = dict(zip(list(Label), claims, strict=True))
     if claims.group is not None:
         fields[Label.GROUP] = list(claims.group)
     if claims.compose is not None:
         fields[Label.COMPOSE] = [int(claims.compose.take), *claims.compose[1:]]
+    if claims.encryption is not None:
+        suite, recipients, reply = claims.encryption
+        fields[Label.ENCRYPTION] = [int(suite), b"".join(recipients), reply]
     fields[Label.AUDIENCE] = list(claims.audience)
     return {
         int(label): int(value) if label == Label.KIND else value
@@ -64,6 +78,9 @@ def any_claims(draw):
     compose = st.builds(Compose, st.sampled_from(Take), st.just(1), digests) | st.builds(
         Compose, st.just(Take.RESULTS), st.integers(1, protocol.MAX_PREDECESSORS), digests
     )
+    key_ids = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=2)
+    reply_keys = st.sampled_from([b"", bytes(range(32))] if kind is Kind.TASK else [b""])
+    encryption = st.builds(Encryption, st.sampled_from(Suite), key_ids.map(tuple), reply_keys)
     return Claims(
         kind=kind,
         task=task,
@@ -89,6 +106,7 @@ def any_claims(draw):
         headers=draw(st.binary(max_size=300)),
         request=draw(st.binary(min_size=32, max_size=32)),
         compose=draw(st.none() | compose) if kind is Kind.TASK else None,
+        encryption=draw(st.none() | encryption) if kind in {Kind.TASK, Kind.RESULT} else None,
     )
 
 
@@ -168,6 +186,7 @@ def test_a_task_may_leave_out_none_of_these(label):
         (Kind.CONTROL, "task"),
         (Kind.CONTROL, "audience"),
         (Kind.CONTROL_REPLY, "request"),
+        (Kind.KEYSET, "task"),
     ],
 )
 def test_each_kind_has_claims_that_it_must_make(kind, left_out):
@@ -225,7 +244,7 @@ def test_kinds_of_later_versions_are_refused(kind):
         parse_claims(cbor.encode({**as_map(TASK), Label.KIND.value: kind.value}))
 
 
-@pytest.mark.parametrize("label", [0, Label.REPLY, Label.ENCRYPTION, 24, 400])
+@pytest.mark.parametrize("label", [0, Label.REPLY, 24, 400])
 def test_labels_of_later_versions_are_refused(label):
     with pytest.raises(MessageError):
         parse_claims(cbor.encode({**as_map(TASK), int(label): 1}))
@@ -409,3 +428,46 @@ def test_who_takes_one_result_waits_for_one(take, count):
 def test_what_a_task_waits_for_has_one_form(value):
     with pytest.raises(MessageError):
         parse_claims(cbor.encode({**as_map(TASK), int(Label.COMPOSE): value}))
+
+
+SEALED = Encryption(Suite.X25519, (bytes(16),))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1, [], [1, bytes(16)], [1, bytes(16), b"", 0], [0, bytes(16), b""], [2, bytes(16), b""]),
+        *([1, b"", b""], [1, bytes(15), b""], [1, bytes(17), b""], [1, bytes(48), b""]),
+        *([1, bytes(16), bytes(31)], [1, bytes(16), bytes(33)], [1, "x" * 16, b""], [1, [], b""]),
+    ],
+)
+def test_what_is_said_of_encryption_has_one_form(value):
+    with pytest.raises(MessageError):
+        parse_claims(cbor.encode({**as_map(TASK), int(Label.ENCRYPTION): value}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(SEALED._replace(recipients=ids) for ids in ((), (bytes(16),) * 3, (b"", bytes(16)))),
+        SEALED._replace(recipients=(bytes(8), bytes(24))),
+        SEALED._replace(reply=bytes(31)),
+    ],
+)
+def test_nobody_says_of_encryption_what_nobody_would_read(wrong):
+    with pytest.raises(EncodeError, match="encryption for"):
+        encode_claims(TASK._replace(encryption=wrong))
+
+
+@pytest.mark.parametrize("kind", [Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET])
+def test_only_tasks_and_results_are_encrypted(kind):
+    with pytest.raises(EncodeError, match="never encrypted"):
+        encode_claims(TASK._replace(kind=kind, request=bytes(32), encryption=SEALED))
+
+
+def test_only_a_task_says_to_whom_its_result_is_sealed():
+    sealed = SEALED._replace(reply=bytes(32))
+
+    assert parse_claims(encode_claims(TASK._replace(encryption=sealed))).encryption == sealed
+    with pytest.raises(EncodeError, match="no result to seal"):
+        encode_claims(TASK._replace(kind=Kind.RESULT, request=bytes(32), encryption=sealed))

@@ -1,0 +1,133 @@
+"""What the settings say of encryption: to whom this process seals, and what it can open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cardoon.clock import Clock
+from cardoon.config import Settings
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.message.protocol import Kind
+from cardoon.security import keymaking
+from cardoon.security.identity import Identity
+from cardoon.security.keyholding import (
+    RECORD,
+    Keyring,
+    KeysetFolder,
+    OnEvent,
+    OpenRecord,
+    OwnKey,
+    own_pair,
+)
+from cardoon.security.keyset import CLIENTS, WORKERS
+from cardoon.security.sealing import PrivateKeys, Seal, Unsealer
+from cardoon.security.signing import SIGN_SECONDS, Draft, Signed, Signer
+
+OFF = "off"
+BODY = "body"
+"""What `security_encrypt` may say."""
+
+
+class Encrypting:
+    """One app's keys, for one process.
+
+    A process opens what is sealed to any private key that it can read: those in the folders of the
+    settings, and, unless it is a worker, one that exists in its memory alone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        role: str,
+        state_directory: Path,
+        clock: Clock,
+        open_record: OpenRecord,
+        on_event: OnEvent,
+    ) -> None:
+        self._clock = clock
+        self.seals = settings.security_encrypt != OFF
+        """Whether what this process sends is sealed."""
+
+        def open_folder(folder: Path, name: str) -> KeysetFolder:
+            return KeysetFolder(
+                folder,
+                name,
+                open_record=open_record,
+                seen=state_directory / f"keyset-{name}.seen",
+                clock=clock,
+                on_event=on_event,
+            )
+
+        told = settings.security_keyset
+        self._workers = open_folder(
+            Path(told).expanduser() if told else state_directory / "keyset", WORKERS
+        )
+        self._is_worker = role == "worker"
+        self._clients: KeysetFolder | None = None
+        places: list[PrivateKeys] = [] if self._is_worker else [OwnKey()]
+        if settings.security_reply_keyset and not self._is_worker:
+            folder = Path(settings.security_reply_keyset).expanduser()
+            self._clients = open_folder(folder, CLIENTS)
+            places.append(self._clients)
+        self.unsealer = Unsealer(Keyring([*places, self._workers]))
+
+    def ensure_keyset(self, signer: Signer) -> None:
+        """Make a keyset unless there is one, for what only this project's user can reach."""
+        keymaking.create(self._workers.folder, WORKERS, signer, now=self._clock.now())
+
+    def check(self) -> None:
+        """`SecurityError` or `ImproperlyConfigured` if what this process sends could not be sealed."""
+        if self.seals:
+            self.seal()
+
+    def seal(self) -> Seal | None:
+        """To whom what is sent now is sealed; None where it travels in the clear."""
+        if not self.seals:
+            return None
+        record = self._workers.folder / RECORD
+        if not record.exists():
+            raise ImproperlyConfigured(
+                f"security_encrypt is on, but there is no keyset to seal to: {record} does not exist; make "
+                "one with `cardoon keys init`, or name its folder in security_keyset"
+            )
+        return Seal((self._workers.primary().public,), self._reply())
+
+    def describe(self) -> str:
+        """What is sealed to whom, for people."""
+        if not self.seals:
+            return ""
+        keyset = self._workers.keyset()
+        primary = keyset.primary(self._clock.now())
+        return f"bodies sealed to key {primary.id.hex()} (keyset version {keyset.version})"
+
+    def _reply(self) -> bytes:
+        """The key that results are sealed to as well; a worker can open those of the workers anyway."""
+        if self._is_worker:
+            return b""
+        return own_pair().public if self._clients is None else self._clients.primary().public
+
+
+class SealingSigner:
+    """A signer that seals every task that it signs, unless it is told to whom already."""
+
+    def __init__(self, signer: Signer, seal: Callable[[], Seal | None]) -> None:
+        self._signer = signer
+        self._seal = seal
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who signs."""
+        return self._signer.identity
+
+    def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
+        """Seal, sign, and return a frame for each draft; see `Signer.sign`."""
+        if any(_is_clear(draft) for draft in drafts):
+            seal = self._seal()
+            drafts = [draft._replace(seal=seal) if _is_clear(draft) else draft for draft in drafts]
+        return self._signer.sign(drafts, timeout=timeout)
+
+
+def _is_clear(draft: Draft) -> bool:
+    return draft.kind is Kind.TASK and draft.seal is None
