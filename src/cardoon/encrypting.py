@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +31,25 @@ BODY = "body"
 """What `security_encrypt` may say."""
 
 
+def find_folder(settings: Settings, state_directory: Path, name: str) -> Path:
+    """Where a group's keyset lies; `ImproperlyConfigured` if the settings do not say."""
+    told = settings.security_keyset if name == WORKERS else settings.security_reply_keyset
+    if told:
+        return Path(told).expanduser()
+    if name == WORKERS:
+        return state_directory / "keyset"
+    raise ImproperlyConfigured(
+        "security_reply_keyset is not set, so results are read by the process that sent the task alone; "
+        "set it to a folder"
+    )
+
+
+def seen_file(state_directory: Path, name: str, folder: Path) -> Path:
+    """Where the highest version of a keyset is remembered."""
+    mark = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:8]
+    return state_directory / f"keyset-{name}-{mark}.seen"
+
+
 class Encrypting:
     """One app's keys, for one process.
 
@@ -50,26 +71,23 @@ class Encrypting:
         self.seals = settings.security_encrypt != OFF
         """Whether what this process sends is sealed."""
 
-        def open_folder(folder: Path, name: str) -> KeysetFolder:
+        def open_folder(name: str) -> KeysetFolder:
+            folder = find_folder(settings, state_directory, name)
             return KeysetFolder(
                 folder,
                 name,
                 open_record=open_record,
-                seen=state_directory / f"keyset-{name}.seen",
+                seen=seen_file(state_directory, name, folder),
                 clock=clock,
                 on_event=on_event,
             )
 
-        told = settings.security_keyset
-        self._workers = open_folder(
-            Path(told).expanduser() if told else state_directory / "keyset", WORKERS
-        )
+        self._workers = open_folder(WORKERS)
         self._is_worker = role == "worker"
         self._clients: KeysetFolder | None = None
         places: list[PrivateKeys] = [] if self._is_worker else [OwnKey()]
         if settings.security_reply_keyset and not self._is_worker:
-            folder = Path(settings.security_reply_keyset).expanduser()
-            self._clients = open_folder(folder, CLIENTS)
+            self._clients = open_folder(CLIENTS)
             places.append(self._clients)
         self.unsealer = Unsealer(Keyring([*places, self._workers]))
 

@@ -22,6 +22,7 @@ from cardoon.message.serializers import JSON, decode_body, encode_body
 from cardoon.result import describe_exception
 from cardoon.security.gate import VerifiedMessage
 from cardoon.security.signing import Draft
+from cardoon.worker.concluding import answer_seal
 
 QUEUE = "celery"
 NAME = "hands@here"
@@ -56,7 +57,7 @@ class Hands:
 
     def arguments(self, delivery: Delivery) -> list[Any]:
         """The positional arguments of a call."""
-        message = self.open(delivery)
+        message = self.gate.unseal(self.open(delivery))
         found: Any = decode_body(message.claims.codec, message.body, max_bytes=1 << 20)
         return found[0]
 
@@ -78,7 +79,14 @@ class Hands:
         """A signed result of this message."""
         message = self.open(delivery)
         claims = message.claims
-        return self.seal(content, state, id=claims.id, task=claims.task, request=message.request)
+        return self.seal(
+            content,
+            state,
+            id=claims.id,
+            task=claims.task,
+            request=message.request,
+            seal=answer_seal(message),
+        )
 
     def succeed(self, delivery: Delivery, value: object = None) -> None:
         """It returned a value."""

@@ -39,7 +39,10 @@ MAX_SESSIONS = 100_000
 
 _KEYS = ("version", "role", "allow")
 _ROLE_KEYS = ("ids", "max_sessions")
-_RULE_KEYS = ("role", "action", "task", "command", "queue", "max_eta", "max_body", "origin")
+_RULE_KEYS = (
+    *("role", "action", "task", "command", "queue"),
+    *("max_eta", "max_body", "origin", "encrypted"),
+)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MEASURE = re.compile(r"([0-9]{1,12})\s*([A-Za-z]{0,3})")
@@ -137,6 +140,7 @@ class _Reader:
             self._measure(table, "max_eta", _SECONDS, place),
             self._measure(table, "max_body", _BYTES, place),
             origins,
+            self._encrypted(table, actions, place),
         )
 
     def _roles(
@@ -156,6 +160,16 @@ class _Reader:
             raise self._error(
                 place, f"max_sessions = {found!r}; write a number from 1 to {MAX_SESSIONS}"
             )
+        return found
+
+    def _encrypted(
+        self, table: Mapping[str, object], actions: frozenset[Action], place: str
+    ) -> bool:
+        found = table.get("encrypted", False)
+        if not isinstance(found, bool):
+            raise self._error(place, f"encrypted = {found!r}; write true or false")
+        if found and not actions <= {Action.SEND, Action.RESULT}:
+            raise self._error(place, 'encrypted is for rules that allow "send" and "result" alone')
         return found
 
     def _read_id(self, text: str, place: str) -> Id:

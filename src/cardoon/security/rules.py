@@ -48,11 +48,18 @@ class Rule(NamedTuple):
     """Bytes of a body as carried."""
     origins: frozenset[str] = frozenset()
     """Roles, one of which must have signed the request on whose behalf it is sent; empty for any."""
+    encrypted: bool = False
+    """Only what is sealed."""
 
     @property
     def bounded(self) -> bool:
         """Whether more than names decides."""
-        return self.max_eta is not None or self.max_body is not None or bool(self.origins)
+        return (
+            self.max_eta is not None
+            or self.max_body is not None
+            or bool(self.origins)
+            or self.encrypted
+        )
 
     def describe_bounds(self) -> str:
         """Its bounds, for people."""
@@ -63,6 +70,8 @@ class Rule(NamedTuple):
             told.append(f"bodies of at most {self.max_body} bytes")
         if self.origins:
             told.append(f"while it runs a request of {listed(self.origins)}")
+        if self.encrypted:
+            told.append("sealed bodies alone")
         return ", ".join(told)
 
     def find_objection(self, request: Request, roles: Collection[str]) -> str | None:
@@ -89,6 +98,8 @@ class Rule(NamedTuple):
             )
         if self.max_body is not None and request.length > self.max_body:
             return f"a body of {request.length} bytes; rule {self.number} allows {self.max_body}"
+        if self.encrypted and not request.encrypted:
+            return f"a body in the clear; rule {self.number} allows sealed ones"
         return None
 
 

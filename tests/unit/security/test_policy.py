@@ -125,6 +125,16 @@ def test_bounds_of_a_rule_are_held():
     assert not allows(*ask, length=(256 << 10) + 1)
 
 
+def test_a_rule_for_sealed_bodies_alone_lets_no_other_pass():
+    held = rules(POLICY.replace('max_eta = "7d"', "encrypted = true"))
+    pay = Request(Action.SEND, WEB, "shop.orders.pay", "default")
+
+    held.check(pay._replace(encrypted=True))
+    with pytest.raises(RefusedError, match="a body in the clear; rule 1 allows sealed ones"):
+        held.check(pay)
+    assert "sealed bodies alone" in held.rules[0].describe_bounds()
+
+
 def test_the_widest_of_several_rules_holds():
     more = (
         POLICY
@@ -169,6 +179,7 @@ RULE = "version = 1\n" + ROLE + '[[allow]]\nrole = "web"\naction = "send"\ntask 
         (RULE + "queue = 7", "rule 1: queue must be a text"),
         (RULE + 'max_eta = "soon"', "max_eta = 'soon'; write a number and d, h, m, s"),
         (RULE + 'max_body = "1 MB"', "max_body = '1 MB'; write a number and"),
+        (RULE + 'encrypted = "yes"', "encrypted = 'yes'; write true or false"),
         (RULE + 'command = "ping"', "rule 1: command does not fit send; use task"),
         (RULE.replace('"web"\naction', '"wob"\naction'), "rule 1: no role 'wob'; use web"),
         (RULE.replace('"send"', '"sent"'), "rule 1: unknown action 'sent'; use control"),
