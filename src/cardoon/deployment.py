@@ -17,7 +17,7 @@ from cardoon.certificates import find_revoked
 from cardoon.clock import Clock
 from cardoon.config import Conf, Settings, content_kind, find_state_directory, follow, reveal
 from cardoon.contents import Accepted, accept, find_content
-from cardoon.encrypting import Encrypting, SealingSigner
+from cardoon.encrypting import Encrypting
 from cardoon.endpoints import Access, kind_of
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.message.protocol import Kind
@@ -28,6 +28,7 @@ from cardoon.security.identity import PrivateIdentity, load_identity
 from cardoon.security.policing import FilePolicy
 from cardoon.security.policy import AllowTrusted, Policy
 from cardoon.security.renewal import IdentityEvent, OwnIdentity, RenewingSigner
+from cardoon.security.sealing import Seal
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
 from cardoon.security.trust import TrustStore
 from cardoon.signers.client import RENEWAL_SECONDS, SignerClient, load_identity_from
@@ -184,10 +185,7 @@ class Deployment:
         check_serializer(find_content(serializer).media_type)
         if content_kind(serializer) == "json":
             return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
-        signer = self._make_message_signer()
-        if self.encrypting().seals:
-            return SealingSigner(signer, self.encrypting().seal)
-        return signer
+        return self._make_message_signer(self.encrypting().seal)
 
     def encrypting(self) -> Encrypting:
         """To whom bodies are sealed, and what can be opened here; one for the life of the process."""
@@ -202,7 +200,7 @@ class Deployment:
                 on_event=self._report_keyset,
             )
             if self._encrypting.seals and self.embedded and not settings.security_keyset:
-                self._encrypting.ensure_keyset(self._make_message_signer())
+                self._encrypting.ensure_keyset(self._make_message_signer(lambda: None))
         return self._encrypting
 
     def open_keyset(self, frame: bytes, *, at_any_age: bool = False) -> VerifiedMessage:
@@ -218,7 +216,7 @@ class Deployment:
         )
         return gate.open(frame, kind=Kind.KEYSET, at_any_age=at_any_age)
 
-    def _make_message_signer(self) -> Signer:
+    def _make_message_signer(self, seal: Callable[[], Seal | None]) -> Signer:
         settings = self.settings
         make = partial(
             MessageSigner,
@@ -226,6 +224,7 @@ class Deployment:
             clock=self.clock,
             max_age=settings.security_max_age,
             send_chain=settings.security_send_chain,
+            seal=seal,
         )
         return RenewingSigner(self._own_identity(), make)
 

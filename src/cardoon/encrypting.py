@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cardoon.clock import Clock
 from cardoon.config import Settings
-from cardoon.exceptions import ImproperlyConfigured
-from cardoon.message.protocol import Kind
+from cardoon.exceptions import ImproperlyConfigured, SecurityError
 from cardoon.security import keymaking
-from cardoon.security.identity import Identity
 from cardoon.security.keyholding import (
     RECORD,
     Keyring,
@@ -24,7 +21,7 @@ from cardoon.security.keyholding import (
 )
 from cardoon.security.keyset import CLIENTS, WORKERS
 from cardoon.security.sealing import PrivateKeys, Seal, Unsealer
-from cardoon.security.signing import SIGN_SECONDS, Draft, Signed, Signer
+from cardoon.security.signing import Signer
 
 OFF = "off"
 BODY = "body"
@@ -104,13 +101,16 @@ class Encrypting:
         """To whom what is sent now is sealed; None where it travels in the clear."""
         if not self.seals:
             return None
-        record = self._workers.folder / RECORD
-        if not record.exists():
+        try:
+            return Seal((self._workers.primary().public,), self._reply())
+        except SecurityError as error:
+            record = self._workers.folder / RECORD
+            if record.exists():
+                raise
             raise ImproperlyConfigured(
                 f"security_encrypt is on, but there is no keyset to seal to: {record} does not exist; make "
                 "one with `cardoon keys init`, or name its folder in security_keyset"
-            )
-        return Seal((self._workers.primary().public,), self._reply())
+            ) from error
 
     def describe(self) -> str:
         """What is sealed to whom, for people."""
@@ -125,27 +125,3 @@ class Encrypting:
         if self._is_worker:
             return b""
         return own_pair().public if self._clients is None else self._clients.primary().public
-
-
-class SealingSigner:
-    """A signer that seals every task that it signs, unless it is told to whom already."""
-
-    def __init__(self, signer: Signer, seal: Callable[[], Seal | None]) -> None:
-        self._signer = signer
-        self._seal = seal
-
-    @property
-    def identity(self) -> Identity | None:
-        """Who signs."""
-        return self._signer.identity
-
-    def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
-        """Seal, sign, and return a frame for each draft; see `Signer.sign`."""
-        if any(_is_clear(draft) for draft in drafts):
-            seal = self._seal()
-            drafts = [draft._replace(seal=seal) if _is_clear(draft) else draft for draft in drafts]
-        return self._signer.sign(drafts, timeout=timeout)
-
-
-def _is_clear(draft: Draft) -> bool:
-    return draft.kind is Kind.TASK and draft.seal is None

@@ -43,9 +43,11 @@ def find_secrets(site, pool: str, more: dict[str, str] | None = None) -> set[tup
         broker=broker,
         backend=results,
         state_directory=str(site.folder / ".cardoon"),
+        security_encrypt="body",
         set_as_current=False,
     )
     environment = {"SHOP_BROKER": broker, "SHOP_RESULTS": results, "HARMLESS": "stays-visible"}
+    environment["CARDOON_SECURITY_ENCRYPT"] = "body"
     environment |= more or {}
     site.start("-P", pool, "-c", "1", env=environment, app="secretive", wait=False)
 
@@ -65,6 +67,8 @@ def find_secrets(site, pool: str, more: dict[str, str] | None = None) -> set[tup
     }
     for role in ("worker", "client"):
         needles |= private_bytes(role, (site.folder / ".cardoon" / f"{role}.key").read_bytes())
+    [sealing] = (site.folder / ".cardoon" / "keyset").glob("*.key")
+    needles |= private_bytes("encryption", sealing.read_bytes())
     assert b".db" not in haystack["files"]
     assert b".key" not in haystack["files"]
     return {

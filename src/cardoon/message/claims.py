@@ -306,13 +306,20 @@ def _read_encryption(encoded: bytes, at: int, _: int) -> tuple[Encryption, int]:
     suite, at = cbor.read_uint(encoded, at, max(Suite))
     if suite < min(Suite):
         raise MessageError(f"claims: encryption by the unknown suite {suite}")
-    size = protocol.KEY_ID_BYTES
-    key_ids, at = cbor.read_bytes(encoded, at, size * protocol.MAX_RECIPIENTS)
+    most = protocol.KEY_ID_BYTES * protocol.MAX_RECIPIENTS
+    key_ids, at = cbor.read_bytes(encoded, at, most)
     reply, at = cbor.read_bytes(encoded, at, protocol.PUBLIC_KEY_BYTES)
+    return _make_encryption(suite, key_ids, reply), at
+
+
+@functools.lru_cache(maxsize=1024)
+def _make_encryption(suite: int, key_ids: bytes, reply: bytes) -> Encryption:
+    """What all messages of a session have in common."""
     if not _are_recipients(key_ids) or not _is_reply(reply):
         raise MessageError(f"claims: key ids of {len(key_ids)} bytes, a reply key of {len(reply)}")
+    size = protocol.KEY_ID_BYTES
     recipients = tuple(key_ids[start : start + size] for start in range(0, len(key_ids), size))
-    return Encryption(Suite(suite), recipients, reply), at
+    return Encryption(Suite(suite), recipients, reply)
 
 
 _KINDS = {kind.value: kind for kind in Kind}

@@ -108,6 +108,8 @@ class KeysetFolder:
 
     def _read_record(self) -> Keyset:
         path = self.folder / RECORD
+        if not path.exists():
+            raise SecurityError(f"{self.folder}: no keyset here; make one with `cardoon keys init`")
         found = files.load_guarded(path, max_bytes=MAX_RECORD)
         if found not in {self._frame, self._refused}:
             try:
@@ -176,7 +178,11 @@ class Keyring:
 
     def find(self, key_id: bytes) -> KeyPair | None:
         """The key of this id, if one of them has it."""
-        return next((pair for one in self._places if (pair := one.find(key_id))), None)
+        for one in self._places:
+            pair = one.find(key_id)
+            if pair is not None:
+                return pair
+        return None
 
 
 class OwnKey:

@@ -76,7 +76,8 @@ class Draft(NamedTuple):
     session: bytes | None = None
     """Instead of a nonce of the signer's: what is signed with one of these is carried out once."""
     seal: Seal | None = None
-    """Who alone is to be able to read the body; None, and `CLEAR`, leave it in the clear."""
+    """Who alone is to be able to read the body. `CLEAR` leaves it in the clear; so does None, but in tasks
+    of a signer that seals."""
 
 
 class Signed(NamedTuple):
@@ -105,11 +106,16 @@ class Signer(Protocol):
         ...
 
 
+def _leave_clear() -> Seal | None:
+    return None
+
+
 class MessageSigner:
     """Signs as one identity. Safe from several threads, and after a fork.
 
     `domain` is the security domain: a signature made for one is worth nothing in another.
     `send_chain` puts the certificates into every message, for receivers that know only the anchor.
+    `seal` says to whom tasks are sealed whose drafts do not say it.
     """
 
     def __init__(
@@ -121,6 +127,7 @@ class MessageSigner:
         random: Callable[[int], bytes] = os.urandom,
         max_age: float = DEFAULT_MAX_AGE,
         send_chain: bool = False,
+        seal: Callable[[], Seal | None] = _leave_clear,
     ) -> None:
         identity, algorithm = private.identity, private.algorithm
         self.identity: Identity | None = identity
@@ -131,35 +138,35 @@ class MessageSigner:
         self._batch = envelope.protected_header(algorithm, identity.fingerprint, batch=True)
         self._single_start = envelope.begin_single(self._single, chain=self._chain)
         self._single_to_sign = envelope.begin_to_sign(self._single, self._domain)
-        self._writer = _ClaimsWriter(clock, random, max_age, identity)
+        self._writer = _ClaimsWriter(clock, random, max_age, identity, seal)
 
     def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:
         """Sign one draft by itself, and several in batches of up to 256."""
-        drafts, claims = self._writer.write(drafts)
+        bodies, claims = self._writer.write(drafts)
         signed: list[Signed] = []
         for start in range(0, len(drafts), merkle.MAX_LEAVES):
             stop = start + merkle.MAX_LEAVES
             some = claims[start:stop]
             if len(some) == 1:
-                signed.append(self._sign_one(drafts[start], some[0], timeout))
+                signed.append(self._sign_one(some[0], bodies[start], timeout))
             else:
-                signed += self._sign_together(drafts[start:stop], some, timeout)
+                signed += self._sign_together(some, bodies[start:stop], timeout)
         return signed
 
-    def _sign_one(self, draft: Draft, encoded: bytes, timeout: float) -> Signed:
+    def _sign_one(self, encoded: bytes, body: bytes, timeout: float) -> Signed:
         signature = self._sign(self._single_to_sign + cbor.byte_string(encoded), timeout)
-        frame = envelope.build_signed(self._single_start, encoded, signature, draft.body)
+        frame = envelope.build_signed(self._single_start, encoded, signature, body)
         return Signed(frame, hashlib.sha256(encoded).digest())
 
     def _sign_together(
-        self, drafts: Sequence[Draft], claims: list[bytes], timeout: float
+        self, claims: list[bytes], bodies: list[bytes], timeout: float
     ) -> Iterator[Signed]:
         tree = merkle.build_tree(claims)
         to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=len(claims))
         starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
         signature = self._sign(to_sign, timeout)
-        for start, encoded, draft in zip(starts, claims, drafts, strict=True):
-            frame = envelope.build_signed(start, encoded, signature, draft.body)
+        for start, encoded, body in zip(starts, claims, bodies, strict=True):
+            frame = envelope.build_signed(start, encoded, signature, body)
             yield Signed(frame, hashlib.sha256(encoded).digest())
 
 
@@ -178,10 +185,10 @@ class PlainSigner:
 
     def sign(self, drafts: Sequence[Draft], *, timeout: float = SIGN_SECONDS) -> list[Signed]:  # noqa: ARG002
         """Frame each draft, with everything but a signature."""
-        drafts, claims = self._writer.write(drafts)
+        bodies, claims = self._writer.write(drafts)
         return [
-            Signed(envelope.build_plain(encoded, draft.body), hashlib.sha256(encoded).digest())
-            for encoded, draft in zip(claims, drafts, strict=True)
+            Signed(envelope.build_plain(encoded, body), hashlib.sha256(encoded).digest())
+            for encoded, body in zip(claims, bodies, strict=True)
         ]
 
 
@@ -218,6 +225,7 @@ class _ClaimsWriter:
         random: Callable[[int], bytes],
         max_age: float,
         identity: Identity | None,
+        seal: Callable[[], Seal | None] = _leave_clear,
     ) -> None:
         self._clock = clock
         self._random = random
@@ -225,42 +233,42 @@ class _ClaimsWriter:
         self._identity = identity
         self._not_after = MAX_SECONDS if identity is None else int(identity.not_after)
         self._sealer = Sealer(random=random)
+        self._seal_tasks = seal
         self._session = self._begin_session()
 
-    def write(self, drafts: Sequence[Draft]) -> tuple[Sequence[Draft], list[bytes]]:
-        """Return each draft with its body as carried, and its encoded claims."""
+    def write(self, drafts: Sequence[Draft]) -> tuple[list[bytes], list[bytes]]:
+        """Return the bodies of drafts as they are carried, and their encoded claims."""
         now = self._clock.now()
         if self._identity is not None:
             _check_validity(self._identity, now)
         session = self._session
         if session.process != os.getpid() or self._clock.monotonic() >= session.ends_at:
             self._session = self._begin_session()
-        carried: list[Draft] = []
+        usual = self._seal_tasks()
+        bodies: list[bytes] = []
         written: list[bytes] = []
-        for given in drafts:
-            nonce = self._draw_nonce() if given.session is None else (given.session, 0)
-            draft, encryption = given, None
-            if given.seal is not None and given.seal.readers(given.kind):
-                draft, encryption = self._seal(given, given.seal, *nonce)
+        for draft in drafts:
+            nonce = self._draw_nonce() if draft.session is None else (draft.session, 0)
+            seal = usual if draft.seal is None and draft.kind is Kind.TASK else draft.seal
+            encryption, body = None, draft.body
+            if seal is not None and seal.readers(draft.kind):
+                encryption, body = self._seal(draft, seal, nonce)
             compose = _find_predecessors(draft, written) if draft.after else None
             said = _Said(int(now), *nonce, compose, encryption)
-            written.append(self._write_one(draft, said))
-            carried.append(draft)
-        return carried, written
+            written.append(self._write_one(draft, body, said))
+            bodies.append(body)
+        return bodies, written
 
-    def _seal(
-        self, draft: Draft, seal: Seal, session: bytes, sequence: int
-    ) -> tuple[Draft, Encryption]:
+    def _seal(self, draft: Draft, seal: Seal, nonce: tuple[bytes, int]) -> tuple[Encryption, bytes]:
         if self._identity is None:
             raise SecurityError(
                 f"task {draft.id}: it is to be encrypted, but is not signed; sign it (task_serializer = "
                 "'auth'), since what nobody has signed anybody can have sealed"
             )
-        context = Context(self._identity.fingerprint, session, sequence, draft.kind)
-        encryption, body = self._sealer.seal(seal, context, draft.body)
-        return draft._replace(body=body), encryption
+        context = Context(self._identity.fingerprint, *nonce, draft.kind)
+        return self._sealer.seal(seal, context, draft.body)
 
-    def _write_one(self, draft: Draft, said: _Said) -> bytes:
+    def _write_one(self, draft: Draft, body: bytes, said: _Said) -> bytes:
         issued_at = said.issued_at
         start = issued_at if draft.eta is None else max(issued_at, draft.eta // 1000)
         if start > self._not_after:
@@ -284,9 +292,9 @@ class _ClaimsWriter:
                 min(int(start + lifetime), self._not_after),
                 said.session,
                 said.sequence,
-                hashlib.sha256(draft.body).digest(),
+                hashlib.sha256(body).digest(),
                 draft.codec,
-                len(draft.body),
+                len(body),
                 draft.root,
                 draft.parent,
                 draft.group,
