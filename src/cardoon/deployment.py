@@ -19,14 +19,15 @@ from cardoon.config import Conf, Settings, content_kind, find_state_directory, f
 from cardoon.contents import Accepted, accept, find_content
 from cardoon.encrypting import Encrypting
 from cardoon.endpoints import Access, kind_of
-from cardoon.exceptions import ImproperlyConfigured
+from cardoon.exceptions import ImproperlyConfigured, RefusedError, SecurityError
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import check_serializer
 from cardoon.security.authority import ensure_identity
 from cardoon.security.gate import SIGNED, Gate, Limits, VerifiedMessage
 from cardoon.security.identity import PrivateIdentity, load_identity
+from cardoon.security.keyset import WORKERS
 from cardoon.security.policing import FilePolicy
-from cardoon.security.policy import AllowTrusted, Policy
+from cardoon.security.policy import Action, AllowTrusted, Policy, Request
 from cardoon.security.renewal import IdentityEvent, OwnIdentity, RenewingSigner
 from cardoon.security.sealing import Seal
 from cardoon.security.signing import MessageSigner, PlainSigner, Signer
@@ -199,9 +200,21 @@ class Deployment:
                 open_record=self.open_keyset,
                 on_event=self._report_keyset,
             )
-            if self._encrypting.seals and self.embedded and not settings.security_keyset:
-                self._encrypting.ensure_keyset(self._make_message_signer(lambda: None))
+            is_ours = self.embedded and not settings.security_keyset
+            if self._encrypting.seals and is_ours and not self._encrypting.has_keyset:
+                self.check_may_sign_keyset(WORKERS)
+                self._encrypting.make_keyset(self._make_message_signer(lambda: None))
         return self._encrypting
+
+    def check_may_sign_keyset(self, name: str) -> None:
+        """`SecurityError` if the policy lets nobody take a keyset from us: better none than that."""
+        try:
+            self.policy().check(Request(Action.KEYS, self.identity().identity, name, ""))
+        except RefusedError as error:
+            raise SecurityError(
+                f"{error.detail}; have a rule of the policy allow the action 'keys', or have somebody make the "
+                "keyset who may: `cardoon keys init --role NAME`"
+            ) from error
 
     def open_keyset(self, frame: bytes, *, at_any_age: bool = False) -> VerifiedMessage:
         """Verify a keyset's record: by whom, for when, and whether its signer may say so."""
@@ -438,9 +451,7 @@ class Deployment:
         self.audit().record(f"policy.{event}", detail=detail)
 
     def _report_keyset(self, event: str, detail: str) -> None:
-        logger.log(
-            logging.DEBUG if event == "loaded" else logging.WARNING, "keyset: %s: %s", event, detail
-        )
+        logger.warning("keyset: %s: %s", event, detail)
         self.audit().record(f"keyset.{event}", detail=detail)
 
 

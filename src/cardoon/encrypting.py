@@ -88,14 +88,29 @@ class Encrypting:
             places.append(self._clients)
         self.unsealer = Unsealer(Keyring([*places, self._workers]))
 
-    def ensure_keyset(self, signer: Signer) -> None:
+    @property
+    def has_keyset(self) -> bool:
+        """Whether there is a record, good or not."""
+        return (self._workers.folder / RECORD).exists()
+
+    def make_keyset(self, signer: Signer) -> None:
         """Make a keyset unless there is one, for what only this project's user can reach."""
         keymaking.create(self._workers.folder, WORKERS, signer, now=self._clock.now())
 
     def check(self) -> None:
-        """`SecurityError` or `ImproperlyConfigured` if what this process sends could not be sealed."""
-        if self.seals:
-            self.seal()
+        """`SecurityError` or `ImproperlyConfigured` if what this process sends could not be sealed.
+
+        Or if it is a worker that could open nothing of what others seal, and would quarantine it all.
+        """
+        if not self.seals:
+            return
+        self.seal()
+        primary = self._workers.primary()
+        if self._is_worker and self._workers.find(primary.id) is None:
+            raise SecurityError(
+                f"{self._workers.folder}: the private key {primary.id.hex()}, which tasks are sealed to, is not "
+                "here; copy it from the host where `cardoon keys` made it"
+            )
 
     def seal(self) -> Seal | None:
         """To whom what is sent now is sealed; None where it travels in the clear."""
@@ -104,12 +119,12 @@ class Encrypting:
         try:
             return Seal((self._workers.primary().public,), self._reply())
         except SecurityError as error:
-            record = self._workers.folder / RECORD
-            if record.exists():
+            if self.has_keyset:
                 raise
             raise ImproperlyConfigured(
-                f"security_encrypt is on, but there is no keyset to seal to: {record} does not exist; make "
-                "one with `cardoon keys init`, or name its folder in security_keyset"
+                "security_encrypt is on, but there is no keyset to seal to: "
+                f"{self._workers.folder / RECORD} does not exist; make one with `cardoon keys init`, or name "
+                "its folder in security_keyset"
             ) from error
 
     def describe(self) -> str:

@@ -47,7 +47,7 @@ def on_disk(site):
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_nothing_that_tasks_are_given_or_say_is_readable_on_the_disk(sealed_site, pool):
     site = sealed_site
-    site.start("-c", "1", "-P", pool, env=ON)
+    site.start("-c", "2" if pool == "prefork" else "1", "-P", pool, env=ON)
     add, fail, echo = (site.app.signature(f"work.{name}") for name in ("add", "fail", "echo"))
 
     kept = echo.clone([SECRET])

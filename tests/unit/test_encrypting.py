@@ -429,6 +429,28 @@ def test_without_a_keyset_nothing_is_sent(tmp_path):
         app.send_task("shop.pay", [1])
 
 
+def test_a_worker_that_could_open_nothing_does_not_start(stage):
+    stage.send(1)
+    take_key_away(stage)
+    worker = Deployment(stage.settings, clock=stage.clock, role="worker")
+
+    with pytest.raises(SecurityError, match="which tasks are sealed to, is not here"):
+        worker.check_identity()
+
+
+def test_no_keyset_is_made_that_the_policy_would_not_take(tmp_path, policy):
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY.replace('"result", "keys"', '"result"'))
+
+    with (
+        make_app(tmp_path, **ON, **policy) as app,
+        pytest.raises(SecurityError, match="no rule lets CN=client keys workers; have a rule"),
+    ):
+        app.send_task("shop.pay", [1])
+
+    assert not (tmp_path / "keyset").exists()
+
+
 @pytest.mark.parametrize("name", ["task_serializer", "result_serializer"])
 def test_what_is_not_signed_is_not_encrypted(name):
     conf = Conf()

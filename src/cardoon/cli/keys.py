@@ -52,6 +52,12 @@ def _open(invocation: Invocation, name: str, folder: str | None, role: str) -> _
     return _Place(name, held, deployment, deployment.make_signer("auth"), clock.now())
 
 
+def _open_to_sign(invocation: Invocation, name: str, folder: str | None, role: str) -> _Place:
+    place = _open(invocation, name, folder, role)
+    place.deployment.check_may_sign_keyset(name)
+    return place
+
+
 _GROUP = click.option(
     "--for",
     "name",
@@ -93,7 +99,7 @@ def keys() -> None:
 @click.pass_obj
 def init(invocation: Invocation, name: str, folder: str | None, role: str, days: int) -> None:
     """Make a keyset with a first key. What exists is kept."""
-    place = _open(invocation, name, folder, role)
+    place = _open_to_sign(invocation, name, folder, role)
     made = keymaking.create(
         place.held.folder, name, place.signer, now=place.now, lifetime=days * DAY
     )
@@ -152,7 +158,7 @@ def rotate(
     invocation: Invocation, name: str, folder: str | None, role: str, days: int, overlap: float
 ) -> None:
     """Make a further key, which takes over from the present one after the overlap."""
-    place = _open(invocation, name, folder, role)
+    place = _open_to_sign(invocation, name, folder, role)
     key = keymaking.rotate(
         place.held, place.signer, now=place.now, overlap=overlap, lifetime=days * DAY
     )
@@ -168,7 +174,7 @@ def rotate(
 @click.pass_obj
 def renew(invocation: Invocation, name: str, folder: str | None, role: str, days: int) -> None:
     """Sign the same keys for longer."""
-    place = _open(invocation, name, folder, role)
+    place = _open_to_sign(invocation, name, folder, role)
     keymaking.renew(place.held, place.signer, lifetime=days * DAY)
     place.say("renewed", name=name)
     _tell(place, "renewed")
@@ -202,7 +208,7 @@ def retire(
     at_once: bool,  # noqa: FBT001
 ) -> None:
     """Delete the private keys that no message can be sealed to any more that may still be carried out."""
-    place = _open(invocation, name, folder, role)
+    place = _open_to_sign(invocation, name, folder, role)
     # A message that waits for others may be carried out for so long (`security.signing`).
     age = place.deployment.settings.security_max_age * WAITING_AGES
     keep = 0.0 if at_once else longest_eta * DAY + age

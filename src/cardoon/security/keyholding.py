@@ -33,13 +33,17 @@ POLL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 """The least between two looks for a key that is not known: anybody trusted can name unknown ones."""
 MAX_PRIVATE_KEYS = 256
+_DAY = 86_400.0
+_WARN_DAYS = 30.0
 
 
 class KeysetEvent(enum.StrEnum):
     """What an operator should hear of a keyset."""
 
-    LOADED = "loaded"
-    """A record that holds from now on."""
+    RELOADED = "reloaded"
+    """The record has changed, and what it says holds from now on."""
+    EXPIRES_SOON = "expires_soon"
+    """In less than a month there is nothing to seal to; said once a day."""
     RELOAD_REFUSED = "reload_refused"
     """The record has changed to one that is refused; the one before still holds."""
     KEY_REFUSED = "key_refused"
@@ -80,6 +84,7 @@ class KeysetFolder:
         self._keyset: Keyset | None = None
         self._refused = b""
         self._record_due = self._keys_due = self._look_due = float("-inf")
+        self._warning_due = float("-inf")
         self._stamp: _Stamp = None
         self._pairs: Mapping[bytes, KeyPair] = {}
 
@@ -90,6 +95,7 @@ class KeysetFolder:
             self._keyset = None
         if self._keyset is None:
             self._keyset = self._read_record()
+            self._warn(self._keyset)
         return self._keyset
 
     def primary(self) -> PublicKey:
@@ -120,14 +126,23 @@ class KeysetFolder:
                 self._refused = found
                 self._on_event(KeysetEvent.RELOAD_REFUSED, f"{path}: {error}")
             else:
+                if self._frame:
+                    told = f"version {keyset.version} of {keyset.name}, signed by {keyset.signer}"
+                    self._on_event(KeysetEvent.RELOADED, f"{path}: {told}")
                 self._frame = found
-                self._on_event(
-                    KeysetEvent.LOADED,
-                    f"{path}: version {keyset.version} of {keyset.name}, signed by {keyset.signer}",
-                )
                 return keyset
         # Its signer may have been revoked since, or may no longer say so.
         return self._verify(self._frame)
+
+    def _warn(self, keyset: Keyset) -> None:
+        monotonic = self._clock.monotonic()
+        days = (keyset.valid_until - self._clock.now()) / _DAY
+        if days < _WARN_DAYS and monotonic >= self._warning_due:
+            self._warning_due = monotonic + _DAY
+            self._on_event(
+                KeysetEvent.EXPIRES_SOON,
+                f"{self.folder / RECORD}: in {days:.1f} days; renew it with `cardoon keys renew`",
+            )
 
     def _verify(self, frame: bytes) -> Keyset:
         path = self.folder / RECORD

@@ -349,14 +349,11 @@ class Consumer:
 
     def _unseal(self, held: Held) -> Conclusion | None:
         """Decrypt what may be carried out; the conclusion of what cannot be."""
-        if held.denied is not None:
+        error = None if held.denied is not None else self._opener.unseal(held)
+        if error is None:
             return None
-        try:
-            self._opener.unseal(held)
-        except RefusedError as error:
-            self._tell_refusal(held.delivery, error)
-            return conclude(held, Unreadable(error.reason, error.detail), now=0.0)
-        return None
+        self._tell_refusal(held.delivery, error)
+        return conclude(held, Unreadable(error.reason, error.detail), now=0.0)
 
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
         """The conclusion of a message that must not run, if it must not."""

@@ -93,14 +93,18 @@ class Opener:
         """The same, with its body in the clear."""
         return self._gate.unseal(self.open(delivery))
 
-    def unseal(self, held: Held) -> None:
-        """Have what is held, and what it waited for, in the clear; raises `RefusedError`."""
-        held.message = self._gate.unseal(held.message)
+    def unseal(self, held: Held) -> RefusedError | None:
+        """Have what is held, and what it waited for, in the clear; returns why that cannot be."""
         inputs = held.inputs
-        if inputs is not None and inputs.results:
-            opened = [self._gate.unseal(one) for one in inputs.results]
-            failure = inputs.failure and opened[inputs.results.index(inputs.failure)]
-            held.inputs = inputs._replace(results=opened, failure=failure)
+        try:
+            held.message = self._gate.unseal(held.message)
+            if inputs is not None and inputs.results:
+                opened = [self._gate.unseal(one) for one in inputs.results]
+                failure = inputs.failure and opened[inputs.results.index(inputs.failure)]
+                held.inputs = inputs._replace(results=opened, failure=failure)
+        except RefusedError as error:
+            return error
+        return None
 
     def _open(self, delivery: Delivery) -> Opened | RefusedError:
         try:

@@ -155,7 +155,7 @@ def test_an_older_record_is_refused_even_after_a_restart(site):
     site.clock.advance(6.0)
 
     assert site.held.keyset().version == 2
-    assert site.said() == [KeysetEvent.LOADED, KeysetEvent.LOADED, KeysetEvent.RELOAD_REFUSED]
+    assert site.said() == [KeysetEvent.RELOADED, KeysetEvent.RELOAD_REFUSED]
     with pytest.raises(SecurityError, match="version 1, but version 2 was seen here before"):
         site.open().primary()
 
@@ -169,7 +169,7 @@ def test_the_last_good_record_holds_when_a_new_one_is_broken(site):
 
     assert site.held.primary() == key
     assert site.held.primary() == key
-    assert site.said() == [KeysetEvent.LOADED, KeysetEvent.RELOAD_REFUSED]
+    assert site.said() == [KeysetEvent.RELOAD_REFUSED]
 
 
 def test_nothing_is_sealed_by_a_record_that_has_expired_until_it_is_renewed(site):
@@ -184,6 +184,23 @@ def test_nothing_is_sealed_by_a_record_that_has_expired_until_it_is_renewed(site
             site.held.primary()
     site.publish(2, key)
     assert site.held.primary() == key
+
+
+def test_an_end_that_is_near_is_told_of_once_a_day(site):
+    site.create(lifetime=40 * DAY)
+    site.held.primary()
+    assert site.said() == []
+
+    site.clock.advance(11 * DAY)
+    for _ in range(3):
+        site.held.primary()
+        site.clock.advance(6.0)
+    assert site.said() == [KeysetEvent.EXPIRES_SOON]
+    assert "in 29.0 days" in site.events[0][1]
+
+    site.clock.advance(DAY)
+    site.held.primary()
+    assert site.said() == [KeysetEvent.EXPIRES_SOON] * 2
 
 
 def test_nothing_is_sealed_by_a_record_whose_signer_was_revoked(site):
@@ -225,7 +242,7 @@ def test_a_private_key_that_others_can_read_is_not_used(site):
     path.chmod(0o644)
 
     assert site.held.find(key.id) is None
-    assert site.said() == [KeysetEvent.LOADED, KeysetEvent.KEY_REFUSED]
+    assert site.said() == [KeysetEvent.KEY_REFUSED]
     assert "chmod 600" in site.events[-1][1]
 
 

@@ -278,6 +278,10 @@ class Bridge:
             self._counts.forwarded += len(passed)
 
     def _publish(self, passed: Sequence[tuple[Asked, Call, Received]]) -> None:
+        try:
+            self._deployment.encrypting().check()
+        except CardoonError as error:
+            raise OperationalError(f"nothing can be sealed now: {error}") from error
         calls = [call for _, call, _ in passed]
         drafts = [
             call_draft(call)._replace(session=asked.session, lifetime=self._remember)
