@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from cardoon import chain, chord, group
-from tests.e2e.conftest import DEADLINE, PROJECT, Site
+from tests.e2e.conftest import DEADLINE, Site
+from tests.servers.ground import running
+from tests.servers.redis import RedisServer
 
 SECRET = "rosebud-4711"
 ON = {"CARDOON_SECURITY_ENCRYPT": "body"}
@@ -24,17 +26,18 @@ def sealed_site(tmp_path) -> Site:
     site.stop()
 
 
-def run(site, *words):
+def run(site, *words, env=None, status=0):
+    """What a command says, to whom it may concern."""
     done = subprocess.run(
         [sys.executable, "-m", "cardoon", *words],
         cwd=site.folder,
-        env={**os.environ, **ON, "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])},
+        env={**os.environ, **ON, **(env or {})},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
 
 
 def on_disk(site):
@@ -79,11 +82,39 @@ def test_keys_change_while_a_worker_runs_and_nothing_is_lost(sealed_site):
 
     assert after.get(timeout=DEADLINE) == "after"
     assert before.get(timeout=DEADLINE) == "before"
-    shown = run(site, "keys", "show")
-    assert "workers, version 2" in shown
-    assert "superseded" in shown
     run(site, "keys", "retire", "--at-once")
     site.app.close()
     assert site.call("echo", "later") == "later"
     assert run(site, "result", after.id).strip() == '"after"'
     assert "refused" not in site.log.read_text()
+
+
+def test_on_a_server_clients_have_no_private_key_of_the_workers(tmp_path):
+    """As it is set up in earnest: Redis, identities, the folder for workers, the record for clients."""
+    with running(RedisServer(tmp_path / "redis")) as server:
+        site = Site(tmp_path / "project")
+        site.folder.mkdir()
+        run(site, "init", ".")
+        run(site, "keys", "init")
+        record = site.folder / "for-clients" / "keyset.cose"
+        record.parent.mkdir(mode=0o700)
+        record.write_bytes((site.folder / ".cardoon" / "keyset" / record.name).read_bytes())
+        stores = {"broker_url": server.url, "result_backend": server.url}
+        client = {**stores, "security_encrypt": "body", "security_keyset": str(record.parent)}
+        site.app.conf.update(client)
+        try:
+            environment = {f"CARDOON_{name.upper()}": url for name, url in stores.items()}
+            site.start("-c", "1", env={**ON, **environment})
+            failed = site.send("fail", SECRET)
+            with pytest.raises(ValueError, match=SECRET):
+                failed.get(timeout=DEADLINE)
+            told = site.send("echo", SECRET)
+            assert told.get(timeout=DEADLINE) == SECRET
+
+            assert run(site, "result", told.id, env=environment).strip() == f'"{SECRET}"'
+            other = {f"CARDOON_{name.upper()}": value for name, value in client.items()}
+            refused = run(site, "result", told.id, env=other, status=1)
+            assert "its state is SUCCESS, but this process cannot read its result" in refused
+            assert SECRET not in refused
+        finally:
+            site.stop()
