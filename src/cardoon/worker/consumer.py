@@ -51,7 +51,7 @@ from cardoon.worker.job_heads import make_job
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
 from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
-from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id
+from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id, until_next_look
 from cardoon.worker.pool import Job, Pool, Unreadable
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
@@ -63,13 +63,6 @@ MAX_CLAIM = 256
 """Messages in one claim."""
 HELD_ELSEWHERE_DELAY = 5.0
 """Seconds until a message is looked at again whose copy is being carried out now."""
-SECOND_LOOK = 1.5
-"""Seconds until an unknown signer is looked up once more."""
-LOOKS_AT_THE_FUTURE = 9
-"""Deliveries before a message is refused that was issued in the future, as this host's clock has it. The
-clock may be the wrong one, and then it is another worker's to carry out."""
-LONGEST_LOOK = 60.0
-"""Seconds between two of them; the first is as long as for an unknown signer."""
 UNKNOWN_DELAY = 5.0
 _MOST_RENEWALS = 3
 """Of leases whose time runs out before anything has begun; each may be late itself."""
@@ -237,7 +230,7 @@ class Consumer:
             check_id(delivery, message.claims, headers)
             inputs = read_inputs(message, opened.inputs)
         except RefusedError as error:
-            pause = _until_next_look(error.reason, delivery.attempt)
+            pause = until_next_look(error.reason, delivery.attempt)
             if pause is None:
                 self._refuse(delivery, error)
             else:
@@ -484,17 +477,6 @@ def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:
         loan = one.delivery
         claims.append(NonceClaim(one.message.nonce, loan.receipt, loan.attempt, loan.crashes))
     return claims
-
-
-def _until_next_look(reason: Refusal, attempt: int) -> float | None:
-    """Seconds until a message may be found acceptable that is not now; None where it never will."""
-    match reason:
-        case Refusal.UNKNOWN_SIGNER | Refusal.UNKNOWN_KEY if attempt == 1:
-            return SECOND_LOOK  # its certificate or its key may be on its way
-        case Refusal.ISSUED_IN_FUTURE if attempt < LOOKS_AT_THE_FUTURE:
-            return min(LONGEST_LOOK, SECOND_LOOK * 2.0 ** (attempt - 1))
-        case _:
-            return None
 
 
 def _started(held: Held) -> ResultState:

@@ -29,6 +29,13 @@ class Opened(NamedTuple):
 
 NO_BROADCASTS: Mapping[str, str] = MappingProxyType({})
 
+SECOND_LOOK = 1.5
+"""Seconds until an unknown signer is looked up once more."""
+LOOKS_AT_THE_FUTURE = 9
+"""Deliveries before a message is refused that was issued in the future, as this host's clock has it. The
+clock may be the wrong one, and then it is another worker's to carry out."""
+LONGEST_LOOK = 60.0
+"""Seconds between two of them; the first is as long as for an unknown signer."""
 _MAX_THREADS = 4
 _WORTH_THREADS = 8
 """Signatures in the claim before this one, from which on threads are faster."""
@@ -135,3 +142,14 @@ def check_id(delivery: Delivery, claims: Claims, headers: Mapping[str, Any]) -> 
     if delivery.id.startswith(f"{claims.id}>") and not headers.get("links"):
         return
     raise RefusedError(Refusal.WRONG_ID, f"signed as {claims.id}")
+
+
+def until_next_look(reason: Refusal, attempt: int) -> float | None:
+    """Seconds until a message may be found acceptable that is not now; None where it never will."""
+    match reason:
+        case Refusal.UNKNOWN_SIGNER | Refusal.UNKNOWN_KEY if attempt == 1:
+            return SECOND_LOOK  # its certificate or its key may be on its way
+        case Refusal.ISSUED_IN_FUTURE if attempt < LOOKS_AT_THE_FUTURE:
+            return min(LONGEST_LOOK, SECOND_LOOK * 2.0 ** (attempt - 1))
+        case _:
+            return None

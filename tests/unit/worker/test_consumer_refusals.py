@@ -9,7 +9,7 @@ from cardoon.brokers.memory import MemoryBroker
 from cardoon.exceptions import Refusal
 from cardoon.security.replay import NonceState
 from cardoon.testing import FakeClock
-from cardoon.worker.consumer import LONGEST_LOOK, LOOKS_AT_THE_FUTURE, SECOND_LOOK
+from cardoon.worker.opening import LONGEST_LOOK, LOOKS_AT_THE_FUTURE, SECOND_LOOK
 from tests.unit.stage import PLAIN, succeeded
 from tests.unit.worker.store import frames, only, put, take_out
 
