@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 sys.path.insert(0, str(Path(__file__).parent))
 
 import judging
+import sealing
 import trusting
 import wire
 from wire import Bad
@@ -251,6 +252,16 @@ def check_body() -> None:
         expect(found == case.get("refusal"), case)
 
 
+def check_seal() -> None:
+    """Each is opened to what was sealed, or refused for that reason."""
+    vectors = load("seal")
+    for case in vectors["cases"]:
+        found = refusal_of(sealing.open_body, vectors, case)
+        expect(found == case.get("refusal"), case)
+        if found is None:
+            expect(sealing.open_body(vectors, case).hex() == case["clear"], case)
+
+
 CHECKS = {
     "cbor-valid": check_cbor_valid,
     "cbor-invalid": check_cbor_invalid,
@@ -266,6 +277,7 @@ CHECKS = {
     "policy": check_policy,
     "replay-trace": check_replay_trace,
     "body": check_body,
+    "seal": check_seal,
 }
 
 

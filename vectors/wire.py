@@ -97,7 +97,7 @@ RULES: dict[int, tuple[type, int, int]] = {
 }
 """Type, and least and most: of a number, or of bytes."""
 ALWAYS = frozenset((1, 3, 5, 6, 7, 8, 9, 10, 11))
-REQUIRED = {1: (2, 4, 17), 2: (2, 21), 3: (), 4: (2, 4), 5: (21,)}
+REQUIRED = {1: (2, 4, 17), 2: (2, 21), 3: (), 4: (2, 4), 5: (21,), 8: (2,)}
 """What each kind must say besides. Other kinds are not spoken in version 1."""
 
 
@@ -127,6 +127,13 @@ def _fits(label: Any, value: Any) -> bool:
         case 22, [take, size, digest]:
             numbers = _fits_rule(take, (UINT, 0, 2)) and _fits_rule(size, (UINT, 0, 100_000))
             return numbers and _fits_rule(digest, (BYTES, 32, 32))
+        case 23, [suite, recipients, reply]:
+            return (
+                _fits_rule(suite, (UINT, 1, 1))
+                and type(recipients) is type(reply) is bytes
+                and len(recipients) in {16, 32}
+                and len(reply) in {0, 32}
+            )
         case _:
             return label in RULES and _fits_rule(value, RULES[label])
 
@@ -153,7 +160,22 @@ def _is_consistent(claims: dict[int, Any]) -> bool:
         and group[1] < group[2]
         and (19 not in claims or kind == 1)
         and (22 not in claims or (kind == 1 and size > 0 and (size == 1 or take == 1)))
+        and (23 not in claims or kind == 1 or (kind == 2 and not claims[23][2]))
+        and claims[6] - claims[5] <= _longest(claims)
     )
+
+
+def _longest(claims: dict[int, Any]) -> int:
+    """Seconds for which a message of its kind may be valid."""
+    match claims[1]:
+        case 3:
+            return 86_400
+        case 4 if claims[2] in {"revoke", "revoke_by_stamped_headers"}:
+            return SECONDS
+        case 4 | 5:
+            return 300
+        case _:
+            return SECONDS
 
 
 class Frame(NamedTuple):

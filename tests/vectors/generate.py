@@ -408,6 +408,7 @@ VECTORS = {
     "policy": elsewhere("deciding", "policy"),
     "replay-trace": elsewhere("deciding", "replay_trace"),
     "body": elsewhere("reading", "body"),
+    "seal": elsewhere("sealed"),
 }
 
 

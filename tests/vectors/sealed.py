@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-HERE = Path(__file__).parent
 KEM_SUITE = b"KEM" + (0x0020).to_bytes(2, "big")
 """DHKEM(X25519, HKDF-SHA256)."""
 SUITE = b"HPKE" + b"".join(number.to_bytes(2, "big") for number in (0x0020, 0x0001, 0x0001))
@@ -90,7 +87,7 @@ def seal(body, kind, readers, *, signer=SIGNER, session=SESSION, sequence=SEQUEN
     return SALT + wrapped + AESGCM(key).encrypt(bytes(12), body, context)
 
 
-def seal_vectors():
+def vectors():
     usual = seal(TASK_BODY, 1, [WORKERS])
     start = 16 + 80
 
@@ -139,6 +136,7 @@ def seal_vectors():
         ),
     ]
     return {
+        "about": "Bodies sealed by HPKE to one reader or two, by hand; what `ours` opens, and what it refuses.",
         "rfc9180": RFC_9180_A_1_1,
         "keys": {
             name: {
@@ -165,12 +163,3 @@ def seal_vectors():
             for what, body, readers, kind, found in cases
         ],
     }
-
-
-def render():
-    """The text of the file."""
-    return json.dumps(seal_vectors(), indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    (HERE / "seal.json").write_text(render(), encoding="utf-8")
