@@ -26,6 +26,7 @@ from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError
 from cardoon.producer import Producer
 from cardoon.queues import broadcast_names
+from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
 from cardoon.worker.banner import describe, signer_name
 from cardoon.worker.beginning import Beginning
@@ -40,7 +41,7 @@ from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory
 from cardoon.worker.leasebook import LeaseBook
-from cardoon.worker.leases import Keeper, Revoked
+from cardoon.worker.leases import Chore, Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
 from cardoon.worker.notices import NOTICES, OF_ENDINGS, OF_MESSAGES, Notices
@@ -322,11 +323,7 @@ class Worker:
             on_lost=self._drop,
             on_terminate=lambda held, name: self.pool.cancel(held.key, signal=name),
             subscriptions=self.subscriptions,
-            chores=(
-                EpochWatch(guard, audit=self.audit),
-                self._curator,
-                ExpiryWatch(settings, audit=self.audit, clock=self.clock),
-            ),
+            chores=self._chores(guard),
         )
         self.consumer = Consumer(
             ConsumerOptions(
@@ -352,6 +349,10 @@ class Worker:
             book=self._book,
         )
         self._beginning = Beginning(self._first_steps(), clock=self.clock)
+
+    def _chores(self, guard: ReplayGuard) -> tuple[Chore, ...]:
+        expiry = ExpiryWatch(self.settings, audit=self.audit, clock=self.clock)
+        return (EpochWatch(guard, audit=self.audit), self._curator, expiry)
 
     def _first_steps(self) -> list[Callable[[], None]]:
         steps: list[Callable[[], None]] = [partial(self.broker.declare, self.queues)]
