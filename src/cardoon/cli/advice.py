@@ -220,10 +220,47 @@ def _replayed(_: Facts) -> tuple[str, str]:
     )
 
 
+def _too_many_sessions(facts: Facts) -> tuple[str, str]:
+    return (
+        f"{facts.signer or 'its sender'} began more sessions within an hour than max_sessions of its role "
+        "allows: many short processes, or a stolen key",
+        "find out which; raise max_sessions if they are its own, and release it",
+    )
+
+
+def _before_epoch(_: Facts) -> tuple[str, str]:
+    return (
+        "it was signed before the store began to remember what was carried out, so it may have run",
+        "find out whether it did (`cardoon result ID`, its effects); purge it, or have it run with "
+        "`cardoon quarantine release --unsafe-accept-old`",
+    )
+
+
 def _undecodable(_: Facts) -> tuple[str, str]:
     return (
         "a trusted sender signed a body that is not what its codec says",
         "look at how the sender writes it; have it send again",
+    )
+
+
+def _not_encrypted(_: Facts) -> tuple[str, str]:
+    return (
+        "its body is in the clear, and security_require_encryption is set here",
+        "set security_encrypt = 'body' where it was sent, and have it sent again",
+    )
+
+
+def _unknown_key(_: Facts) -> tuple[str, str]:
+    return (
+        "it is sealed to a key whose private half is not in this worker's keyset folder",
+        "put the key's file back (`cardoon keys show` names those that are here), and release it",
+    )
+
+
+def _undecryptable(_: Facts) -> tuple[str, str]:
+    return (
+        "a trusted sender signed a body that was sealed by another one, or for another message",
+        f"find out how the sender came by it; {_PURGE}",
     )
 
 
@@ -274,7 +311,12 @@ _ADVICE: Mapping[Refusal, Callable[[Facts], tuple[str, str]]] = {
     Refusal.WRONG_DIGEST: _changed_body,
     Refusal.CODEC_NOT_ACCEPTED: _codec,
     Refusal.DENIED: _denied,
+    Refusal.TOO_MANY_SESSIONS: _too_many_sessions,
     Refusal.REPLAYED: _replayed,
+    Refusal.BEFORE_EPOCH: _before_epoch,
+    Refusal.NOT_ENCRYPTED: _not_encrypted,
+    Refusal.UNKNOWN_KEY: _unknown_key,
+    Refusal.UNDECRYPTABLE: _undecryptable,
     Refusal.UNDECODABLE: _undecodable,
     Refusal.BOMB: _bomb,
     Refusal.WRONG_REQUEST: _wrong_request,

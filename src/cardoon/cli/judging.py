@@ -38,6 +38,7 @@ from cardoon.security.explaining import (
 from cardoon.security.gate import Gate, Limits, VerifiedMessage
 from cardoon.security.policing import FilePolicy
 from cardoon.security.policy import AllowTrusted, Policy, Request
+from cardoon.security.replay import ReplayGuard
 from cardoon.worker.leases import CONTROL
 from cardoon.worker.opening import check_id
 
@@ -336,6 +337,8 @@ def _find_replay(message: VerifiedMessage, memory: Remembering | None) -> str | 
         return None
     if memory.were_done([message.nonce])[0]:
         raise RefusedError(Refusal.REPLAYED, "it was carried out before")
+    if isinstance(memory, ReplayGuard) and message.nonce.signed_by < memory.memory().since:
+        raise RefusedError(Refusal.BEFORE_EPOCH, "nobody remembers whether it was carried out")
     return "it was never carried out"
 
 

@@ -71,7 +71,9 @@ CHECKS = (
     Check(3, "body", frozenset({Refusal.TOO_LARGE, Refusal.WRONG_LENGTH, Refusal.WRONG_DIGEST})),
     Check(3, "codec", frozenset({Refusal.CODEC_NOT_ACCEPTED})),
     Check(3, "request", frozenset({Refusal.WRONG_REQUEST})),
-    Check(4, "policy", frozenset({Refusal.DENIED})),
+    Check(
+        4, "policy", frozenset({Refusal.DENIED, Refusal.TOO_MANY_SESSIONS, Refusal.NOT_ENCRYPTED})
+    ),
 )
 """The checks of `Gate.open`, in its order."""
 
@@ -79,13 +81,16 @@ _SIGNATURE = next(index for index, check in enumerate(CHECKS) if check.name == "
 LATER = frozenset(
     {
         Refusal.REPLAYED,
+        Refusal.BEFORE_EPOCH,
+        Refusal.UNKNOWN_KEY,
+        Refusal.UNDECRYPTABLE,
         Refusal.UNDECODABLE,
         Refusal.BOMB,
         Refusal.WRONG_INPUT,
         Refusal.WRONG_ID,
     }
 )
-"""What refuses a message that the gate has let in; see checks (5) to (7) there."""
+"""What refuses a message that the gate has let in; see checks (5) to (8) there."""
 
 
 class Question(NamedTuple):

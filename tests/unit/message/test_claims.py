@@ -462,7 +462,11 @@ def test_nobody_says_of_encryption_what_nobody_would_read(wrong):
 @pytest.mark.parametrize("kind", [Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET])
 def test_only_tasks_and_results_are_encrypted(kind):
     with pytest.raises(EncodeError, match="never encrypted"):
-        encode_claims(TASK._replace(kind=kind, request=bytes(32), encryption=SEALED))
+        encode_claims(
+            TASK._replace(
+                kind=kind, request=bytes(32), encryption=SEALED, valid_until=TASK.issued_at
+            )
+        )
 
 
 def test_only_a_task_says_to_whom_its_result_is_sealed():

@@ -239,7 +239,11 @@ def test_an_exception_travels_as_names_and_text(carry_out):
     assert "no money" in told["traceback"]
 
 
-@pytest.mark.parametrize("value", [object(), float("nan"), {1, "\ud800"}, "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), float("nan"), {1, "\ud800"}, "\ud800"],
+    ids=["object", "nan", "set", "surrogate"],
+)
 def test_a_value_that_cannot_travel_is_a_failure_that_says_so(carry_out, value):
     ending = carry_out(lambda: value)
 
