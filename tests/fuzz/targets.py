@@ -565,6 +565,13 @@ def _frame(kind, payload):
     return frames.HEAD.pack(kind, 1, len(payload)) + payload + b"\xce"
 
 
+_INFINITE_RETRIES = bytes.fromhex(
+    "0121676465666768e9757e7778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f9091929394959697aaa9a8a7"
+    "a6a5a5a3a2a3a09f969d9c9b9a9998abacadaaafa0b1b2b3b4b5b6b7b8b9babbbc"
+)
+"""A row that was found: a number of retries that is infinite, as RESP3 can spell it."""
+
+
 def redis_target():
     """What a store holds that others may write: results, and the rows of a claim."""
     corpus = [b"\x001790000000.5\nframe", b"\x010\nframe", b"\x01"]
@@ -572,6 +579,7 @@ def redis_target():
         bytes((1, number)) + bytes((number * 3 + at) % 256 for at in range(90))
         for number in range(40)
     ]
+    corpus.append(_INFINITE_RETRIES)
 
     class Store:
         """Answers as a server that has every outcome."""

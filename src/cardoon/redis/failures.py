@@ -79,7 +79,7 @@ def understood(place: str) -> Iterator[None]:
     """Let what others have written into the store be a failure of the store, and of nobody else."""
     try:
         yield
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise OperationalError(
             f"redis at {place} holds what Cardoon has not written: {error}; see who else writes there"
         ) from error
