@@ -282,3 +282,12 @@ def test_threads_open_what_was_signed_one_by_one(opener, clock):
     assert executor._shutdown
     opener.close()
     assert ids() == wanted
+
+
+def test_an_objection_names_the_actions_that_a_rule_allows():
+    [rule] = policy('task = "a"').rules
+
+    assert rule.find_objection(asks("a"), {"all"}) is None
+    assert rule.find_objection(asks("a")._replace(action=Action.RESULT), {"all"}) == (
+        "it allows send"
+    )
