@@ -39,7 +39,7 @@ from cardoon.redis.failures import understood
 from cardoon.security import revocation
 from cardoon.security.chains import Anchor, Anchors
 from cardoon.security.gate import Gate, VerifiedMessage
-from cardoon.security.identity import Identity
+from cardoon.security.identity import UNREADABLE, Identity
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
 from cardoon.security.replay import Nonce
@@ -343,7 +343,7 @@ def chain_target():
         between = corpus[feed.byte() % len(corpus)] if data[:1] > b"\x80" else b""
         try:
             leaf = x509.load_der_x509_certificate(data)
-        except (ValueError, TypeError, x509.InvalidVersion):
+        except UNREADABLE:
             return "unreadable"
         try:
             anchors.verify(leaf, [between] if between else [], at=1_790_000_000.0)
