@@ -55,7 +55,7 @@ def parse_rules(content: bytes, *, source: str) -> Rules:
         raise SecurityError(f"{source}: {len(content)} bytes; at most {MAX_FILE_BYTES}")
     try:
         found = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or numbers beyond reading
         raise SecurityError(f"{source}: not TOML: {error}") from error
     reader = _Reader(source)
     reader.check_keys(found, _KEYS, "the file")

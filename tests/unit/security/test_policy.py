@@ -169,6 +169,7 @@ RULE = "version = 1\n" + ROLE + '[[allow]]\nrole = "web"\naction = "send"\ntask 
         ("version = 1\nalow = []", "unknown key 'alow'; did you mean 'allow'?"),
         ("version = ", "not TOML"),
         ("version = " + "[" * 5000, "not TOML"),
+        ("version = " + "9" * 5000, "not TOML"),
         ("version = 1\n[role.web]\nids = []", "role web: it has no ids"),
         ('version = 1\n[role.web]\nid = ["x"]', "unknown key 'id'; did you mean 'ids'?"),
         ('version = 1\n[role.web]\nids = ["web"]', "id 'web'; use spiffe://"),
