@@ -222,8 +222,7 @@ def _replayed(_: Facts) -> tuple[str, str]:
 
 def _too_many_sessions(facts: Facts) -> tuple[str, str]:
     return (
-        f"{facts.signer or 'its sender'} began more sessions within an hour than max_sessions of its role "
-        "allows: many short processes, or a stolen key",
+        f"{facts.signer or 'its sender'} began more sessions an hour than max_sessions of its role allows",
         "find out which; raise max_sessions if they are its own, and release it",
     )
 
@@ -231,8 +230,7 @@ def _too_many_sessions(facts: Facts) -> tuple[str, str]:
 def _before_epoch(_: Facts) -> tuple[str, str]:
     return (
         "it was signed before the store began to remember what was carried out, so it may have run",
-        "find out whether it did (`cardoon result ID`, its effects); purge it, or have it run with "
-        "`cardoon quarantine release --unsafe-accept-old`",
+        "find out; purge it, or have it run with `cardoon quarantine release --unsafe-accept-old`",
     )
 
 
