@@ -58,6 +58,9 @@ _WORTH_ANOTHER_LOOK = frozenset(
         Refusal.WRONG_AUDIENCE,
         Refusal.CODEC_NOT_ACCEPTED,
         Refusal.DENIED,
+        Refusal.TOO_MANY_SESSIONS,
+        Refusal.NOT_ENCRYPTED,
+        Refusal.UNKNOWN_KEY,
     }
 )
 """What the operator of this side can change; the rest stays refused however often it is looked at."""
@@ -213,6 +216,16 @@ def _denied(facts: Facts) -> tuple[str, str]:
     )
 
 
+def _too_many_sessions(_: Facts) -> tuple[str, str]:
+    return (
+        (
+            "its sender begins more sessions an hour than max_sessions of its role allows: it has more processes "
+            "than that was made for, or somebody uses its key to fill the replay store"
+        ),
+        "find out which; raise max_sessions in security_policy if its processes are that many",
+    )
+
+
 def _replayed(_: Facts) -> tuple[str, str]:
     return (
         "the same message was carried out before: this is a copy that somebody has put into the queue",
@@ -220,17 +233,34 @@ def _replayed(_: Facts) -> tuple[str, str]:
     )
 
 
-def _too_many_sessions(facts: Facts) -> tuple[str, str]:
+def _not_encrypted(_: Facts) -> tuple[str, str]:
     return (
-        f"{facts.signer or 'its sender'} began more sessions an hour than max_sessions of its role allows",
-        "find out which; raise max_sessions if they are its own, and release it",
+        "its body is in the clear, and security_require_encryption is set here",
+        "have its sender seal bodies, and send again; or, while senders are being changed, unset it here",
+    )
+
+
+def _unknown_key(_: Facts) -> tuple[str, str]:
+    return (
+        "its body is sealed to other keys than those that are here",
+        "if it is meant for this side, bring the key here or have the sender use the keys of today",
+    )
+
+
+def _undecryptable(_: Facts) -> tuple[str, str]:
+    return (
+        "its sealed body was made by another signer or for another message, or is damaged",
+        f"look at its sender; {_PURGE}",
     )
 
 
 def _before_epoch(_: Facts) -> tuple[str, str]:
     return (
-        "it was signed before the store began to remember what was carried out, so it may have run",
-        "find out; purge it, or have it run with `cardoon quarantine release --unsafe-accept-old`",
+        "it was signed before the replay store began to remember, so nobody knows whether it has run",
+        (
+            "find out whether its task has run; if it has, purge it; if not, or if it may run twice, release it "
+            "with --unsafe-accept-old"
+        ),
     )
 
 
@@ -238,27 +268,6 @@ def _undecodable(_: Facts) -> tuple[str, str]:
     return (
         "a trusted sender signed a body that is not what its codec says",
         "look at how the sender writes it; have it send again",
-    )
-
-
-def _not_encrypted(_: Facts) -> tuple[str, str]:
-    return (
-        "its body is in the clear, and security_require_encryption is set here",
-        "set security_encrypt = 'body' where it was sent, and have it sent again",
-    )
-
-
-def _unknown_key(_: Facts) -> tuple[str, str]:
-    return (
-        "it is sealed to a key whose private half is not in this worker's keyset folder",
-        "put the key's file back (`cardoon keys show` names those that are here), and release it",
-    )
-
-
-def _undecryptable(_: Facts) -> tuple[str, str]:
-    return (
-        "a trusted sender signed a body that was sealed by another one, or for another message",
-        f"find out how the sender came by it; {_PURGE}",
     )
 
 
@@ -311,8 +320,8 @@ _ADVICE: Mapping[Refusal, Callable[[Facts], tuple[str, str]]] = {
     Refusal.DENIED: _denied,
     Refusal.TOO_MANY_SESSIONS: _too_many_sessions,
     Refusal.REPLAYED: _replayed,
-    Refusal.BEFORE_EPOCH: _before_epoch,
     Refusal.NOT_ENCRYPTED: _not_encrypted,
+    Refusal.BEFORE_EPOCH: _before_epoch,
     Refusal.UNKNOWN_KEY: _unknown_key,
     Refusal.UNDECRYPTABLE: _undecryptable,
     Refusal.UNDECODABLE: _undecodable,

@@ -36,6 +36,7 @@ from cardoon.security.explaining import (
     find_domain,
 )
 from cardoon.security.gate import Gate, Limits, VerifiedMessage
+from cardoon.security.origins import Parties
 from cardoon.security.policing import FilePolicy
 from cardoon.security.policy import AllowTrusted, Policy, Request
 from cardoon.security.replay import ReplayGuard
@@ -53,10 +54,10 @@ class Listened:
         self.policy = policy
         self.request: Request | None = None
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request) -> Parties | None:
         """Decide as the policy does."""
         self.request = request
-        self.policy.check(request)
+        return self.policy.check(request)
 
 
 class _ExplainingDeployment(Deployment):

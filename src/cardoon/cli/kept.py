@@ -309,7 +309,11 @@ def _show(
     else:
         click.secho("judged now:", bold=True)
         print_judgement(judgement)
-        if judgement.accepted and message.queue != RESULTS:
+        if message.reason == Refusal.BEFORE_EPOCH:
+            click.echo(
+                f"whether it has run nobody knows; if it has not: `{again} --unsafe-accept-old`"
+            )
+        elif judgement.accepted and message.queue != RESULTS:
             click.echo(f"nothing stands in its way any more: `{again}`")
     if body:
         click.echo(f"body: {printable(shown)}")

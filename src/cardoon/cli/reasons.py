@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cardoon import states
+from cardoon.cli.advice import Facts, advise
 from cardoon.cli.inquiry import Findings
+from cardoon.exceptions import Refusal
 from cardoon.lookup import Place, Whereabouts
 from cardoon.message.protocol import Claims
 from cardoon.spoken import distance, duration
@@ -152,7 +154,9 @@ def _tell_kept(made: Answer, found: Findings, where: Whereabouts) -> None:
         made.tell("result", f"its result is {found.ending.report.state}")
     made.remedies.append(f"`cardoon {place} show {kept.number}` explains it check by check")
     judgement = found.judgement
-    if judgement is not None and judgement.accepted:
+    if kept.reason == Refusal.BEFORE_EPOCH:
+        made.remedies.append(advise(Refusal.BEFORE_EPOCH, Facts()).remedy)
+    elif judgement is not None and judgement.accepted:
         again = "release" if place == "quarantine" else "retry"
         made.remedies.append(
             f"it would be accepted now: `cardoon {place} {again} {kept.number}` puts it back"

@@ -113,7 +113,7 @@ def test_a_unique_task_tells_the_key_that_it_holds(project, ask):
 
 
 def test_of_one_that_is_scheduled_the_time_is_told(project, ask):
-    sent = project.send(1, countdown=7200)
+    sent = project.send(1, countdown=8000)
 
     code, told = ask(sent.id)
 
@@ -317,6 +317,18 @@ def test_of_one_in_the_quarantine_the_reason_and_the_way_to_more_are_told(projec
     assert "unknown-signer: no certificate" in text(told)
     assert f"`cardoon quarantine show {one['number']}`" in text(told)
     assert f"`cardoon quarantine release {one['number']}`" in text(told)
+
+
+def test_one_that_may_have_run_before_is_not_offered_like_others(project, ask):
+    task_id = project.refused("before-epoch", "it may have run before")
+    [one] = project.json("quarantine", "list", "--json")
+
+    told = ask(task_id)[1]
+    shown = project.answer("quarantine", "show", str(one["number"]))
+
+    assert "--unsafe-accept-old" in text(told)
+    assert "it would be accepted now" not in text(told)
+    assert shown.endswith(f"`cardoon quarantine release {one['number']} --unsafe-accept-old`\n")
 
 
 def test_of_one_that_ended_the_end_is_told(project, ask):
