@@ -178,6 +178,8 @@ class Judge:
         if message is None:
             return "not shown: the message was not verified"
         claims = message.claims
+        if claims.encryption is not None:
+            return "not shown: it is sealed, and only who has the key can read it"
         if is_pickle(claims.codec):
             return "not shown: to read a pickle is to run what it says"
         try:
@@ -219,13 +221,13 @@ class Judge:
         checks = (
             _check(5, "id", lambda: _find_id(message, found)),
             _check(6, "replay", lambda: _find_replay(message, memory)),
-            _check(7, "content", lambda: self._find_content(message)),
+            _check(8, "content", lambda: self._find_content(message)),
         )
         return list(checks)
 
     def _find_content(self, message: VerifiedMessage) -> str | None:
         claims = message.claims
-        if is_pickle(claims.codec):
+        if claims.encryption is not None or is_pickle(claims.codec):
             return None
         decode_body(claims.codec, message.body, max_bytes=self._settings.message_max_bytes)
         return "it can be read"
@@ -296,7 +298,7 @@ class _Behind(NamedTuple):
 _BEHIND = {
     (5, "id"): "who found it under an id",
     (6, "replay"): "the store from which it was taken, while it lies there,",
-    (7, "content"): "the process that runs it, for to read a pickle is to run what it says,",
+    (8, "content"): "who runs it, for it is sealed, or a pickle, which runs what it says,",
 }
 """Checks behind the gate, and who can make them where this command cannot."""
 
