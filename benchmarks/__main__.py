@@ -61,7 +61,7 @@ class Benchmark:
     def _is_wanted(self, peer: Peer, step: str) -> bool:
         if ("bulk" in step and not peer.has_bulk) or ("results" in step and not peer.has_results):
             return False
-        if step == "depth" and not peer.is_signed:
+        if step == "depth" and (not peer.is_signed or peer.is_sealed):
             return False
         chosen = self._options.only
         return not chosen or any(_chooses(text, peer, step) for text in chosen)

@@ -60,6 +60,7 @@ class Site:
             peers.FOLDER_VARIABLE: str(self.folder),
             peers.RESULTS_VARIABLE: str(int(self.results)),
             peers.SIGNED_VARIABLE: str(int(self.peer.is_signed)),
+            peers.SEALED_VARIABLE: str(int(self.peer.is_sealed)),
         }
 
     @property

@@ -115,6 +115,7 @@ MEASUREMENTS = (
     Measurement(name=DEEP, figure="cpu_us", unit=" us CPU", is_less_better=True),
 )
 _DEPTH_TOLERANCE = 1.2
+_SEALING_COST = 1.15
 _BUSY_CORES = 0.25
 
 _HEAD = (
@@ -218,6 +219,8 @@ def _ratio(measurement: Measurement, rivals: Mapping[str, float], median: float)
 def _judge(measurement: Measurement, peer: Peer, runs: Sequence[Run], standing: Standing) -> str:
     if not peer.is_signed:
         return ""
+    if peer.is_sealed:
+        return _judge_sealed(measurement, peer, runs, standing.figure)
     if measurement.name == DEEP:
         shallow = _values(runs, SHALLOW, peer, measurement.figure)
         if not shallow:
@@ -230,6 +233,20 @@ def _judge(measurement: Measurement, peer: Peer, runs: Sequence[Run], standing: 
         if met is not None:
             told.append(f"{budget.text}: {_verdict(is_met=met)}")
     return "; ".join(told)
+
+
+def _judge_sealed(measurement: Measurement, peer: Peer, runs: Sequence[Run], figure: float) -> str:
+    """What policy and encryption cost, beside what is only signed."""
+    signed = next(each for each in PEERS if each.broker == peer.broker and each.is_signed)
+    values = _values(runs, measurement.name, signed, measurement.figure)
+    if not values:
+        return ""
+    alone = statistics.median(values)
+    cost = figure / alone if measurement.is_less_better else alone / figure
+    return (
+        f"<= 15 % more than {signed.name}: {_verdict(is_met=cost <= _SEALING_COST)} "
+        f"({100 * (cost - 1):+.0f} %)"
+    )
 
 
 def _verdict(*, is_met: bool) -> str:

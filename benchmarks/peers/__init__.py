@@ -25,6 +25,7 @@ RESULTS_URL_VARIABLE = "BENCH_RESULTS_URL"
 FOLDER_VARIABLE = "BENCH_FOLDER"
 RESULTS_VARIABLE = "BENCH_RESULTS"
 SIGNED_VARIABLE = "BENCH_SIGNED"
+SEALED_VARIABLE = "BENCH_SEALED"
 
 _WAIT_SECONDS = 20.0
 _LOOK_SECONDS = 0.0002
@@ -44,16 +45,20 @@ class Peer(NamedTuple):
     has_results: bool = True
     is_ours: bool = False
     is_signed: bool = False
+    is_sealed: bool = False
+    """Signed, under a policy, and every body encrypted."""
     is_slow: bool = False
     """Whether it is measured only with `--all`."""
 
 
-def _ours(broker: str, promise: str) -> tuple[Peer, Peer]:
+def _ours(broker: str, promise: str) -> tuple[Peer, ...]:
     names = {"broker": broker, "module": "cardoon_peer", "has_bulk": True, "is_ours": True}
     plain = f"{promise}; not signed"
     signed = f"{promise}; every message and result signed and verified"
+    sealed = f"{promise}; signed, verified, allowed by a policy, and every body encrypted"
     return (
         Peer(name="cardoon-signed", promise=signed, is_signed=True, **names),
+        Peer(name="cardoon-sealed", promise=sealed, is_signed=True, is_sealed=True, **names),
         Peer(name="cardoon-plain", promise=plain, **names),
     )
 

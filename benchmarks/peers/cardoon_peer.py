@@ -1,4 +1,4 @@
-"""Cardoon, signed (its default) or plain."""
+"""Cardoon: signed (its default), plain, or with all that it has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 from benchmarks.counter import tick
 from benchmarks.peers import (
+    SEALED_VARIABLE,
     SIGNED_VARIABLE,
     broker,
     broker_url,
@@ -21,6 +22,13 @@ app = Cardoon("bench")
 app.conf.update(state_directory=str(folder() / ".cardoon"), task_ignore_result=not keeps_results())
 if os.environ[SIGNED_VARIABLE] != "1":
     app.conf.update(task_serializer="json", accept_content=["json"])
+is_sealed = os.environ[SEALED_VARIABLE] == "1"
+if is_sealed:
+    app.conf.update(
+        security_policy=str(folder() / "policy.toml"),
+        security_encrypt="body",
+        security_require_encryption=True,
+    )
 if broker() != "sqlite":
     # Where it can, it keeps results beside messages: then both are one step.
     apart = broker() == "rabbitmq"
@@ -28,6 +36,31 @@ if broker() != "sqlite":
         broker_url=broker_url(),
         result_backend=results_url() if apart else broker_url(),
     )
+
+
+POLICY = """\
+version = 1
+[role.client]
+ids = ["spiffe://cardoon.local/client"]
+[role.worker]
+ids = ["spiffe://cardoon.local/worker"]
+
+[[allow]]
+role = "client"
+action = "keys"
+[[allow]]
+role = "client"
+action = "send"
+task = ["benchmarks.**"]
+queue = ["celery"]
+max_eta = "7d"
+max_body = "256KiB"
+encrypted = true
+[[allow]]
+role = "worker"
+action = "result"
+encrypted = true
+"""
 
 
 @app.task
@@ -45,6 +78,11 @@ def prepare() -> None:
     """What a project does once: make an authority, identities and, where there are any, tables."""
     program = [sys.executable, "-m", "cardoon", "--quiet"]
     subprocess.run([*program, "init", str(folder())], check=True)
+    if is_sealed:
+        (folder() / "policy.toml").write_text(POLICY)
+        (folder() / "policy.toml").chmod(0o600)
+        make_keys = [*program, "keys", "init", "--folder", str(folder() / ".cardoon" / "keyset")]
+        subprocess.run(make_keys, check=True, stdout=subprocess.DEVNULL, cwd=folder())
     if broker() == "postgres":
         command = [*program, "--broker", broker_url(), "db", "upgrade"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
