@@ -34,6 +34,10 @@ MODULES = {
     "revocation": "cardoon.security.revocation",
     "keys": "cardoon.security.keys",
     "rules": "cardoon.security.rules",
+    "origins": "cardoon.security.origins",
+    "sessions": "cardoon.security.sessions",
+    "sealing": "cardoon.security.sealing",
+    "orders": "cardoon.worker.orders",
     "envelope": "cardoon.message.envelope",
     "cbor": "cardoon.message.cbor",
     "claims": "cardoon.message.claims",
@@ -47,6 +51,8 @@ TESTS = (
     *(f"tests/unit/security/test_{name}.py" for name in ("policy", "replay", "signing")),
     *(f"tests/unit/message/test_{name}.py" for name in ("cbor", "claims", "envelope", "merkle")),
     *("tests/vectors/test_vectors.py", "tests/vectors/test_wycheproof.py", "tests/security"),
+    *("tests/vectors/test_sealed.py", "tests/unit/worker/test_orders.py"),
+    *("tests/unit/worker/test_origins.py", "tests/unit/security/test_sealing.py"),
     "tests/mutation/test_corners.py",
 )
 FEW = ("tests/unit/security/test_gate.py", "tests/vectors/test_vectors.py")
