@@ -91,7 +91,11 @@ def test_a_message_comes_out_as_it_was_signed(gate, signer):
         signer=identify(ALICE.certificate),
         request=signed.request,
         nonce=make_nonce(
-            ALICE.fingerprint, claims.session, claims.sequence, claims.valid_until + 60
+            ALICE.fingerprint,
+            claims.session,
+            claims.sequence,
+            claims.valid_until + 60,
+            claims.issued_at + 61,
         ),
     )
 
