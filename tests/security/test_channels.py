@@ -65,6 +65,9 @@ class Receiver:
     def reply(self, frame):
         return self.gate.open(frame, kind=Kind.CONTROL_REPLY, id="task-0", request=QUESTION)
 
+    def keyset(self, frame):
+        return self.gate.open(frame, kind=Kind.KEYSET)
+
 
 class Channel(NamedTuple):
     """What is signed for it, and how it is read."""
@@ -84,6 +87,7 @@ CHANNELS = {
     "command": Channel(Kind.CONTROL, Receiver.command, {"task": PING, "audience": ("node@here",)}),
     "event": Channel(Kind.EVENT, Receiver.event),
     "command's reply": Channel(Kind.CONTROL_REPLY, Receiver.reply, ANSWER),
+    "keyset": Channel(Kind.KEYSET, Receiver.keyset, {"task": "workers", "audience": ()}),
 }
 
 
@@ -280,6 +284,7 @@ def test_what_changes_nothing_if_it_is_read_again_is_read_again(receiver, clock,
         ("command", 300),
         ("event", 86_400),
         ("command's reply", 300),
+        ("keyset", 86_400),
     ],
 )
 def test_later_than_it_may_be(receiver, clock, name, seconds):
