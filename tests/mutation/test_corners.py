@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -10,17 +12,23 @@ from cardoon.broker import Delivery
 from cardoon.contents import MSGPACK, Accepted, all_codecs
 from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
 from cardoon.message import envelope, protocol
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import MAX_NAME, Encryption, Kind, Suite
 from cardoon.security import chains, rules
 from cardoon.security.gate import DeniedError
 from cardoon.security.identity import identify
 from cardoon.security.keys import check_private_key, check_public_key
+from cardoon.security.origins import MAX_PARTIES, read_origin
+from cardoon.security.patterns import MAX_LENGTH
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
 from cardoon.security.replay import make_nonce, nonce_of_reader
+from cardoon.security.sealing import KeyPair, Unsealer, key_id_of
+from cardoon.security.sessions import SessionMeter
+from cardoon.security.signing import PlainSigner
 from cardoon.security.trust import TrustEvent, TrustStore
 from cardoon.testing import FakeClock
 from cardoon.worker.opening import Opener
+from cardoon.worker.orders import Orders
 from tests.security.actors import (
     draft,
     make_authority,
@@ -326,5 +334,100 @@ def test_no_more_roles_are_remembered_than_agreed(monkeypatch):
 
     for number in range(5):
         allowing.session_limit_of(identify(make_person(f"person {number}").certificate))
+        assert len(allowing._roles) <= 2
 
-    assert len(allowing._roles) <= 2
+
+def test_what_each_rule_has_against_a_request():
+    allowing = policy('task = "a"', 'task = "b"\nmax_body = 1')
+
+    assert allowing.explain(asks("a", length=2)) == {1: None, 2: "it covers b"}
+    assert allowing.explain(asks("b", length=2))[2] == "a body of 2 bytes; rule 2 allows 1"
+
+
+@pytest.mark.parametrize(("length", "allowed"), [(MAX_NAME, True), (MAX_NAME + 1, False)])
+def test_the_name_of_a_mapped_task_has_its_bound(length, allowed):
+    told = json.dumps({"inner": "a" * length}).encode()
+    mapped = asks("cardoon.map", headers=told)
+
+    if allowed:
+        assert policy('task = "*"').check(mapped) == (None,)
+    else:
+        with pytest.raises(RefusedError, match="do not name"):
+            policy('task = "*"').check(mapped)
+
+
+def test_an_origin_has_its_bounds():
+    longest = ["a" * MAX_LENGTH, "00" * 32]
+
+    assert len(read_origin({"origin": [None] * MAX_PARTIES})) == MAX_PARTIES
+    assert read_origin({"origin": [longest]})[0].name == longest[0]
+    with pytest.raises(RefusedError, match="bad-claims"):
+        read_origin({"origin": [None] * (MAX_PARTIES + 1)})
+    with pytest.raises(RefusedError, match="bad-claims"):
+        read_origin({"origin": [["a" * (MAX_LENGTH + 1), "00" * 32]]})
+
+
+def test_an_unsealer_says_which_of_our_keys_a_body_is_sealed_to():
+    ours, other = (KeyPair(X25519PrivateKey.generate()) for _ in range(2))
+
+    class Ring:
+        def find(self, key_id):
+            return ours if key_id == key_id_of(ours.public) else None
+
+    def sealed_to(*pairs):
+        return Encryption(Suite.X25519, tuple(key_id_of(each.public) for each in pairs))
+
+    unsealer = Unsealer(Ring())
+    assert unsealer.find_key(sealed_to(other, ours)) == ours.public
+    assert unsealer.find_key(sealed_to(other)) == b""
+
+
+def command(signer, number=0, **more):
+    asked = draft(number, kind=Kind.CONTROL, task="ping", audience=("*",), **more)
+    return signer.sign([asked._replace(retries=None, max_retries=None)])[0].frame
+
+
+def test_a_command_of_the_very_moment_of_the_start_is_heard(folder, clock):
+    frame = command(ALICE.signer(clock))
+    gate = make_gate(folder, clock)
+    clock.advance(gate.skew)
+
+    assert Orders(gate, clock=clock, worker="w").open(frame)
+
+
+def test_commands_without_signature_are_those_of_one_signer(folder, clock):
+    gate = make_gate(folder, clock, accept=("auth", "json"))
+    orders = Orders(gate, clock=clock, worker="w")
+    signer = PlainSigner(clock=clock)
+
+    orders.open(command(signer))
+
+    assert list(orders._done) == [b""]
+
+
+def test_no_more_signers_give_commands_than_can_be_remembered(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("cardoon.worker.orders.MAX_SIGNERS", 2)
+    people = [make_person(name) for name in ("alice", "bob", "carol")]
+    orders = Orders(make_gate(pin(tmp_path, *people), clock), clock=clock, worker="w")
+    alice, bob, carol = (each.signer(clock) for each in people)
+
+    orders.open(command(alice))
+    orders.open(command(bob))
+    orders.open(command(bob, 1))
+    with pytest.raises(RefusedError, match="2 signers gave commands"):
+        orders.open(command(carol))
+    clock.advance(400)
+    orders.open(command(carol, 1))
+
+
+def test_sessions_are_counted_over_the_hour(clock):
+    meter = SessionMeter(clock=clock)
+    meter.check(b"alice", b"1", 2)
+    meter.check(b"alice", b"2", 2)
+
+    with pytest.raises(RefusedError, match="too-many-sessions"):
+        meter.check(b"alice", b"3", 2)
+    meter.check(b"alice", b"1", 2)
+    meter.check(b"bob", b"3", 2)
+    clock.advance(3600)
+    meter.check(b"alice", b"3", 2)
