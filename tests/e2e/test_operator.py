@@ -90,7 +90,8 @@ def test_what_is_refused_is_explained_mended_and_runs(site):
     assert running["result"]["worker"] == "one@here"
     assert running["message"]["lease_left"] > 0
     assert running["message"]["attempt"] >= 2
-    assert [one["code"] for one in behind["because"]][:2] == ["due", "next"]
+    # It may lie behind the other one in the worker already.
+    assert behind["because"][0]["code"] in {"due", "leased"}
     (site.folder / "gate").touch()
     assert waiting.get(timeout=30) == 4
     assert ask(site, "why", sent.id)[1]["state"] == "ended"

@@ -197,12 +197,12 @@ class Worker:
             how = "Cold" if cold else "Warm"
             self.herald.tell("worker_shutting_down", {"sig": sig, "how": how})
         grace = 0.0 if cold else self.settings.worker_soft_shutdown_timeout
-        logger.warning(
-            "%s shutdown: running tasks have %g seconds to end", "cold" if cold else "warm", grace
-        )
         soft = max(0.0, grace - _EXIT_GRACE)
         self.consumer.request_stop()
         self.pool.drain(soft=soft, hard=grace)
+        logger.warning(  # said when it is so: nothing begins any more
+            "%s shutdown: running tasks have %g seconds to end", "cold" if cold else "warm", grace
+        )
         self._stopping.set()
         self._beginning.give_up()
         self.pool.wake()
