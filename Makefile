@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## run a real job on signed tasks, then attack it (FOLD
 	$(BIN)/python demo/run.py $(if $(FOLDER),--folder "$(FOLDER)") $(if $(QUERY),--query "$(QUERY)")
 
 test: $(VENV)/.installed-test servers ## run the tests
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20
 
 test-brokers: $(VENV)/.installed-test servers ## run the suite of the contract on every driver, and print a table
 	$(BIN)/python -m pytest -q tests/contract

@@ -7,6 +7,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from cardoon.exceptions import Refusal, RefusedError, SecurityError
 from cardoon.message import cbor, envelope
@@ -18,6 +19,7 @@ from cardoon.security.gate import DeniedError, Gate, Limits, VerifiedMessage
 from cardoon.security.identity import identify
 from cardoon.security.policy import Action, AllowTrusted, Request
 from cardoon.security.replay import make_nonce
+from cardoon.security.sealing import Seal
 from cardoon.security.signing import PlainSigner
 from cardoon.security.trust import TrustStore
 from cardoon.testing import FakeClock
@@ -395,3 +397,50 @@ def test_a_gate_needs_no_certificates_where_nothing_is_signed(tmp_path, clock, p
 
     assert gate.open(one(plain_signer), kind=Kind.TASK)
     assert refusal_of(gate, one(ALICE.signer(clock))) is Refusal.NOT_ACCEPTED
+
+
+# Sealed bodies
+
+
+def public_key():
+    return X25519PrivateKey.generate().public_key().public_bytes_raw()
+
+
+def test_where_everything_must_be_sealed_no_task_or_result_is_clear(store, clock, signer):
+    gate = make_gate(store, clock, require_encryption=True)
+    task, result, command = signer.sign(
+        [
+            draft(),
+            draft(kind=Kind.RESULT, retries=None, max_retries=None),
+            draft(kind=Kind.CONTROL, task="revoke", audience=("*",)),
+        ]
+    )
+
+    assert refusal_of(gate, task.frame) is Refusal.NOT_ENCRYPTED
+    assert refusal_of(gate, result.frame, kind=Kind.RESULT) is Refusal.NOT_ENCRYPTED
+    assert gate.open(command.frame, kind=Kind.CONTROL)
+
+
+def test_what_is_sealed_to_others_is_genuine_and_cannot_be_read(gate, signer):
+    [signed] = signer.sign([draft(seal=Seal((public_key(),)))])
+
+    message = gate.open(signed.frame, kind=Kind.TASK)
+
+    assert message.sealed_to == b""
+    with pytest.raises(RefusedError, match="unknown-key"):
+        gate.check_readable(message)
+
+
+def test_a_result_is_not_sealed_to_a_key_that_everybody_holds(gate, signer):
+    [signed] = signer.sign([draft(seal=Seal((public_key(),), bytes(32)))])
+
+    assert refusal_of(gate, signed.frame) is Refusal.BAD_CLAIMS
+
+
+def test_nobody_seals_without_signing(plain_gate, gate, signer):
+    [signed] = signer.sign([draft(seal=Seal((public_key(),)))])
+    parsed = parse_frame(signed.frame)
+    frame = envelope.build_plain(parsed.claims, parsed.body)
+
+    assert gate.open(signed.frame, kind=Kind.TASK)
+    assert refusal_of(plain_gate, frame) is Refusal.BAD_CLAIMS
