@@ -64,6 +64,24 @@ class Whereabouts(NamedTuple):
     kept: KeptMessage | None = None
     """What people see of it, where it is kept: of several with its id the latest."""
 
+    @classmethod
+    def of_kept(
+        cls, place: Place, shown: KeptMessage, *, priority: int, limit: str, unique: str
+    ) -> Whereabouts:
+        """Where one lies that is kept for people."""
+        return cls(
+            place,
+            shown.queue,
+            shown.frame,
+            priority,
+            shown.attempt,
+            shown.crashes,
+            shown.retries,
+            limit=limit,
+            unique=unique,
+            kept=shown,
+        )
+
 
 @runtime_checkable
 class Traceable(Protocol):

@@ -96,18 +96,12 @@ def _place_kept(put: Put) -> Place:
 
 
 def _describe_put(put: Put) -> Whereabouts:
-    shown = put.shown
-    return Whereabouts(
+    return Whereabouts.of_kept(
         _place_kept(put),
-        shown.queue,
-        shown.frame,
-        put.priority,
-        shown.attempt,
-        shown.crashes,
-        shown.retries,
+        put.shown,
+        priority=put.priority,
         limit="" if put.limit is None else put.limit.key,
         unique=put.unique or "",
-        kept=shown,
     )
 
 

@@ -51,17 +51,8 @@ def trace(database: Database, id: str) -> Whereabouts | None:
                 return told._replace(due=due)
     for place, priority, limit, unique, *kept in database.call("trace_kept", id):
         shown = KeptMessage(**dict(zip(_KEPT, kept, strict=True)))
-        return Whereabouts(
-            Place(place),
-            shown.queue,
-            shown.frame,
-            priority,
-            shown.attempt,
-            shown.crashes,
-            shown.retries,
-            limit=limit,
-            unique=unique,
-            kept=shown,
+        return Whereabouts.of_kept(
+            Place(place), shown, priority=priority, limit=limit, unique=unique
         )
     return None
 

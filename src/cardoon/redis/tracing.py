@@ -64,16 +64,10 @@ def _describe(told: Sequence[Any]) -> Whereabouts:
 
 def _describe_kept(told: Sequence[Any]) -> Whereabouts:
     where, priority, limit, unique, row = told
-    shown = read_kept(row)
-    return Whereabouts(
+    return Whereabouts.of_kept(
         PLACES[where],
-        shown.queue,
-        shown.frame,
-        int(priority),
-        shown.attempt,
-        shown.crashes,
-        shown.retries,
+        read_kept(row),
+        priority=int(priority),
         limit=limit.decode(),
         unique=unique.decode(),
-        kept=shown,
     )

@@ -36,17 +36,8 @@ def trace(database: Database, id: str, *, now: float, monotonic: float) -> Where
         return _describe(database, rows[0], now=now, monotonic=monotonic)
     for place, priority, limit, unique, *kept in database.rows("lookup.latest_kept", id=id):
         shown = KeptMessage(**dict(zip(_KEPT, kept, strict=True)))
-        return Whereabouts(
-            Place(place),
-            shown.queue,
-            shown.frame,
-            priority,
-            shown.attempt,
-            shown.crashes,
-            shown.retries,
-            limit=limit or "",
-            unique=unique or "",
-            kept=shown,
+        return Whereabouts.of_kept(
+            Place(place), shown, priority=priority, limit=limit or "", unique=unique or ""
         )
     return None
 
