@@ -170,8 +170,11 @@ def check_messages(name: str) -> None:
         shown = {int(label): from_json(value) for label, value in case["claims_map"].items()}
         expect(claims == shown, case)
         if name == "result":
-            request = hashlib.sha256(bytes.fromhex(vectors["request"])).hexdigest()
-            expect(claims[21].hex() == request == vectors["request_sha256"], case)
+            request = bytes.fromhex(vectors["request"])
+            digest = hashlib.sha256(request).hexdigest()
+            expect(claims[21].hex() == digest == vectors["request_sha256"], case)
+            bound = wire.request_digest(claims[1], claims[2], claims[21])
+            expect(bound.hex() == vectors["request_digest"], case)
 
 
 def check_gate() -> None:

@@ -18,6 +18,7 @@ from wire import Bad
 
 JSON = ("application/json",)
 CODECS = {codec + how for codec in JSON for how in ("", "+zlib", "+bzip2", "+lzma")}
+TASK = 1
 MAX_BODY = 8 * 1024 * 1024
 
 
@@ -80,10 +81,22 @@ def open_frame(frame: bytes, said: Mapping[str, Any], trust: Trust) -> Message:
     bound = said["refusal"] is not None  # else it is what the vector tells of the message
     if "id" in said and claims[3] != said["id"]:
         raise Bad("wrong-request")
-    if bound and "request" in said and claims.get(21, b"").hex() != said["request"]:
+    answered = wire.request_digest(claims[1], claims.get(2, ""), claims.get(21, b""))
+    if bound and "request" in said and answered.hex() != said["request"]:
         raise Bad("wrong-request")
     session = hashlib.sha256(b"cardoon/1/nonce\x00" + fingerprint + claims[7]).digest()[:16]
-    return Message(claims, session, claims[8], hashlib.sha256(parsed.claims).digest())
+    return Message(claims, session, claims[8], request_of(claims, parsed.claims))
+
+
+def request_of(claims: dict[int, Any], encoded: bytes) -> bytes:
+    """What an answer is held against: of what takes another's place, as that one's."""
+    if claims[1] != TASK or 21 not in claims:
+        digest = hashlib.sha256(encoded).digest()
+        return wire.request_digest(claims[1], claims.get(2, ""), digest)
+    asked = json.loads(claims.get(20, b"{}")).get("asked", claims[2])
+    if not isinstance(asked, str) or not asked.isprintable() or not 0 < len(asked.encode()) <= 256:
+        raise Bad("bad-claims")
+    return wire.request_digest(TASK, asked, claims[21])
 
 
 def check_signature(parsed: wire.Frame, said: Mapping[str, Any], trust: Trust) -> bytes:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from wire import Bad
 
 HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
-SALT, WRAPPED, TAG = 16, 80, 16
+SALT, COMMITMENT, WRAPPED, TAG = 10, 32, 80, 16
 
 
 def key_id_of(private: X25519PrivateKey) -> bytes:
@@ -32,15 +32,19 @@ def open_body(vectors: dict[str, Any], case: dict[str, Any]) -> bytes:
     if key_id_of(ours) not in recipients:
         raise Bad("unknown-key")
     body = bytes.fromhex(case["body"])
-    start = SALT + WRAPPED * len(recipients)
-    if len(body) < start + TAG:
+    end = SALT + COMMITMENT + WRAPPED * len(recipients)
+    if len(body) < end + TAG:
         raise Bad("undecryptable")
-    place = SALT + WRAPPED * recipients.index(key_id_of(ours))
+    place = SALT + COMMITMENT + WRAPPED * recipients.index(key_id_of(ours))
     info = b"cardoon/1 seal\x00" + signer + session + key_id_of(ours)
-    context = signer + session + vectors["sequence"].to_bytes(2, "big") + bytes([case["kind"]])
+    context = signer + session + bytes([case["kind"]])
+    nonce = vectors["sequence"].to_bytes(2, "big") + body[:SALT]
     try:
-        session_key = HPKE.decrypt(body[place : place + WRAPPED], ours, info)
-        key = hmac.digest(session_key, b"cardoon/1 body\x00" + body[:SALT] + context, "sha256")
-        return AESGCM(key).decrypt(bytes(12), body[start:], context)
+        secret = HPKE.decrypt(body[place : place + WRAPPED], ours, info)
+        told = b"cardoon/1 body\x00" + context + b"".join(recipients)
+        derived = hmac.digest(secret, told, "sha512")
+        if not hmac.compare_digest(derived[32:], body[SALT : SALT + COMMITMENT]):
+            raise Bad("undecryptable")
+        return AESGCM(derived[:32]).decrypt(nonce, body[end:], context)
     except (InvalidTag, ValueError) as error:
         raise Bad("undecryptable") from error

@@ -31,6 +31,13 @@ def encode(value: Any) -> bytes:
     raise Bad("malformed")
 
 
+def request_digest(kind: int, task: str, digest: bytes) -> bytes:
+    """What an answer is held against: of a task and its result with the name of the task."""
+    if kind not in {1, 2}:
+        return digest
+    return hashlib.sha256(b"cardoon/1/request\x00" + task.encode() + digest).digest()
+
+
 def head(major: int, argument: int) -> bytes:
     """The head of an item: that of an integer, with another major type."""
     number = cbor2.dumps(argument)

@@ -45,7 +45,9 @@ def told(state, **more):
 
 def result():
     request = encode_claims(base.task())
-    answers = {"id": base.ID.format(0), "request": hashlib.sha256(request).digest()}
+    digest = hashlib.sha256(request).digest()
+    answers = {"id": base.ID.format(0), "request": digest}
+    named = b"cardoon/1/request\x00" + base.task().task.encode() + digest
     failure = {
         "error": {"type": "ValueError", "module": "builtins", "message": "no"},
         "traceback": "Traceback ...",
@@ -56,11 +58,13 @@ def result():
     }
     done = base.NOW + 1.5
     return {
-        "about": "Results. Each names, in 21, the SHA-256 of the claims that it answers.",
+        "about": "Results. Each names, in 21, the SHA-256 of the claims that it answers; who has sent those holds it "
+        "against the request digest, which has the name of the task in it as well.",
         "domain": base.DOMAIN.decode(),
         "public_key": base.public_pem(base.ED25519),
         "request": request.hex(),
-        "request_sha256": hashlib.sha256(request).hexdigest(),
+        "request_sha256": digest.hex(),
+        "request_digest": hashlib.sha256(named).hexdigest(),
         "messages": [
             message(
                 "a result",
@@ -130,7 +134,7 @@ def control():
 def event():
     body = compact([{"type": "task-started", "uuid": base.ID.format(0)}])
     return {
-        "about": "The form of an event. This version reads them at the gate, and sends none.",
+        "about": "The form of a frame of events, as the gate reads it; what the headers and the body say is for whoever receives it.",
         "domain": base.DOMAIN.decode(),
         "public_key": base.public_pem(base.ED25519),
         "messages": [

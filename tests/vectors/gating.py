@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -140,6 +141,7 @@ def vectors():
         ("another position", changed(batch[0], size_at + 1, 0 ^ 1), "bad-signature", {}),
         *((what, frame, None, {}) for what, frame in malleable(prints["paula"])),
         *input_cases(by),
+        *place_cases(by),
         ("another task's answer", by("alice"), "wrong-request", {"id": ID.format(1)}),
         ("another request's answer", by("alice"), "wrong-request", {"request": "00" * 32}),
     ]
@@ -176,8 +178,43 @@ def nonce_of(frame):
     session = hashlib.sha256(b"cardoon/1/nonce\x00" + print_of_signer + claims[7]).digest()[:16]
     return {
         "nonce": [session.hex(), claims[8]],
-        "request": hashlib.sha256(parsed.claims).hexdigest(),
+        "request": request_of(parsed.claims).hex(),
     }
+
+
+def request_of(encoded):
+    """What a result of a task message is held against: its name, and the digest of its claims."""
+    said = cbor.decode(encoded)
+    name, digest = said[2], digest_of(encoded)
+    if 21 in said:  # it takes the place of another
+        name, digest = json.loads(said.get(20, b"{}")).get("asked", name), said[21]
+    return hashlib.sha256(b"cardoon/1/request\x00" + name.encode() + digest).digest()
+
+
+def place_cases(by):
+    """Tasks that take another's place, and so are answered as that one."""
+    digest = digest_of(encode_claims(task(1)))
+
+    def placed(**changes):
+        return by("alice", encode_claims(task(1, request=digest, **changes)))
+
+    return [
+        ("in another's place, of the same name", placed(), None, {}),
+        ("in the place of a task of another name", placed(headers=b'{"asked":"a"}'), None, {}),
+        ("of one without a name", placed(headers=b'{"asked":""}'), "bad-claims", {}),
+        ("of one whose name is no text", placed(headers=b'{"asked":7}'), "bad-claims", {}),
+        ("of one that cannot be printed", placed(headers=b'{"asked":"\\n"}'), "bad-claims", {}),
+        (
+            "of none, though it names one",
+            by("alice", encode_claims(task(headers=b'{"asked":7}'))),
+            None,
+            {},
+        ),
+    ]
+
+
+def digest_of(encoded):
+    return hashlib.sha256(encoded).digest()
 
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -199,7 +236,8 @@ def input_cases(by):
     """A task that waits for two others, and what a store may put beside it."""
     body = b'{"result":3}'
     asked = [encode_claims(task(number)) for number in (1, 2)]
-    requests = [hashlib.sha256(claims).digest() for claims in asked]
+    requests = [request_of(claims) for claims in asked]
+    digests = dict(zip(requests, map(digest_of, asked), strict=True))
     waits = task(3, compose=Compose(Take.RESULTS, 2, hashlib.sha256(b"".join(requests)).digest()))
     one = task(
         4,
@@ -211,7 +249,7 @@ def input_cases(by):
             number,
             kind=Kind.RESULT,
             audience=(),
-            request=request,
+            request=digests.get(request, request),
             digest=hashlib.sha256(body).digest(),
             length=len(body),
             max_retries=None,
@@ -230,6 +268,7 @@ def input_cases(by):
         {**beside[0], "frame": answer(1, requests[0], issued_at=1000, valid_until=2000)},
         beside[1],
     ]
+    renamed = [{**beside[0], "frame": answer(1, requests[0], task="tests.other")}, beside[1]]
     frame = by("alice", encode_claims(waits))
     return [
         ("the results of two", frame, None, {"inputs": beside}),
@@ -241,6 +280,7 @@ def input_cases(by):
         ("results that nobody waits for", by("alice"), "wrong-input", {"inputs": beside}),
         ("another's result under its id", frame, "wrong-request", {"inputs": false}),
         ("the result of another request", frame, "wrong-request", {"inputs": other}),
+        ("a result of a task of another name", frame, "wrong-request", {"inputs": renamed}),
         ("under its own id", by("alice"), None, {"lies_under": ID.format(0)}),
         ("under another id", by("alice"), "wrong-id", {"lies_under": ID.format(1)}),
         ("a worker's copy", by("alice"), None, {"lies_under": ID.format(0) + ">news>host"}),

@@ -257,6 +257,8 @@ def claims_vectors():
         "a command that asks for a result": {
             **{label: value for label, value in usual.items() if label not in {17, 18}},
             1: int(Kind.CONTROL),
+            # No longer than a command may be, or that would be what is wrong.
+            int(Label.VALID_UNTIL): NOW + 60,
             int(Label.REPLY): "shop.0f",
         },
         "the results of none": {**usual, int(Label.COMPOSE): [1, 0, bytes(32)]},
@@ -289,6 +291,13 @@ def claims_vectors():
         ],
         "invalid": [
             {"what": what, "hex": cbor.encode(fields).hex()} for what, fields in invalid.items()
+        ]
+        + [
+            {
+                "what": "a byte behind the encryption, which is the last that may be said",
+                "hex": cbor.encode({**usual, int(Label.ENCRYPTION): [1, bytes(16), b""]}).hex()
+                + "00",
+            }
         ],
     }
 

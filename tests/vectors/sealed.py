@@ -19,8 +19,8 @@ SUITE = b"HPKE" + b"".join(number.to_bytes(2, "big") for number in (0x0020, 0x00
 SIGNER = hashlib.sha256(b"cardoon test certificate 1").digest()
 SESSION = bytes(range(16))
 SEQUENCE = 7
-SESSION_KEY = bytes(range(64, 96))
-SALT = bytes(range(128, 144))
+SECRET, OTHER_SECRET = bytes(range(64, 96)), bytes(range(96, 128))
+SALT = bytes(range(128, 138))
 TASK_BODY = b'[[1,2],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 RESULT_BODY = b'{"result":3}'
 WORKERS, CLIENT, STRANGER, EPHEMERAL = (
@@ -72,24 +72,34 @@ def schedule(ephemeral, recipient, info):
     return enc, key, expand(SUITE, final, b"base_nonce", context, 12)
 
 
-def wrap(key, content=SESSION_KEY, *, signer=SIGNER, session=SESSION):
-    """A session key as it stands before a body."""
+def wrap(key, content=SECRET, *, signer=SIGNER, session=SESSION):
+    """A session's secret as it stands before a body."""
     info = b"cardoon/1 seal\x00" + signer + session + key_id(key)
     enc, secret, nonce = schedule(EPHEMERAL, public(key), info)
     return enc + AESGCM(secret).encrypt(nonce, content, b"")
 
 
-def seal(body, kind, readers, *, signer=SIGNER, session=SESSION, sequence=SEQUENCE):
-    """A body as it is carried."""
-    context = signer + session + sequence.to_bytes(2, "big") + bytes((kind,))
-    key = hmac.digest(SESSION_KEY, b"cardoon/1 body\x00" + SALT + context, "sha256")
-    wrapped = b"".join(wrap(reader, signer=signer, session=session) for reader in readers)
-    return SALT + wrapped + AESGCM(key).encrypt(bytes(12), body, context)
+def derive(context, readers, secret=SECRET):
+    """The key of a session, and the commitment to it."""
+    told = b"cardoon/1 body\x00" + context + b"".join(map(key_id, readers))
+    derived = hmac.digest(secret, told, "sha512")
+    return derived[:32], derived[32:]
+
+
+def seal(
+    body, kind, readers, *, signer=SIGNER, session=SESSION, sequence=SEQUENCE, secret=SECRET, **told
+):
+    """A body as it is carried. What is `told` replaces what would stand there."""
+    context = signer + session + bytes((kind,))
+    key, commitment = derive(context, told.get("derived_for", readers), secret)
+    wrapped = b"".join(wrap(reader, secret, signer=signer, session=session) for reader in readers)
+    sealed = AESGCM(key).encrypt(sequence.to_bytes(2, "big") + SALT, body, context)
+    return SALT + told.get("commitment", commitment) + wrapped + sealed
 
 
 def vectors():
     usual = seal(TASK_BODY, 1, [WORKERS])
-    start = 16 + 80
+    first, start = 10 + 32, 10 + 32 + 80
 
     def changed(at):
         copy = bytearray(usual)
@@ -104,7 +114,8 @@ def vectors():
         ("nothing in it", seal(b"", 1, ours), ours, 1, b""),
         ("sealed to others", seal(TASK_BODY, 1, theirs), theirs, 1, "unknown-key"),
         ("another salt", changed(0), ours, 1, "undecryptable"),
-        ("another encapsulated key", changed(16), ours, 1, "undecryptable"),
+        ("another commitment", changed(10), ours, 1, "undecryptable"),
+        ("another encapsulated key", changed(first), ours, 1, "undecryptable"),
         ("another wrapped key", changed(start - 1), ours, 1, "undecryptable"),
         ("another ciphertext", changed(start), ours, 1, "undecryptable"),
         ("another tag", changed(len(usual) - 1), ours, 1, "undecryptable"),
@@ -129,9 +140,29 @@ def vectors():
         ("of another message", seal(TASK_BODY, 1, ours, sequence=8), ours, 1, "undecryptable"),
         (
             "a key that shares no secret",
-            usual[:16] + bytes(32) + usual[48:],
+            usual[:first] + bytes(32) + usual[first + 32 :],
             ours,
             1,
+            "undecryptable",
+        ),
+        (
+            "by a key that it does not commit to",
+            seal(
+                TASK_BODY,
+                1,
+                ours,
+                secret=OTHER_SECRET,
+                commitment=derive(SIGNER + SESSION + b"\x01", ours)[1],
+            ),
+            ours,
+            1,
+            "undecryptable",
+        ),
+        (
+            "by the key of fewer readers",
+            seal(RESULT_BODY, 2, [WORKERS, CLIENT], derived_for=ours),
+            [WORKERS, CLIENT],
+            2,
             "undecryptable",
         ),
     ]
@@ -150,7 +181,7 @@ def vectors():
         "signer": SIGNER.hex(),
         "session": SESSION.hex(),
         "sequence": SEQUENCE,
-        "session_key": SESSION_KEY.hex(),
+        "secret": SECRET.hex(),
         "salt": SALT.hex(),
         "cases": [
             {

@@ -58,7 +58,7 @@ def test_the_library_opens_what_the_hand_made_hpke_has_sealed():
     info = b"cardoon/1 seal\x00" + sealed.SIGNER + sealed.SESSION + sealed.key_id(sealed.WORKERS)
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
 
-    assert suite.decrypt(sealed.wrap(sealed.WORKERS), sealed.WORKERS, info) == sealed.SESSION_KEY
+    assert suite.decrypt(sealed.wrap(sealed.WORKERS), sealed.WORKERS, info) == sealed.SECRET
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
@@ -90,12 +90,22 @@ def test_what_our_code_seals_is_opened_by_hand(case):
     clear = bytes.fromhex(case["clear"])
     context = context_of(case)
 
-    claimed, body = Sealer().seal(Seal(tuple(map(sealed.public, readers))), context, clear)
+    seal = Seal(tuple(map(sealed.public, readers)))
+
+    batch = Sealer().begin_batch(context.signer, most=1)
+    claimed, body = batch.seal(seal, (context.session, context.sequence), context.kind, clear)
 
     assert claimed.recipients == tuple(map(sealed.key_id, readers))
-    assert len(body) == 16 + 80 * len(readers) + len(clear) + 16
+    assert len(body) == 10 + 32 + 80 * len(readers) + len(clear) + 16
+    told = context.signer + context.session + bytes((context.kind,))
+    secrets = set()
     for place, reader in enumerate(readers):
         info = b"cardoon/1 seal\x00" + context.signer + context.session + sealed.key_id(reader)
-        wrapped = body[16 + 80 * place : 96 + 80 * place]
+        wrapped = body[42 + 80 * place : 122 + 80 * place]
         suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_128_GCM)
-        assert len(suite.decrypt(wrapped, reader, info)) == 32
+        secrets.add(suite.decrypt(wrapped, reader, info))
+    [secret] = secrets
+    derived, commitment = sealed.derive(told, readers, secret)
+    assert body[10:42] == commitment
+    nonce = context.sequence.to_bytes(2, "big") + body[:10]
+    assert AESGCM(derived).decrypt(nonce, body[42 + 80 * len(readers) :], told) == clear

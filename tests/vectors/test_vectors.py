@@ -19,6 +19,7 @@ from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims, parse_claims
 from cardoon.message.envelope import PlainFrame, SignedFrame, parse_frame
 from cardoon.message.protocol import Kind
+from cardoon.message.requests import bind_name
 from cardoon.message.serializers import decode_body, encode_body
 from cardoon.producer import parse_headers
 from cardoon.security.gate import Gate, Input
@@ -167,6 +168,9 @@ def test_a_result_names_its_request():
         assert claims.request.hex() == vector["request_sha256"]
     request = bytes.fromhex(vector["request"])
     assert hashlib.sha256(request).hexdigest() == vector["request_sha256"]
+    digest = hashlib.sha256(request).digest()
+    bound = bind_name(Kind.TASK, parse_claims(request).task, digest)
+    assert bound.hex() == vector["request_digest"]
 
 
 GATE = load("gate")

@@ -196,7 +196,8 @@ def _compose_entry(compose: Compose) -> bytes:
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)
 def _encryption_entry(encryption: Encryption) -> bytes:
     key_ids = b"".join(encryption.recipients)
     is_one_size = {len(one) for one in encryption.recipients} == {protocol.KEY_ID_BYTES}
@@ -303,18 +304,21 @@ def _read_compose(encoded: bytes, at: int, _: int) -> tuple[Compose, int]:
 
 
 def _read_encryption(encoded: bytes, at: int, _: int) -> tuple[Encryption, int]:
-    suite, at = cbor.read_uint(encoded, at, max(Suite))
-    if suite < min(Suite):
-        raise MessageError(f"claims: encryption by the unknown suite {suite}")
-    most = protocol.KEY_ID_BYTES * protocol.MAX_RECIPIENTS
-    key_ids, at = cbor.read_bytes(encoded, at, most)
-    reply, at = cbor.read_bytes(encoded, at, protocol.PUBLIC_KEY_BYTES)
-    return _make_encryption(suite, key_ids, reply), at
+    # The last label there is, so whatever is behind it is part of it, or wrong.
+    return _parse_encryption(encoded[at:]), len(encoded)
 
 
 @functools.lru_cache(maxsize=1024)
-def _make_encryption(suite: int, key_ids: bytes, reply: bytes) -> Encryption:
-    """What all messages of a session have in common."""
+def _parse_encryption(members: bytes) -> Encryption:
+    """What all messages of a session have in common: the three members of the array."""
+    suite, at = cbor.read_uint(members, 0, max(Suite))
+    if suite < min(Suite):
+        raise MessageError(f"claims: encryption by the unknown suite {suite}")
+    most = protocol.KEY_ID_BYTES * protocol.MAX_RECIPIENTS
+    key_ids, at = cbor.read_bytes(members, at, most)
+    reply, at = cbor.read_bytes(members, at, protocol.PUBLIC_KEY_BYTES)
+    if at != len(members):
+        raise MessageError(f"claims: {len(members) - at} bytes behind the encryption")
     if not _are_recipients(key_ids) or not _is_reply(reply):
         raise MessageError(f"claims: key ids of {len(key_ids)} bytes, a reply key of {len(reply)}")
     size = protocol.KEY_ID_BYTES

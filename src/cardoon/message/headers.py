@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cardoon.exceptions import Refusal, RefusedError
+from cardoon.message.protocol import MAX_NAME
 
 ORIGIN = "origin"
 """On whose behalf a worker sends a message (`security.origins`)."""
 INNER = "inner"
 """The task that a map runs."""
+ASKED = "asked"
+"""Of a message that takes another's place: the task that was asked for, if it is another than its own."""
+TICK = "tick"
+"""Of a task that a beat sends: when it was due. There may be copies of it, which mean no harm."""
 MAPS = frozenset({"cardoon.map", "cardoon.starmap"})
 """Tasks that run another one, which their first argument names."""
 
@@ -29,6 +34,30 @@ def parse_headers(headers: bytes) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise RefusedError(Refusal.BAD_CLAIMS, "label 20 is not a JSON object")
     return told
+
+
+def asked_task(task: str, headers: bytes) -> str:
+    """The task that was asked for in a message whose place one of `task` takes, by its signer's word.
+
+    The same, if its headers do not say otherwise. `RefusedError` for a name that no task has.
+    """
+    asked = parse_headers(headers).get(ASKED, task)
+    if not isinstance(asked, str) or not 0 < len(asked.encode(errors="replace")) <= MAX_NAME:
+        raise RefusedError(Refusal.BAD_CLAIMS, "the task that it stands for has no name")
+    if not asked.isprintable():
+        raise RefusedError(
+            Refusal.BAD_CLAIMS, "the task that it stands for has an unprintable name"
+        )
+    return asked
+
+
+def with_asked(headers: bytes, asked: str | None) -> bytes:
+    """Headers that name the task that was asked for, or none; `RefusedError` if they are no headers."""
+    told = parse_headers(headers)
+    told.pop(ASKED, None)
+    if asked is not None:
+        told[ASKED] = asked
+    return json.dumps(told, separators=(",", ":")).encode() if told else b""
 
 
 def inner_task(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:

@@ -61,6 +61,8 @@ class Kind(enum.IntEnum):
     TRUST_BUNDLE = 11
 
 
+EVERY_WORKER = "*"
+"""Audience of a control message for all workers of the domain."""
 REVOKE = "revoke"
 REVOKE_BY_STAMPS = "revoke_by_stamped_headers"
 STANDING_COMMANDS = frozenset({REVOKE, REVOKE_BY_STAMPS})
@@ -68,6 +70,10 @@ STANDING_COMMANDS = frozenset({REVOKE, REVOKE_BY_STAMPS})
 they change nothing. Every other command is for the moment in which it is heard."""
 _LIFETIMES = {Kind.EVENT: 86_400, Kind.CONTROL: 300, Kind.CONTROL_REPLY: 300}
 """Seconds for which a message of a kind may be valid; those of other kinds have ages of their own."""
+
+
+_SEALABLE = frozenset({Kind.TASK, Kind.RESULT, Kind.BEAT})
+"""Kinds whose bodies have something of a user's in them."""
 
 
 class Label(enum.IntEnum):
@@ -154,7 +160,7 @@ class Claims(NamedTuple):
 
     kind: Kind
     task: str
-    """The name of the task, of the control command or of the keyset."""
+    """The name of the task, of the control command or of the keyset; of a BEAT, the task that it is about."""
     id: str
     audience: tuple[str, ...]
     """Where it may be acted on: `q:<queue>`, `x:<exchange>/<routing key>`, a node's name, or `*`."""
@@ -184,7 +190,7 @@ class Claims(NamedTuple):
     headers: bytes = b""
     """A JSON object: stamps, time limits, user headers."""
     request: bytes | None = None
-    """SHA-256 of the claims that this message answers or wraps."""
+    """SHA-256 of the claims that this message answers, or whose place it takes."""
     compose: Compose | None = None
     """A task only: what it waits for."""
     encryption: Encryption | None = None
@@ -209,7 +215,7 @@ def find_problem(claims: Claims) -> str | None:
             complete = bool(claims.task and claims.request)
         case Kind.CONTROL_REPLY:
             complete = bool(claims.request)
-        case Kind.KEYSET:
+        case Kind.KEYSET | Kind.BEAT:
             complete = bool(claims.task)
         case Kind.EVENT:
             complete = True
@@ -233,7 +239,7 @@ def _find_contradiction(claims: Claims) -> str | None:
     if claims.reply is not None and claims.kind is not Kind.TASK:
         return f"a {claims.kind.name} has no result"
     if claims.encryption is not None:
-        if claims.kind not in {Kind.TASK, Kind.RESULT}:
+        if claims.kind not in _SEALABLE:
             return f"a {claims.kind.name} is never encrypted"
         if claims.encryption.reply and claims.kind is not Kind.TASK:
             return f"a {claims.kind.name} has no result to seal"

@@ -25,7 +25,12 @@ def load_guarded(path: Path, *, max_bytes: int = MAX_CERTIFICATE_FILE) -> bytes:
 
 
 def load_secret(path: Path) -> bytes:
-    """Read a file that nobody but its owner may read or write; `SecurityError` if others may."""
+    """Read a file that nobody but its owner may read or write; `SecurityError` if others may.
+
+    A file of root's may be readable for its group, if we are not root: so systemd hands credentials to a
+    service (an access list shows as a group), and Kubernetes a secret to a pod with an `fsGroup`. PostgreSQL
+    judges its keys alike.
+    """
     _check_parents(path)
     return _load(
         path, forbidden=_GROUP_OR_OTHERS, remedy="chmod 600", max_bytes=MAX_CERTIFICATE_FILE
@@ -108,7 +113,7 @@ def _load(path: Path, *, forbidden: int, remedy: str, max_bytes: int) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise SecurityError(f"{path}: no regular file; name a file here")
             _check_owner(path, status)
-            if status.st_mode & forbidden:
+            if status.st_mode & (forbidden & ~_lent(status)):
                 mode = stat.S_IMODE(status.st_mode)
                 raise SecurityError(f"{path}: open to others (mode {mode:04o}); {remedy} {path}")
             content = file.read(max_bytes + 1)
@@ -117,6 +122,11 @@ def _load(path: Path, *, forbidden: int, remedy: str, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise SecurityError(f"{path}: more than {max_bytes} bytes; is it the right file?")
     return content
+
+
+def _lent(status: os.stat_result) -> int:
+    """What a group may do with a secret because root has lent it to us: read it, and no more."""
+    return stat.S_IRGRP if status.st_uid == 0 and os.geteuid() != 0 else 0
 
 
 def _stat(path: Path) -> os.stat_result:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from cardoon.clock import Clock
@@ -27,7 +27,9 @@ from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityErro
 from cardoon.message import envelope, merkle
 from cardoon.message.claims import parse_claims
 from cardoon.message.envelope import MAX_ENVELOPE, PlainFrame, Proof, SignedFrame
+from cardoon.message.headers import asked_task
 from cardoon.message.protocol import Claims, Kind
+from cardoon.message.requests import bind_name
 from cardoon.message.serializers import CODECS
 from cardoon.security.cache import GenerationCache
 from cardoon.security.identity import Identity
@@ -59,6 +61,7 @@ _ACTIONS = {
     Kind.CONTROL: Action.CONTROL,
     Kind.CONTROL_REPLY: Action.REPLY,
     Kind.KEYSET: Action.KEYS,
+    Kind.BEAT: Action.SCHEDULE,
 }
 _SEALED_KINDS = frozenset({Kind.TASK, Kind.RESULT})
 
@@ -84,13 +87,12 @@ class Input(NamedTuple):
 
     id: str
     request: bytes
-    """SHA-256 of its claims, which its result names."""
+    """What its result is held against: `requests.bind_name`."""
     frame: bytes | None
     """Its signed result; None where it has not ended, or is gone without one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedMessage:
+class VerifiedMessage(NamedTuple):
     """A message that passed the gate. Nothing but the gate makes one."""
 
     claims: Claims
@@ -98,13 +100,21 @@ class VerifiedMessage:
     """As carried."""
     signer: Identity | None
     """None for a message that is not signed."""
-    request: bytes
-    """SHA-256 of the claims, which an answer must name."""
+    digest: bytes
+    """SHA-256 of the claims, which an answer must name in label 21."""
     nonce: Nonce
     origin: Parties | None = None
     """On whose behalf it was sent; None without a policy, which alone keeps account of that."""
     sealed_to: bytes = b""
     """The public key of ours that its body is sealed to; empty if it is not sealed, or to others."""
+
+    @property
+    def request(self) -> bytes:
+        """What an answer to it is held against, as its signer knows it: `Signed.request`."""
+        claims = self.claims
+        if claims.kind is Kind.TASK and claims.request is not None:
+            return bind_name(claims.kind, asked_task(claims.task, claims.headers), claims.request)
+        return bind_name(claims.kind, claims.task, self.digest)
 
 
 class DeniedError(RefusedError):
@@ -176,7 +186,7 @@ class Gate:
         """Verify a frame that is expected to be of this kind; `RefusedError` with the reason if not.
 
         `audience` are the names for which we act (None: any), `queue` is where the frame came from,
-        `id` and `request` are what an answer must name (None: any). `at_any_age` is for what is bound to
+        `id` and `request` are what an answer is held against (None: any). `at_any_age` is for what is bound to
         something that has an age of its own. `reader` is what we are called where each of several readers
         is to carry the message out.
         """
@@ -210,7 +220,7 @@ class Gate:
             claims=claims,
             body=parsed.body,
             signer=signer,
-            request=hashlib.sha256(parsed.claims).digest(),
+            digest=hashlib.sha256(parsed.claims).digest(),
             nonce=nonce_of_reader(nonce, reader) if reader else nonce,
             sealed_to=sealed_to,
         )
@@ -218,7 +228,11 @@ class Gate:
         origin = self._check_policy(message, queue)
         if self._require_encryption and claims.encryption is None and kind in _SEALED_KINDS:
             raise RefusedError(Refusal.NOT_ENCRYPTED, "security_require_encryption is set")
-        return message if origin is None else replace(message, origin=origin)
+        return message if origin is None else message._replace(origin=origin)
+
+    def check_command(self, message: VerifiedMessage, command: str) -> None:
+        """Raise `RefusedError` unless the signer of this command may give that one as well."""
+        self._policy.check(Request(Action.CONTROL, message.signer, command, ""))
 
     def check_readable(self, message: VerifiedMessage) -> None:
         """Raise `RefusedError` with UNKNOWN_KEY for a body that is sealed to others than us."""
@@ -237,7 +251,7 @@ class Gate:
         # (7) decryption: the body that this signer has sealed for this very message.
         claims = message.claims
         context = Context(signer.fingerprint, claims.session, claims.sequence, claims.kind)
-        return replace(message, body=self._unsealer.open(encryption, context, message.body))
+        return message._replace(body=self._unsealer.open(encryption, context, message.body))
 
     def open_inputs(
         self, message: VerifiedMessage, inputs: Sequence[Input]
@@ -308,6 +322,8 @@ class Gate:
 
     def _check_policy(self, message: VerifiedMessage, queue: str) -> Parties | None:
         claims = message.claims
+        if claims.kind is Kind.TASK and claims.request is not None:
+            self._check_place(message)
         request = Request(
             _ACTIONS[claims.kind],
             message.signer,
@@ -325,6 +341,28 @@ class Gate:
             if error.reason is not Refusal.DENIED:
                 raise
             raise DeniedError(message, error.detail) from error
+
+    def _check_place(self, message: VerifiedMessage) -> None:
+        """Check that who puts a message in another's place may give that one's result, which it will.
+
+        Nobody is told of a refusal: what waits is the sender of the other message, who has asked for nothing
+        wrong.
+        """
+        claims = message.claims
+        asked = asked_task(claims.task, claims.headers)
+        try:
+            self._policy.check(
+                Request(
+                    Action.RESULT,
+                    message.signer,
+                    asked,
+                    "",
+                    encrypted=claims.encryption is not None,
+                )
+            )
+        except RefusedError as error:
+            detail = f"it takes the place of a {asked}: {error.detail}"
+            raise RefusedError(error.reason, detail) from error
 
     def _check_context(
         self, claims: Claims, kind: Kind, audience: frozenset[str] | None, *, at_any_age: bool
@@ -395,8 +433,10 @@ def _by_kind(tasks: Accepted, results: Accepted) -> dict[Kind, Accepted]:
     found = dict.fromkeys(Kind, own)
     found[Kind.TASK] = Accepted(signed, plain)
     found[Kind.RESULT] = Accepted(results.signed - pickles, results.plain & CODECS)
-    # To whom everything is sealed is never the word of somebody who does not sign it.
+    # To whom everything is sealed, and what is sent when, is never the word of somebody who does not sign it.
     found[Kind.KEYSET] = Accepted(own.signed, frozenset())
+    if own.signed:  # where nothing is signed, there is nobody to believe instead
+        found[Kind.BEAT] = Accepted(own.signed, frozenset())
     return found
 
 
@@ -404,5 +444,9 @@ def _check_binding(claims: Claims, id: str | None, request: bytes | None) -> Non
     """Check that an answer answers what was asked."""
     if id is not None and claims.id != id:
         raise RefusedError(Refusal.WRONG_REQUEST, "the answer for another task")
-    if request is not None and claims.request != request:
-        raise RefusedError(Refusal.WRONG_REQUEST, "the answer to another message")
+    if request is None:
+        return
+    if bind_name(claims.kind, claims.task, claims.request or b"") != request:
+        raise RefusedError(
+            Refusal.WRONG_REQUEST, f"the answer to another message, or not as {claims.task!r}"
+        )

@@ -24,7 +24,7 @@ from cardoon.exceptions import Refusal, RefusedError, SecurityError
 from cardoon.security import files
 from cardoon.security.gate import VerifiedMessage
 from cardoon.security.keyset import MAX_RECORD, Keyset, PublicKey, read_record
-from cardoon.security.sealing import KeyPair, PrivateKeys, key_id_of
+from cardoon.security.sealing import KeyPair, PrivateKeys
 
 RECORD = "keyset.cose"
 KEY_SUFFIX = ".key"
@@ -181,7 +181,7 @@ class KeysetFolder:
             except SecurityError as error:
                 self._on_event(KeysetEvent.KEY_REFUSED, str(error))
             else:
-                pairs[key_id_of(pair.public)] = pair
+                pairs[pair.id] = pair
         self._pairs = pairs
 
 
@@ -206,7 +206,7 @@ class OwnKey:
     def find(self, key_id: bytes) -> KeyPair | None:
         """The key, if it has this id."""
         pair = own_pair()
-        return pair if key_id_of(pair.public) == key_id else None
+        return pair if pair.id == key_id else None
 
 
 @functools.cache

@@ -58,8 +58,10 @@ class Keyset(NamedTuple):
 
     def primary(self, now: float) -> PublicKey:
         """The key to seal to."""
-        begun = [key for key in self.keys if key.since <= now]
-        return begun[-1] if begun else self.keys[0]
+        for key in reversed(self.keys):
+            if key.since <= now:
+                return key
+        return self.keys[0]
 
     def superseded_at(self, key: PublicKey) -> int | None:
         """When the next key takes over from this one; None for the last."""

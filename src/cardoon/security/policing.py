@@ -76,12 +76,18 @@ class FilePolicy:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        before = self._rules
         try:
             self._rules = load_rules(self._path)
         except SecurityError as error:
             self._on_event(PolicyEvent.RELOAD_REFUSED, str(error))
             return
-        self._on_event(PolicyEvent.RELOADED, f"{len(self._rules.rules)} rules")
+        told = f"{len(self._rules.rules)} rules"
+        if self._rules.sandboxes != before.sandboxes:
+            told += (
+                "; its [[sandbox]] have changed: restart the workers, or tasks keep the old ones"
+            )
+        self._on_event(PolicyEvent.RELOADED, told)
 
 
 def load_rules(path: Path) -> Rules:

@@ -23,6 +23,8 @@ class Action(enum.StrEnum):
     """Answer a command."""
     KEYS = "keys"
     """Say to which keys everybody seals."""
+    SCHEDULE = "schedule"
+    """Say when a task is to be sent, and how far it was."""
 
 
 class Request(NamedTuple):

@@ -19,14 +19,17 @@ overlooked would allow too much (message-security 5.1).
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from cardoon.exceptions import SecurityError
+from cardoon.exceptions import ImproperlyConfigured, SecurityError
 from cardoon.message.headers import MAPS
+from cardoon.sandbox.merging import MAX_PROFILES, Row
+from cardoon.sandbox.profile import Sandbox
 from cardoon.security.identity import is_spiffe_id
 from cardoon.security.patterns import Pattern
 from cardoon.security.policy import Action
@@ -37,12 +40,15 @@ MAX_FILE_BYTES = 1 << 20
 MAX_SESSIONS = 100_000
 """An hour, for one signer: 800 million messages, and 25 MB in a worker that counts them."""
 
-_KEYS = ("version", "role", "allow")
+_KEYS = ("version", "role", "allow", "sandbox")
 _ROLE_KEYS = ("ids", "max_sessions")
 _RULE_KEYS = (
     *("role", "action", "task", "command", "queue"),
     *("max_eta", "max_body", "origin", "encrypted"),
 )
+_SANDBOX_KEYS = ("task", "queue", *(one.name for one in dataclasses.fields(Sandbox)))
+_NAMING = frozenset({Action.SEND, Action.CONTROL, Action.SCHEDULE})
+"""Actions that no rule allows without naming what for."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MEASURE = re.compile(r"([0-9]{1,12})\s*([A-Za-z]{0,3})")
@@ -65,7 +71,8 @@ def parse_rules(content: bytes, *, source: str) -> Rules:
         )
     roles = reader.read_roles(found.get("role", {}))
     allows = reader.read_allows(found.get("allow", []), roles)
-    return Rules(roles, allows, reader.session_limits)
+    rows = reader.read_sandboxes(found.get("sandbox", []))
+    return Rules(roles, allows, reader.session_limits, rows)
 
 
 class _Reader:
@@ -97,6 +104,11 @@ class _Reader:
             raise self._error("allow", "write [[allow]] for each rule")
         return [self._read_allow(one, number, roles) for number, one in enumerate(found, 1)]
 
+    def read_sandboxes(self, found: object) -> list[Row]:
+        if not isinstance(found, list) or len(found) > MAX_PROFILES:
+            raise self._error("sandbox", f"write [[sandbox]] for each row, at most {MAX_PROFILES}")
+        return [self._read_sandbox(one, number) for number, one in enumerate(found, 1)]
+
     def check_keys(self, table: Mapping[str, object], known: Sequence[str], place: str) -> None:
         for key in table:
             if key not in known:
@@ -121,7 +133,7 @@ class _Reader:
         names = "command" if actions == {Action.CONTROL} else "task"
         if (other := "task" if names == "command" else "command") in table:
             raise self._error(place, f"{other} does not fit {listed(actions)}; use {names}")
-        if (Action.SEND in actions or Action.CONTROL in actions) and not table.get(names):
+        if not actions.isdisjoint(_NAMING) and not table.get(names):
             raise self._error(place, f'it names no {names}; write {names} = ["**"] for any')
         for key in ("queue", "max_eta", "max_body", "origin"):
             if key in table and actions != {Action.SEND}:
@@ -142,6 +154,27 @@ class _Reader:
             origins,
             self._encrypted(table, actions, place),
         )
+
+    def _read_sandbox(self, table: object, number: int) -> Row:
+        place = f"sandbox {number}"
+        if not isinstance(table, dict):
+            raise self._error(place, "write [[sandbox]] for each row")
+        self.check_keys(table, _SANDBOX_KEYS, place)
+        if not table.get("task") and not table.get("queue"):
+            raise self._error(
+                place, 'it names neither task nor queue; write task = ["**"] for every task'
+            )
+        if maps := MAPS.intersection(self._texts(table, "task", place)):
+            raise self._error(
+                place, f"{min(maps)} runs in the sandbox of the task that it maps; name that task"
+            )
+        fields = {key: value for key, value in table.items() if key not in ("task", "queue")}
+        try:
+            profile = Sandbox.from_mapping(fields)
+        except ImproperlyConfigured as error:
+            raise self._error(place, str(error).removeprefix("sandbox: ")) from None
+        tasks, queues = (self._patterns(table, key, place) for key in ("task", "queue"))
+        return Row(number, tasks, queues, profile)
 
     def _roles(
         self, table: Mapping[str, object], key: str, place: str, roles: Collection[str]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.message.headers import INNER, MAPS, parse_headers
 from cardoon.message.protocol import MAX_NAME
+from cardoon.sandbox.merging import Matching, Row
 from cardoon.security.identity import Identity
 from cardoon.security.origins import Parties, read_origin
 from cardoon.security.patterns import Pattern
@@ -20,8 +21,12 @@ from cardoon.security.policy import Action, Request
 BUILT_INS = ("cardoon.", "celery.")
 """Names of tasks that no pattern with wildcards lets anybody send: they are there for other tasks.
 Their results are like all others."""
-DESTRUCTIVE = frozenset({"shutdown", "pool_restart", "add_consumer", "cancel_consumer"})
-"""Commands that a pattern with wildcards never covers."""
+DESTRUCTIVE = frozenset(
+    {"shutdown", "pool_restart", "add_consumer", "cancel_consumer", "terminate"}
+)
+"""Commands that a pattern with wildcards never covers. What revokes tasks and stops those that run is `terminate`
+besides its own name."""
+_SENDING = frozenset({Action.SEND, Action.SCHEDULE})
 UNSIGNED = "unsigned"
 """The id of whoever sends without a signature, where `accept_content` lets that in."""
 
@@ -111,11 +116,14 @@ class Rules:
         roles: Mapping[str, tuple[Id, ...]],
         rules: Sequence[Rule],
         session_limits: Mapping[str, int] = MappingProxyType({}),
+        sandboxes: Sequence[Row] = (),
     ) -> None:
         self.roles = roles
         self.rules = tuple(rules)
         self.session_limits = session_limits
         """How many sessions an hour one with a role may begin, by role."""
+        self.sandboxes = tuple(sandboxes)
+        """What tasks may reach where they run, in the order of the file; not for the gate."""
         self._speaking = frozenset().union(*(rule.roles for rule in rules if rule.origins))
         self._decisions: dict[tuple[bytes, Action, str, str], tuple[Rule, ...]] = {}
         self._roles: dict[tuple[bytes, str] | None, frozenset[str]] = {}
@@ -206,6 +214,16 @@ class Rules:
         named = frozenset().union(*(rule.roles | rule.origins for rule in self.rules))
         return [name for name in self.roles if name not in named]
 
+    def find_shadowed(self) -> list[tuple[int, int]]:
+        """Rows of `sandboxes` that never count, each with the one before it that takes its place."""
+        found = []
+        for at, row in enumerate(self.sandboxes):
+            for before in self.sandboxes[:at]:
+                if _includes(before.tasks, row.tasks) and _includes(before.queues, row.queues):
+                    found.append((row.number, before.number))
+                    break
+        return found
+
     def _decide(self, request: Request) -> tuple[Rule, ...]:
         """The rules that may allow it; one without bounds alone, if there is one."""
         roles = self._known_roles(request.signer)
@@ -218,6 +236,13 @@ def covers(patterns: Sequence[Pattern], name: str, *, guarded: bool = False) -> 
     if guarded:
         return any(one.is_literal and one.text == name for one in patterns)
     return not patterns or any(one.matches(name) for one in patterns)
+
+
+def _includes(wide: Sequence[Matching], narrow: Sequence[Matching]) -> bool:
+    """Whether the first patterns surely fit all that the others fit; by their text, so not in all cases."""
+    if not wide:
+        return True
+    return Pattern("**") in wide or (bool(narrow) and set(narrow) <= set(wide))
 
 
 def listed(words: Iterable[object]) -> str:
@@ -242,7 +267,7 @@ def _inner_request(request: Request, told: Mapping[str, Any]) -> Request:
 def _is_guarded(request: Request) -> bool:
     if request.action is Action.CONTROL:
         return request.task in DESTRUCTIVE
-    return request.action is Action.SEND and request.task.startswith(BUILT_INS)
+    return request.action in _SENDING and request.task.startswith(BUILT_INS)
 
 
 def _is(one: Id, signer: Identity | None) -> bool:

@@ -12,12 +12,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from cardoon.clock import Clock
-from cardoon.exceptions import IdentityError, SecurityError
+from cardoon.exceptions import IdentityError, RefusedError, SecurityError
 from cardoon.message import cbor, envelope, merkle
 from cardoon.message.claims import encode_claims
+from cardoon.message.headers import asked_task
 from cardoon.message.protocol import (
     MAX_SECONDS,
     MAX_SEQUENCE,
@@ -30,9 +32,10 @@ from cardoon.message.protocol import (
     Take,
     longest_lifetime,
 )
+from cardoon.message.requests import bind_name
 from cardoon.security import keys
 from cardoon.security.identity import Identity, PrivateIdentity
-from cardoon.security.sealing import Context, Seal, Sealer
+from cardoon.security.sealing import CLEAR, Seal, Sealer, SealingBatch
 
 DEFAULT_MAX_AGE = 86_400.0
 """Seconds for which a message may be acted on; Celery's default for results, too."""
@@ -65,7 +68,7 @@ class Draft(NamedTuple):
     headers: bytes = b""
     """A JSON object."""
     request: bytes | None = None
-    """SHA-256 of the claims that this answers."""
+    """SHA-256 of the claims that this answers, or whose place it takes."""
     lifetime: float | None = None
     """Seconds for which it may be acted on, if not as long as the signer's messages usually are."""
     take: Take = Take.RESULT
@@ -75,6 +78,10 @@ class Draft(NamedTuple):
     """A task only: where its result is waited for."""
     session: bytes | None = None
     """Instead of a nonce of the signer's: what is signed with one of these is carried out once."""
+    sequence: int = 0
+    """With `session`: which of its messages."""
+    until: float | None = None
+    """Instead of a lifetime: seconds since the epoch."""
     seal: Seal | None = None
     """Who alone is to be able to read the body. `CLEAR` leaves it in the clear; so does None, but in tasks
     of a signer that seals."""
@@ -85,7 +92,7 @@ class Signed(NamedTuple):
 
     frame: bytes
     request: bytes
-    """SHA-256 of its claims, which an answer must name."""
+    """What an answer is held against: `requests.bind_name`."""
 
 
 class Signer(Protocol):
@@ -148,26 +155,27 @@ class MessageSigner:
             stop = start + merkle.MAX_LEAVES
             some = claims[start:stop]
             if len(some) == 1:
-                signed.append(self._sign_one(some[0], bodies[start], timeout))
+                frame = self._sign_one(some[0], bodies[start], timeout)
+                signed.append(Signed(frame, _request_of(drafts[start], some[0])))
             else:
-                signed += self._sign_together(some, bodies[start:stop], timeout)
+                frames = self._sign_together(some, bodies[start:stop], timeout)
+                requests = map(_request_of, drafts[start:stop], some)
+                signed += map(Signed, frames, requests)
         return signed
 
-    def _sign_one(self, encoded: bytes, body: bytes, timeout: float) -> Signed:
+    def _sign_one(self, encoded: bytes, body: bytes, timeout: float) -> bytes:
         signature = self._sign(self._single_to_sign + cbor.byte_string(encoded), timeout)
-        frame = envelope.build_signed(self._single_start, encoded, signature, body)
-        return Signed(frame, hashlib.sha256(encoded).digest())
+        return envelope.build_signed(self._single_start, encoded, signature, body)
 
     def _sign_together(
         self, claims: list[bytes], bodies: list[bytes], timeout: float
-    ) -> Iterator[Signed]:
+    ) -> Iterator[bytes]:
         tree = merkle.build_tree(claims)
         to_sign = envelope.bytes_to_sign(self._batch, self._domain, tree.root, size=len(claims))
         starts = envelope.begin_batch(self._batch, chain=self._chain, paths=tree.proofs)
         signature = self._sign(to_sign, timeout)
         for start, encoded, body in zip(starts, claims, bodies, strict=True):
-            frame = envelope.build_signed(start, encoded, signature, body)
-            yield Signed(frame, hashlib.sha256(encoded).digest())
+            yield envelope.build_signed(start, encoded, signature, body)
 
 
 class PlainSigner:
@@ -187,8 +195,8 @@ class PlainSigner:
         """Frame each draft, with everything but a signature."""
         bodies, claims = self._writer.write(drafts)
         return [
-            Signed(envelope.build_plain(encoded, body), hashlib.sha256(encoded).digest())
-            for encoded, body in zip(claims, bodies, strict=True)
+            Signed(envelope.build_plain(encoded, body), _request_of(draft, encoded))
+            for draft, encoded, body in zip(drafts, claims, bodies, strict=True)
         ]
 
 
@@ -245,42 +253,45 @@ class _ClaimsWriter:
         if session.process != os.getpid() or self._clock.monotonic() >= session.ends_at:
             self._session = self._begin_session()
         usual = self._seal_tasks()
+        batch: SealingBatch | None = None
         bodies: list[bytes] = []
         written: list[bytes] = []
         for draft in drafts:
-            nonce = self._draw_nonce() if draft.session is None else (draft.session, 0)
+            nonce = self._draw_nonce() if draft.session is None else (draft.session, draft.sequence)
             seal = usual if draft.seal is None and draft.kind is Kind.TASK else draft.seal
             encryption, body = None, draft.body
-            if seal is not None and seal.readers(draft.kind):
-                encryption, body = self._seal(draft, seal, nonce)
-            compose = _find_predecessors(draft, written) if draft.after else None
+            if seal is not None and seal is not CLEAR:
+                batch = batch or self._begin_sealing(draft, len(drafts))
+                encryption, body = batch.seal(seal, nonce, draft.kind, body)
+            compose = _find_predecessors(draft, drafts, written) if draft.after else None
             said = _Said(int(now), *nonce, compose, encryption)
             written.append(self._write_one(draft, body, said))
             bodies.append(body)
         return bodies, written
 
-    def _seal(self, draft: Draft, seal: Seal, nonce: tuple[bytes, int]) -> tuple[Encryption, bytes]:
+    def _begin_sealing(self, draft: Draft, most: int) -> SealingBatch:
         if self._identity is None:
             raise SecurityError(
                 f"task {draft.id}: it is to be encrypted, but is not signed; sign it (task_serializer = "
                 "'auth'), since what nobody has signed anybody can have sealed"
             )
-        context = Context(self._identity.fingerprint, *nonce, draft.kind)
-        return self._sealer.seal(seal, context, draft.body)
+        return self._sealer.begin_batch(self._identity.fingerprint, most=most)
 
     def _write_one(self, draft: Draft, body: bytes, said: _Said) -> bytes:
         issued_at = said.issued_at
         start = issued_at if draft.eta is None else max(issued_at, draft.eta // 1000)
         if start > self._not_after:
             raise SecurityError(
-                f"task {draft.id}: eta is behind the end of our certificate; "
-                "choose an earlier one, or issue a certificate that lasts longer"
+                f"task {draft.id}: eta is behind the end of our certificate: {_moment(start)} instead of at "
+                f"most {_moment(self._not_after)}; send it nearer to its time, or issue a certificate "
+                "that lasts longer"
             )
         lifetime = draft.lifetime
         if lifetime is None:
             lifetime = min(self._max_age, longest_lifetime(draft.kind, draft.task))
         if draft.after:
             lifetime *= WAITING_AGES
+        end = start + lifetime if draft.until is None else max(draft.until, start)
         retries = 0 if draft.retries is None and draft.kind == Kind.TASK else draft.retries
         return encode_claims(
             Claims(
@@ -289,7 +300,7 @@ class _ClaimsWriter:
                 draft.id,
                 draft.audience,
                 issued_at,
-                min(int(start + lifetime), self._not_after),
+                min(int(end), self._not_after),
                 said.session,
                 said.sequence,
                 hashlib.sha256(body).digest(),
@@ -332,12 +343,30 @@ def digest_predecessors(requests: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join(requests)).digest()
 
 
-def _find_predecessors(draft: Draft, written: Sequence[bytes]) -> Compose:
+def _request_of(draft: Draft, encoded: bytes) -> bytes:
+    """What its answer is held against: of what takes another's place, as that one's."""
+    if draft.kind is Kind.TASK and draft.request is not None:
+        try:
+            asked = asked_task(draft.task, draft.headers)
+        except RefusedError:
+            asked = draft.task  # whoever receives it refuses it, whatever else it says
+        return bind_name(draft.kind, asked, draft.request)
+    return bind_name(draft.kind, draft.task, hashlib.sha256(encoded).digest())
+
+
+def _find_predecessors(draft: Draft, drafts: Sequence[Draft], written: Sequence[bytes]) -> Compose:
     requests = (
-        one if isinstance(one, bytes) else hashlib.sha256(written[one]).digest()
+        one if isinstance(one, bytes) else _request_of(drafts[one], written[one])
         for one in draft.after
     )
     return Compose(draft.take, len(draft.after), digest_predecessors(requests))
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):  # of an ETA anything may have been said
+        return str(seconds)
 
 
 def _check_validity(identity: Identity, now: float) -> None:

@@ -38,6 +38,7 @@ TASK = Claims(
 )
 SPOKEN = [
     *(Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET),
+    Kind.BEAT,
 ]
 
 
@@ -460,7 +461,7 @@ def test_nobody_says_of_encryption_what_nobody_would_read(wrong):
 
 
 @pytest.mark.parametrize("kind", [Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET])
-def test_only_tasks_and_results_are_encrypted(kind):
+def test_only_what_has_something_of_a_users_is_encrypted(kind):
     with pytest.raises(EncodeError, match="never encrypted"):
         encode_claims(
             TASK._replace(

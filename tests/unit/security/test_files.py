@@ -88,6 +88,73 @@ def test_what_belongs_to_somebody_else_is_refused(secret, given):
         files.load_secret(secret)
 
 
+@pytest.fixture
+def lent(secret):
+    """A key of root's, beside an ordinary user who is in its group."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can lend a file")
+    os.chown(secret, 0, 12_345)
+    secret.chmod(0o440)
+    open_way_to(secret)
+    return secret
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "remedy"),
+    [
+        (0o440, 0, None),
+        (0o640, 0, None),
+        (0o460, 0, "chmod 600"),
+        (0o444, 0, "chmod 600"),
+        (0o450, 0, "chmod 600"),
+        (0o440, 12_345, "chmod 600"),
+        (0o440, 12_346, "belongs to user 12346"),
+    ],
+)
+def test_a_key_of_roots_may_be_lent_to_our_group_for_reading(lent, mode, owner, remedy):
+    os.chown(lent, owner, 12_345)
+    lent.chmod(mode)
+
+    said = as_user(12_345, lambda: files.load_secret(lent).decode())
+
+    assert remedy in said if remedy else said == "secret"
+
+
+def test_a_key_of_roots_that_a_group_may_read_is_refused_by_root(lent):
+    with pytest.raises(SecurityError, match=r"mode 0440.*chmod 600"):
+        files.load_secret(lent)
+
+
+def open_way_to(path):
+    """Let everybody through the folders above, which pytest makes for their owner alone."""
+    for folder in path.parents:
+        if folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
+def as_user(number, work):
+    """What `work` says, or why it is refused, in a process of that user and group."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(number, number, number)
+            os.setresuid(number, number, number)
+            try:
+                said = work()
+            except SecurityError as error:
+                said = str(error)
+            os.write(theirs, said.encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return said
+
+
 def test_a_file_larger_than_agreed_is_refused(secret):
     assert files.load_guarded(secret, max_bytes=6) == b"secret"
 

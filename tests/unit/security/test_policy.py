@@ -267,6 +267,20 @@ def test_a_changed_file_holds_within_five_seconds_and_a_broken_one_does_not(tmp_
     assert events == [PolicyEvent.RELOADED, *[PolicyEvent.RELOAD_REFUSED] * 2]
 
 
+def test_sandboxes_that_have_changed_are_told_to_need_a_restart(tmp_path):
+    path, clock, told = tmp_path / "policy.toml", FakeClock(), []
+    write(path, RULE)
+    policy = FilePolicy(path, clock=clock, on_event=lambda *event: told.append(event))
+    signer = identity("spiffe://a.example/web")
+
+    for row in ('level = "strict"', 'level = "strict"', 'level = "process"'):
+        write(path, f'{RULE}\n# {len(told)}\n[[sandbox]]\ntask = "a"\n{row}')
+        clock.advance(5)
+        policy.check(Request(Action.SEND, signer, "a", "q"))
+
+    assert ["restart the workers" in detail for _, detail in told] == [True, False, True]
+
+
 def test_a_file_that_others_may_write_is_refused(tmp_path):
     path = tmp_path / "policy.toml"
     write(path, RULE)

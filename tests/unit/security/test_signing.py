@@ -21,6 +21,7 @@ from tests.security.actors import (
     DOMAIN,
     START,
     counting_random,
+    digest_of,
     draft,
     make_authority,
     make_member,
@@ -81,9 +82,16 @@ def test_a_draft_may_say_what_its_copies_are_known_by(signer):
     assert nonces_of(batch)[1] != (mark, 0)
 
 
-def test_an_answer_will_name_the_digest_of_the_claims(signer):
+def test_an_answer_is_held_against_the_name_and_the_digest_of_the_claims(signer):
     for signed in [*signer.sign([draft()]), *signer.sign([draft(1), draft(2)])]:
-        assert signed.request == hashlib.sha256(parse_frame(signed.frame).claims).digest()
+        named = b"cardoon/1/request\x00shop.orders.pay" + digest_of(signed.frame)
+        assert signed.request == hashlib.sha256(named).digest()
+
+
+def test_an_answer_to_what_is_no_task_is_held_against_the_digest_of_its_claims(signer):
+    [signed] = signer.sign([draft(kind=Kind.CONTROL, task="ping", lifetime=60.0)])
+
+    assert signed.request == digest_of(signed.frame)
 
 
 def test_a_task_is_a_first_attempt_unless_it_says_otherwise(signer):
@@ -138,8 +146,16 @@ def test_an_eta_behind_the_end_of_the_certificate_is_refused_at_once(clock):
     signer = PERSON.signer(clock)
     signer.sign([draft(eta=(NOW + 30 * DAY) * 1000)])
 
-    with pytest.raises(SecurityError, match="task-0: eta is behind the end of our certificate"):
+    with pytest.raises(SecurityError, match="task-0: eta is behind the end of our") as told:
         signer.sign([draft(eta=(NOW + 30 * DAY + 1) * 1000)])
+    assert "2023-12-14T22:13:21+00:00 instead of at most 2023-12-14T22:13:20+00:00" in str(
+        told.value
+    )
+
+
+def test_an_eta_beyond_all_calendars_is_refused_as_well(clock):
+    with pytest.raises(SecurityError, match=r"certificate: 9{15} instead of"):
+        PERSON.signer(clock).sign([draft(eta=(10**15 - 1) * 1000)])
 
 
 def test_an_expired_certificate_signs_nothing(clock):
