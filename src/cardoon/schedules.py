@@ -13,6 +13,7 @@ A crontab names times on the wall. Where clocks are changed:
 
 from __future__ import annotations
 
+import difflib
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -26,10 +27,11 @@ from cardoon.cronfields import (
     crontab_parser,
     expand,
 )
+from cardoon.crontimes import next_named, next_shown, whole_unit
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.wallclock import MINUTE, find_shift, moment_of, wall_of, whole_minute
 
 __all__ = [
+    "SOLAR_EVENTS",
     "BaseSchedule",
     "Cronspec",
     "ParseException",
@@ -49,6 +51,11 @@ Cronspec = int | str | Iterable[int]
 _MOST_SECONDS = 100 * 366 * 86400.0
 """A century: no period is longer."""
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+SOLAR_EVENTS = (
+    *("dawn_astronomical", "dawn_nautical", "dawn_civil", "sunrise", "solar_noon"),
+    *("sunset", "dusk_civil", "dusk_nautical", "dusk_astronomical"),
+)
+"""What `solar` can be due at, in the order of a day."""
 _ORDER = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 """Of the fields in a line of crontab(5)."""
 
@@ -142,7 +149,7 @@ class schedule(BaseSchedule):  # noqa: N801  # Celery's name
     """Due every `run_every` seconds (or `timedelta`), counted from the last time.
 
     With `relative` at whole days, hours, minutes or seconds, whichever is the largest that fits into
-    the period: every two hours at the full hour.
+    the period: every two hours at the full hour. A day of 25 hours is a whole one, too.
     """
 
     relative: bool = False
@@ -161,12 +168,12 @@ class schedule(BaseSchedule):  # noqa: N801  # Celery's name
         self.relative = relative
 
     def next_after(self, moment: datetime, zone: tzinfo | None = None) -> datetime:
-        """One period later; see `BaseSchedule.next_after`."""
+        """One period later, or the whole unit before that; see `BaseSchedule.next_after`."""
         zone = self.own_tz or zone or self.tz
-        due = _utc(_aware(moment, zone)) + self.run_every
-        if self.relative and self.run_every >= timedelta(seconds=1):
-            due = _floor(due, self.run_every, zone)
-        return due.astimezone(zone)
+        after = _utc(_aware(moment, zone))
+        if self.relative:
+            return whole_unit(after, self.run_every, zone).astimezone(zone)
+        return (after + self.run_every).astimezone(zone)
 
     @property
     def seconds(self) -> float:
@@ -233,7 +240,7 @@ class crontab(BaseSchedule):  # noqa: N801  # Celery's name
         self.fields.check_possible()
 
     @classmethod
-    def from_string(cls, crontab: str) -> crontab:
+    def from_string(cls, crontab: str, *, tz: str | tzinfo | None = None) -> crontab:
         """A line of crontab(5): minute, hour, day of month, month, day of week."""
         parts = crontab.split()
         if len(parts) != len(_ORDER):
@@ -242,13 +249,13 @@ class crontab(BaseSchedule):  # noqa: N801  # Celery's name
                 "month, month, day of week"
             )
         minute, hour, day_of_month, month_of_year, day_of_week = parts
-        return cls(minute, hour, day_of_week, day_of_month, month_of_year)
+        return cls(minute, hour, day_of_week, day_of_month, month_of_year, tz=tz)
 
     def next_after(self, moment: datetime, zone: tzinfo | None = None) -> datetime:
         """The first time later than `moment` that fits; see `BaseSchedule.next_after`."""
         zone = self.own_tz or zone or self.tz
         after = _utc(_aware(moment, zone))
-        find = _next_shown if self.fields.is_hourly else _next_named
+        find = next_shown if self.fields.is_hourly else next_named
         return find(self.fields, after, zone).astimezone(zone)
 
     def remaining_delta(
@@ -259,8 +266,13 @@ class crontab(BaseSchedule):  # noqa: N801  # Celery's name
         last = _aware(last_run_at, zone).astimezone(zone)
         return last, _utc(self.next_after(last, zone)) - _utc(last), self.now().astimezone(zone)
 
+    @property
+    def line(self) -> str:
+        """Its fields as a line of crontab(5) has them, which `from_string` reads."""
+        return " ".join(self.given[name].replace(" ", "") for name in _ORDER)
+
     def __repr__(self) -> str:
-        return f"<crontab: {' '.join(self.given[name] for name in _ORDER)} (m/h/dM/MY/d)>"
+        return f"<crontab: {self.line} (m/h/dM/MY/d)>"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, crontab):
@@ -272,13 +284,51 @@ class crontab(BaseSchedule):  # noqa: N801  # Celery's name
 
 
 class solar(BaseSchedule):  # noqa: N801  # Celery's name
-    """Celery's schedule by the sun, which this version does not have."""
+    """Due when the sun does something at a place: `solar("sunset", 52.5, 13.4)`.
 
-    def __init__(self, event: str, lat: float, lon: float, **_options: Any) -> None:
-        raise ImproperlyConfigured(
-            f"solar({event!r}, {lat!r}, {lon!r}): this version does not compute the sun; use a "
-            "crontab, or a subclass of BaseSchedule whose next_after does"
-        )
+    `event` is one of `SOLAR_EVENTS`; `lat` and `lon` are degrees, north and east positive. Sunrise and sunset
+    are those of its upper edge over a flat horizon; dawn and dusk are the sun's centre 6, 12 and 18 degrees
+    below. A day without the event, as in a polar night, is passed over. Needs `cardoon[solar]`.
+    """
+
+    def __init__(
+        self,
+        event: str,
+        lat: float,
+        lon: float,
+        nowfun: Callable[[], datetime] | None = None,
+        app: Timekeeper | None = None,
+        *,
+        tz: str | tzinfo | None = None,
+    ) -> None:
+        super().__init__(nowfun, app, tz=tz)
+        if event not in SOLAR_EVENTS:
+            close = difflib.get_close_matches(str(event), SOLAR_EVENTS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(SOLAR_EVENTS)}"
+            raise ValueError(f"solar: unknown event {event!r}; {hint}")
+        self.event = event
+        self.lat = _degrees("lat", lat, 90)
+        self.lon = _degrees("lon", lon, 180)
+        _load_sun()
+
+    def next_after(self, moment: datetime, zone: tzinfo | None = None) -> datetime:
+        """The first time later than `moment`, in whole seconds; see `BaseSchedule.next_after`."""
+        zone = self.own_tz or zone or self.tz
+        after = _utc(_aware(moment, zone))
+        found = _load_sun()(self.event, lat=self.lat, lon=self.lon, after=after)
+        return found.astimezone(zone)
+
+    def __repr__(self) -> str:
+        return f"<solar: {self.event} at latitude {self.lat:g}, longitude {self.lon:g}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, solar):
+            mine, others = (self.event, self.lat, self.lon), (other.event, other.lat, other.lon)
+            return mine == others and self.own_tz == other.own_tz
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.event, self.lat, self.lon))
 
 
 def maybe_schedule(
@@ -295,15 +345,17 @@ def maybe_schedule(
 
 
 def schedule_to_json(value: BaseSchedule) -> dict[str, Any]:
-    """A `schedule` or `crontab` as JSON, its zone included; `ValueError` for one of another kind."""
+    """A `schedule`, `crontab` or `solar` as JSON, its zone included; `ValueError` for any other."""
     match value:
         case crontab():
             told: dict[str, Any] = {"type": "crontab", **value.given}
         case schedule():
             told = {"type": "interval", "seconds": value.seconds, "relative": value.relative}
+        case solar():
+            told = {"type": "solar", "event": value.event, "lat": value.lat, "lon": value.lon}
         case _:
             raise ValueError(
-                f"schedule {value!r} cannot be written as JSON; use crontab or schedule"
+                f"schedule {value!r} cannot be written as JSON; use crontab, schedule or solar"
             )
     if value.own_tz is not None:
         told["tz"] = str(value.own_tz)
@@ -314,62 +366,17 @@ def schedule_from_json(told: Mapping[str, Any]) -> BaseSchedule:
     """What `schedule_to_json` wrote; `ValueError` for anything else."""
     rest = {name: value for name, value in told.items() if name not in {"type", "tz"}}
     tz = told.get("tz")
+    if not isinstance(tz, str | None):
+        raise ValueError(f"schedule: tz={tz!r} is not a time zone of the tz database")  # noqa: TRY004
     match told.get("type"):
         case "crontab" if rest.keys() <= PARSERS.keys():
             return crontab(**rest, tz=tz)
         case "interval" if rest.keys() <= {"seconds", "relative"} and "seconds" in rest:
             return schedule(rest["seconds"], bool(rest.get("relative")), tz=tz)
+        case "solar" if rest.keys() == {"event", "lat", "lon"}:
+            return solar(**rest, tz=tz)
         case _:
             raise ValueError(f"{dict(told)!r} is not a schedule as JSON")
-
-
-def _next_named(fields: CronFields, after: datetime, zone: tzinfo) -> datetime:
-    """Each time that is named counts once, whatever is done to clocks."""
-    wall, is_second_time = wall_of(after, zone)
-    start = _next_minute(wall)
-    shift = find_shift(wall, zone) if is_second_time else None
-    if shift is not None:  # what is shown again now has had its turn
-        start = max(start, whole_minute(shift.end))
-    return moment_of(fields.first_from(start), zone)
-
-
-def _next_shown(fields: CronFields, after: datetime, zone: tzinfo) -> datetime:
-    """Each time counts as often as clocks show it."""
-    wall, is_second_time = wall_of(after, zone)
-    start = _next_minute(wall)
-    shift = find_shift(wall, zone)
-    if shift is not None:
-        passes = [(start, shift.before), (whole_minute(shift.begin), shift.after)]
-        if is_second_time:
-            passes = [(start, shift.after)]
-        for begin, offset in passes:
-            found = fields.first_from(begin)
-            if found < shift.end:
-                return (found - offset).replace(tzinfo=UTC)
-        start = max(start, whole_minute(shift.end))
-    while True:
-        found = fields.first_from(start)
-        shift = find_shift(found, zone)
-        if shift is None or not shift.is_forward:
-            return moment_of(found, zone)
-        start = whole_minute(shift.end)
-
-
-def _next_minute(wall: datetime) -> datetime:
-    return wall.replace(second=0, microsecond=0) + MINUTE
-
-
-def _floor(due: datetime, period: timedelta, zone: tzinfo) -> datetime:
-    """The last whole day, hour, minute or second on the wall."""
-    wall, _ = wall_of(due, zone)
-    whole = wall.replace(microsecond=0)
-    if period >= timedelta(minutes=1):
-        whole = whole.replace(second=0)
-    if period >= timedelta(hours=1):
-        whole = whole.replace(minute=0)
-    if period >= timedelta(days=1):
-        return moment_of(whole.replace(hour=0), zone)  # clocks may have been changed since midnight
-    return due - (wall - whole)
 
 
 def _period(value: object) -> timedelta:
@@ -381,6 +388,25 @@ def _period(value: object) -> timedelta:
     if not 0 < seconds <= _MOST_SECONDS:
         raise ValueError(f"schedule: {value!r} is not between 0 and {_MOST_SECONDS:.0f} seconds")
     return timedelta(seconds=seconds)
+
+
+def _degrees(name: str, value: object, most: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
+        raise ValueError(
+            f"solar: {name}={value!r} is not a number from -{most} to {most}, in degrees"
+        )
+    return float(value)
+
+
+def _load_sun() -> Callable[..., datetime]:
+    """What computes the sun; loaded when it is first needed, since few have a use for it."""
+    try:
+        from cardoon.sun import next_event  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        raise ImproperlyConfigured(
+            "solar: computing the sun needs the library ephem; install cardoon[solar]"
+        ) from error
+    return next_event
 
 
 def _as_text(spec: object) -> str:

@@ -27,6 +27,14 @@ class PeriodicTask:
     """Arguments of `apply_async`."""
     relative: bool = False
     """Whether seconds in `schedule` end at whole days, hours or minutes."""
+    tz: str | None = None
+    """Whose wall clock counts: a name of the tz database; None for the schedule's own or the app's."""
+    catch_up: str = "one"
+    """What becomes of ticks that nobody could send in time: `skip`, `one` (the last of them) or `all`."""
+    overlap: str = "allow"
+    """With `skip`, no tick is sent while the task of an earlier one is waiting or running."""
+    paused: bool = False
+    """Whether no tick is sent."""
 
     def keys(self) -> tuple[str, ...]:
         """The names of its fields."""
@@ -38,7 +46,12 @@ class PeriodicTask:
         return getattr(self, name)
 
 
-FIELDS = ("task", "schedule", "args", "kwargs", "options", "relative")
+FIELDS = (
+    *("task", "schedule", "args", "kwargs", "options", "relative"),
+    *("tz", "catch_up", "overlap", "paused"),
+)
+CATCH_UP = ("skip", "one", "all")
+OVERLAP = ("allow", "skip")
 
 
 class Timetable(Mapping[str, PeriodicTask]):
@@ -82,6 +95,25 @@ class Timetable(Mapping[str, PeriodicTask]):
 
 
 EMPTY = Timetable()
+STANDARD = "cardoon.beat:Beat"
+"""The one scheduler there is; Celery's names for its own mean it, too."""
+_SCHEDULERS = ("Scheduler", "PersistentScheduler", "Beat")
+
+
+def parse_scheduler(value: object) -> str:
+    """The setting `beat_scheduler`: Celery's own scheduler by any of its names, which is ours."""
+    module, _, name = str(value).replace(":", ".").rpartition(".")
+    if module in {"celery.beat", "cardoon.beat"} and name in _SCHEDULERS:
+        return STANDARD
+    if module.startswith(("django_celery_beat", "redbeat", "celery_sqlalchemy_scheduler")):
+        raise ValueError(
+            "keeps its schedule in a database of its own; here entries that change while beats run are kept by "
+            "app.schedules and `cardoon schedule`, in the broker's store, and how far each was sent is kept anyway"
+        )
+    raise ValueError(
+        f"is not a scheduler that Cardoon has; leave it out, or use {STANDARD!r}. Entries from elsewhere come from "
+        "an EntrySource: cardoon.beat.Beat(app, sources=[...])"
+    )
 
 
 def parse_timetable(value: object) -> Timetable:
@@ -125,20 +157,56 @@ def _read_entry(value: Mapping[str, Any]) -> PeriodicTask:
     for key, found in (("kwargs", kwargs), ("options", options)):
         if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found):
             raise ValueError(f"{key}={found!r} is not a dict with names as its keys")
-    relative = value.get("relative", False)
-    if not isinstance(relative, bool):
-        raise ValueError(f"relative={relative!r} is neither True nor False")  # noqa: TRY004
+    relative = _flag(value, "relative")
+    due = maybe_schedule(value["schedule"], relative)
+    tz = value.get("tz")
+    if tz is not None:
+        tz = _zone_name(tz, due)
     return PeriodicTask(
         task=task,
-        schedule=maybe_schedule(value["schedule"], relative),
+        schedule=due,
         args=tuple(args),
         kwargs=dict(kwargs),
         options=dict(options),
         relative=relative,
+        tz=tz,
+        catch_up=_choice(value, "catch_up", CATCH_UP, "one"),
+        overlap=_choice(value, "overlap", OVERLAP, "allow"),
+        paused=_flag(value, "paused"),
     )
 
 
+def _flag(value: Mapping[str, Any], name: str) -> bool:
+    found = value.get(name, False)
+    if not isinstance(found, bool):
+        raise ValueError(f"{name}={found!r} is neither True nor False")  # noqa: TRY004
+    return found
+
+
+def _choice(value: Mapping[str, Any], name: str, among: tuple[str, ...], usual: str) -> str:
+    found = value.get(name)
+    if found is None:
+        return usual
+    if found not in among:
+        close = difflib.get_close_matches(str(found), among, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"use {' or '.join(map(repr, among))}"
+        raise ValueError(f"{name}={found!r} is unknown; {hint}")
+    return str(found)
+
+
+def _zone_name(tz: object, due: BaseSchedule) -> str:
+    if not isinstance(tz, str) or not tz:
+        raise ValueError(f"tz={tz!r} is not the name of a time zone, such as 'Europe/Berlin'")
+    BaseSchedule(tz=tz)  # which refuses what is not in the tz database
+    if due.own_tz is not None and str(due.own_tz) != tz:
+        raise ValueError(
+            f"tz={tz!r}, but its schedule says {str(due.own_tz)!r}; leave one of them out"
+        )
+    return tz
+
+
 def _name(value: object) -> str:
-    if not isinstance(value, str) or not value:
+    # Half of a surrogate pair can be in no id.
+    if not isinstance(value, str) or not value.encode(errors="ignore").decode() == value != "":
         raise ValueError(f"has an entry {value!r} whose name is not text")
     return value

@@ -38,6 +38,9 @@ class Shift(NamedTuple):
 
 def find_shift(wall: datetime, zone: tzinfo) -> Shift | None:
     """The change of clocks that makes a time missing or repeated; None for a usual time."""
+    wall = wall.replace(
+        microsecond=0
+    )  # clocks are changed at whole seconds, and those are tried below
     before, after = _offset(wall, zone, fold=0), _offset(wall, zone, fold=1)
     if before == after:
         return None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 import pytest
 
 from cardoon import Cardoon, chain
 from cardoon.config import Settings
-from cardoon.contrib.testing.app import TestApp
-from cardoon.contrib.testing.worker import start_worker
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
 from cardoon.schedules import crontab, schedule
 from cardoon.timetable import PeriodicTask, Timetable
@@ -171,24 +168,43 @@ def test_a_wrong_periodic_task_is_refused(app, add):
     assert app.conf.beat_schedule == {}
 
 
-def test_a_worker_says_once_that_it_sends_nothing_by_itself(caplog):
-    app = TestApp(config={"beat_schedule": {str(n): {**NIGHTLY, "args": ("x",)} for n in range(7)}})
-
-    with start_worker(app, loglevel="warning"):
-        pass
-
-    [said] = [one for one in caplog.messages if one.startswith("beat_schedule")]
-    assert said == (
-        "beat_schedule has 7 entries (shop.sum_up), but this version sends no periodic tasks by "
-        "itself; have cron send them, with `cardoon call`"
-    )
+@pytest.mark.parametrize(
+    "name",
+    ["celery.beat:PersistentScheduler", "celery.beat.Scheduler", "cardoon.beat:Beat"],
+)
+def test_celerys_names_of_its_scheduler_mean_the_one_there_is(app, name):
+    app.conf.beat_scheduler = name
+    assert app.conf.beat_scheduler == "cardoon.beat:Beat"
 
 
-def test_a_worker_without_entries_says_nothing(caplog):
-    with caplog.at_level(logging.WARNING), start_worker(TestApp(), loglevel="warning"):
-        pass
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("django_celery_beat.schedulers:DatabaseScheduler", "app.schedules and `cardoon schedule`"),
+        ("shop.Scheduler", "is not a scheduler that Cardoon has; leave it out"),
+        ({}, "is not a scheduler"),
+    ],
+)
+def test_another_scheduler_is_refused_with_what_to_use(app, name, said):
+    with pytest.raises(ImproperlyConfigured, match=f"beat_scheduler: .*{said}"):
+        app.conf.beat_scheduler = name
 
-    assert not [one for one in caplog.messages if "beat_schedule" in one]
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"catch_up": "al"}, "catch_up='al' is unknown; did you mean 'all'"),
+        ({"overlap": "no"}, "overlap='no' is unknown; use 'allow' or 'skip'"),
+        ({"paused": 1}, "paused=1 is neither True nor False"),
+        ({"tz": "Europe/Berln"}, "tz='Europe/Berln' is not a time zone"),
+        ({"tz": 2}, "tz=2 is not the name of a time zone"),
+        ({"tz": "UTC", "schedule": crontab(tz="Asia/Tokyo")}, "but its schedule says 'Asia/Tokyo'"),
+        ({"catchup": "all"}, "unknown key 'catchup' in entry 'a'; did you mean 'catch_up'"),
+    ],
+)
+def test_what_an_entry_says_besides_its_call_is_checked(app, wishes, said):
+    with pytest.raises(ImproperlyConfigured, match=said):
+        app.conf.beat_schedule = {"a": {**NIGHTLY, **wishes}}
 
 
 def test_many_tasks_are_not_all_named(app):
