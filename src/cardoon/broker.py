@@ -50,7 +50,7 @@ class Predecessor(NamedTuple):
 
     id: str
     request: bytes
-    """SHA-256 of its claims, which its result names."""
+    """What its result is held against: SHA-256 over its task's name and the digest of its claims."""
 
 
 class Trigger(enum.Enum):

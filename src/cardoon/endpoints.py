@@ -154,6 +154,21 @@ def kind_of(url: str) -> str:
     return kind
 
 
+def addresses_of(*urls: str) -> tuple[tuple[str, int], ...]:
+    """Host and port of every server that these URLs name; files and unix sockets have none.
+
+    For those who keep others away from these servers, whether or not the way there may be trusted.
+    """
+    lenient = Access(allow_plaintext=True, allow_unverified=True)
+    return tuple(
+        (one.host, one.port)
+        for url in urls
+        if kind_of(url)
+        for one in parse_endpoints(url, setting="url", access=lenient)
+        if not one.socket
+    )
+
+
 def parse_endpoints(
     url: str, *, setting: str, access: Access = PLAIN_ACCESS
 ) -> tuple[Endpoint, ...]:

@@ -11,6 +11,7 @@ from cardoon.endpoints import PLAIN_ACCESS, Access
 from cardoon.postgres import results
 from cardoon.postgres.database import Database, SharesPostgres
 from cardoon.postgres.location import locate
+from cardoon.postgres.posting import Records
 from cardoon.postgres.wakeups import Bell, hints
 
 
@@ -30,7 +31,7 @@ def connect(
     return PostgresBackend(Database(location, clock=clock, timeout=timeout))
 
 
-class PostgresBackend:
+class PostgresBackend(Records):
     """Results in a database, which may be the broker's."""
 
     def __init__(self, database: Database) -> None:

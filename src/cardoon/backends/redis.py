@@ -14,6 +14,7 @@ from cardoon.exceptions import ImproperlyConfigured
 try:
     from cardoon.redis.failures import understood
     from cardoon.redis.packing import pack_results, unpack_result
+    from cardoon.redis.posting import Records
     from cardoon.redis.store import SharesStore, Store, open_store
     from cardoon.redis.subscription import News, Subscription, Subscriptions
 except ModuleNotFoundError as error:
@@ -62,7 +63,7 @@ def connect(
     return RedisBackend(store)
 
 
-class RedisBackend:
+class RedisBackend(Records):
     """Results in a store, which may be the broker's."""
 
     def __init__(self, store: Store) -> None:

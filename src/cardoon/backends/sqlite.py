@@ -10,6 +10,7 @@ from cardoon.clock import Clock
 from cardoon.sqlite import results
 from cardoon.sqlite.database import Database, SharesDatabase
 from cardoon.sqlite.location import parse_database_url
+from cardoon.sqlite.posting import Records
 from cardoon.sqlite.wakeups import Bell
 
 
@@ -21,7 +22,7 @@ def connect(url: str, *, clock: Clock, beside: object, timeout: float) -> Sqlite
     return SqliteBackend(Database(path, clock=clock, timeout=timeout))
 
 
-class SqliteBackend:
+class SqliteBackend(Records):
     """Results in a database, which may be the broker's."""
 
     def __init__(self, database: Database) -> None:

@@ -28,6 +28,7 @@ from cardoon.broker import (
     Settlement,
     Subscription,
 )
+from cardoon.brokers.board import Board
 from cardoon.brokers.dependents import take_dropped, wake_strays
 from cardoon.brokers.depths import measure
 from cardoon.brokers.inputs import Inputs
@@ -49,10 +50,11 @@ _LOOK_AGAIN_SECONDS = 1.0
 _REAL_TIME = SystemClock()
 
 
-class MemoryBroker(Lookup):
+class MemoryBroker(Lookup, Board):
     """Broker, with all optional powers."""
 
     def __init__(self, *, clock: Clock) -> None:
+        super().__init__()
         self._clock = clock
         self._results = MemoryResults(clock)
         self._changed = self._results.changed  # guards everything below
@@ -193,6 +195,7 @@ class MemoryBroker(Lookup):
             there = self._by_id.keys() | {put.shown.id for put in self._kept}
             wake_strays(self._messages.values(), there, now)
             self._results.purge()
+            self.purge_posts()
             self._marks.purge(now)
             self._limits.keep({m.limit for m in self._messages.values() if m.limit}, now)
             self._unique.purge(now)

@@ -23,6 +23,7 @@ from cardoon.lookup import Place, Whereabouts
 from cardoon.postgres import messages, replay, settling, subscribers, tracing
 from cardoon.postgres.database import Database, Session
 from cardoon.postgres.location import locate
+from cardoon.postgres.posting import Posts, Records
 from cardoon.postgres.wakeups import Bell, Ear, Wakeups, hints, queues_of
 from cardoon.quarantine import Fill
 from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
@@ -55,7 +56,7 @@ def connect(
     return PostgresBroker(Database(location, clock=clock, timeout=timeout))
 
 
-class PostgresBroker:
+class PostgresBroker(Posts, Records):
     """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, database: Database) -> None:

@@ -37,6 +37,7 @@ from cardoon.clock import Clock, SystemClock
 from cardoon.endpoints import Access, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.quarantine import Fill
+from cardoon.rabbitmq.beside import Beside
 from cardoon.rabbitmq.companion import Companion, Epochs
 from cardoon.rabbitmq.parting import part
 from cardoon.rabbitmq.queues import Names, Place
@@ -114,7 +115,7 @@ def connect(
     return RabbitmqBroker(server, companion=companion, clock=clock)
 
 
-class RabbitmqBroker:
+class RabbitmqBroker(Beside):
     """Broker, with all optional powers but `Findable`: nobody can ask AMQP where a message is."""
 
     def __init__(self, server: Server, *, companion: Companion, clock: Clock) -> None:

@@ -30,6 +30,7 @@ from cardoon.security.replay import Memory, Nonce, NonceClaim, NonceState
 
 try:
     from cardoon.redis import inspecting, messages, packing, subscribers, tracing
+    from cardoon.redis.posting import Posts, Records
     from cardoon.redis.store import Store, open_store
 except ModuleNotFoundError as error:
     if error.name != "hiredis":
@@ -76,7 +77,7 @@ def connect(
     return RedisBroker(store)
 
 
-class RedisBroker:
+class RedisBroker(Posts, Records):
     """Broker with all powers: Transactional, Maintained, Limiting, Subscribing and the others."""
 
     def __init__(self, store: Store) -> None:

@@ -40,6 +40,7 @@ from cardoon.sqlite import (
 from cardoon.sqlite.database import Database
 from cardoon.sqlite.failures import explained
 from cardoon.sqlite.location import parse_database_url
+from cardoon.sqlite.posting import Posts, Records
 from cardoon.sqlite.statements import document
 from cardoon.sqlite.wakeups import Bell
 
@@ -65,7 +66,7 @@ def connect(url: str, *, clock: Clock, timeout: float) -> SqliteBroker:
     return SqliteBroker(Database(path, clock=clock, timeout=timeout))
 
 
-class SqliteBroker:
+class SqliteBroker(Posts, Records):
     """Broker, with all optional powers."""
 
     def __init__(self, database: Database, *, boot: str | None = None) -> None:

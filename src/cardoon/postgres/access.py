@@ -17,6 +17,7 @@ Role = Literal["client", "worker", "beat", "monitor"]
 
 _READ = frozenset({"schema_version", "load_results", "horizon", "results_since", "find_places"})
 _SEND = frozenset({"declare_queues", "unique_holders", "publish"})
+_POSTS = frozenset({"posted", "newest_post"})
 _TRACE = frozenset({"trace", "trace_missing", "trace_kept", "nonces_done"})
 _LOOK = _TRACE | {
     *("depths", "limits", "kept", "heard", "resting_queues", "quarantined", "replay_memory")
@@ -27,10 +28,13 @@ RIGHTS: Mapping[Role, frozenset[str]] = {
     # To look since when marks reach back begins that, with the server's time, and can do no more.
     "client": _READ
     | _SEND
-    | {"store_results", "forget_results", "broadcast", "quarantine", "replay_memory"},
+    | _POSTS
+    | {"store_results", "forget_results", "broadcast", "quarantine", "replay_memory"}
+    | {"post_event", "records"},
     "worker": frozenset(name for name, function in FUNCTIONS.items() if function.home is None),
-    "beat": frozenset({"schema_version"}) | _SEND,
-    "monitor": _READ | _LOOK,
+    "beat": frozenset({"schema_version", "post_event", "records", "put_record", "drop_record"})
+    | _SEND,
+    "monitor": _READ | _LOOK | _POSTS | {"records"},
 }
 """The functions that each role may call."""
 

@@ -23,7 +23,18 @@ except ImportError as error:
 
 _FUNCTIONS = (
     *("basics", "limits", "dormant", "publish", "subscribers", "results", "replay"),
-    *("complete", "pausing", "claim", "adopt", "upkeep", "kept", "tracing", "rights"),
+    *(
+        "complete",
+        "pausing",
+        "posting",
+        "records",
+        "claim",
+        "adopt",
+        "upkeep",
+        "kept",
+        "tracing",
+        "rights",
+    ),
 )
 """In this order, and `rights` last."""
 

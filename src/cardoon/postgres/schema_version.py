@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cardoon.exceptions import ImproperlyConfigured
 
-VERSION = 3
+VERSION = 4
 
 
 def check_version(found: int, where: str) -> None:

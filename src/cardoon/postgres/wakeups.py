@@ -43,6 +43,7 @@ class Bell(enum.Enum):
 
     MESSAGES = "messages"
     RESULTS = "results"
+    POSTS = "posts"
 
 
 class Ear:

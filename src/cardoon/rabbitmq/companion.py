@@ -18,8 +18,10 @@ from cardoon.broker import (
 )
 from cardoon.exceptions import OperationalError
 from cardoon.pausing import Pausable
+from cardoon.posting import Posting
 from cardoon.quarantine import Quarantining
 from cardoon.recalling import Recalling
+from cardoon.records import Recording
 from cardoon.security.replay import NonceClaim, ReplayGuard
 
 
@@ -32,6 +34,8 @@ class Companion(
     Limiting,
     Subscribing,
     Broadcaster,
+    Posting,
+    Recording,
     Pausable,
     Inspectable,
     Quarantining,

@@ -22,6 +22,7 @@ _READ = [
     "hexists",
     "hget",
     "hgetall",
+    "hlen",
     "hmget",
     "info",
     "mget",
@@ -39,6 +40,9 @@ _READ = [
     "zrangebyscore",
     "zscore",
     "sscan",
+    "xrange",
+    "xread",
+    "xrevrange",
 ]
 _SEND = [
     "del",
@@ -58,6 +62,8 @@ _SEND = [
     "set",
     "srem",
     "wait",
+    "xadd",
+    "xdel",
     "zadd",
     "zrem",
 ]
@@ -104,17 +110,23 @@ _SENT = [
 _TOLD = ["broadcasts", "broadcast:*"]
 """What a revocation writes."""
 
+_EVENTS = ["posts:events"]
+"""What those write who tell of their sends."""
+
+_RECORDS = ["records:*"]
+"""What keeps schedules."""
+
 _LOOKED_UP = ["running:*", "subscribers:*"]
 """What a send reads, and does not write."""
 
-_SEEN = [*_LOOKED_UP, "result:*", "kept_of:*", "kept:*", "epoch"]
+_SEEN = [*_LOOKED_UP, "result:*", "kept_of:*", "kept:*", "epoch", "posts:*", *_RECORDS]
 """What a client reads, and does not write."""
 
 
 _RIGHTS: dict[Role, tuple[list[str], list[str], list[str], list[str]]] = {
-    "client": ([*_READ, *_SEND, *_HEAR], [*_SENT, *_TOLD], _SEEN, ["done*"]),
+    "client": ([*_READ, *_SEND, *_HEAR], [*_SENT, *_TOLD, *_EVENTS], _SEEN, ["done*"]),
     "worker": ([*_READ, *_SEND, *_HEAR, *_WORK], ["*"], [], ["done*"]),
-    "beat": ([*_READ, *_SEND], _SENT, _LOOKED_UP, []),
+    "beat": ([*_READ, *_SEND], [*_SENT, *_EVENTS, *_RECORDS], _LOOKED_UP, []),
     "monitor": (_READ, [], ["*"], []),
 }
 """Commands, keys to write and read, keys to read, channels to hear."""

@@ -43,6 +43,26 @@ class Wait(NamedTuple):
     keys: Sequence[str]
     seconds: float
 
+    @property
+    def words(self) -> tuple[Argument, ...]:
+        """The command that waits."""
+        return "BLPOP", *self.keys, f"{self.seconds:.3f}"
+
+
+class Follow(NamedTuple):
+    """What the server is to wait for before it runs a script: an entry of a stream behind a number."""
+
+    stream: str
+    number: int
+    seconds: float
+
+    @property
+    def words(self) -> tuple[Argument, ...]:
+        """The command that waits."""
+        pause = max(1, int(self.seconds * 1000))  # 0 would be for ever
+        name = f"{self.number}-0"
+        return "XREAD", "COUNT", 1, "BLOCK", pause, "STREAMS", self.stream, name
+
 
 class Store:
     """Where messages, results and replay marks of one deployment lie. Safe from threads and forks."""
@@ -116,13 +136,13 @@ class Store:
         timeout: float | None = None,
         again: int | None = None,
         durably: bool = False,
-        after: Wait | None = None,
+        after: Wait | Follow | None = None,
     ) -> Any:
         """Run a script, again and again until it answers; raises `OperationalError` at the deadline.
 
         `again` is the index of the argument that is made 1 when an answer may have been lost.
         `durably` waits for what the transport options ask for. `after` is waited for by the server, so that
-        the script runs as soon as there is a token; when the time is up, or a connection is lost, it runs
+        the script runs as soon as it is there; when the time is up, or a connection is lost, it runs
         without.
         """
         script = load(name)
@@ -294,13 +314,13 @@ def _evaluate(
     script: Script,
     arguments: Sequence[Argument],
     deadline: float,
-    after: Wait | None,
+    after: Wait | Follow | None,
 ) -> Any:
     suffix = "_RO" if script.only_reads else ""
     packed = pack((f"EVALSHA{suffix}", script.digest, *arguments))
     if after is not None:
         # Both at once: the server runs the second as soon as the first lets it, and asks nobody.
-        packed = pack(("BLPOP", *after.keys, f"{after.seconds:.3f}")) + packed
+        packed = pack(after.words) + packed
     connection.send(packed, deadline=deadline)
     if after is not None:
         with contextlib.suppress(ServerError):  # the script says what there is to say

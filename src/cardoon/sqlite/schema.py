@@ -9,7 +9,7 @@ from pathlib import Path
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.sqlite.statements import load_schema, sql
 
-VERSION = 4
+VERSION = 5
 """`PRAGMA user_version` of a file that this version of Cardoon reads and writes."""
 
 APPLICATION_ID = 0x43726477

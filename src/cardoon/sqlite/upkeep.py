@@ -70,6 +70,8 @@ def _tidy(transaction: Transaction, dead: Sequence[Owner], *, now: float, monoto
     transaction.run("upkeep.purge_results", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_replay", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_broadcasts", now=now)
+    transaction.run("upkeep.purge_posts", now=now, limit=MAX_EXPIRED_AT_ONCE)
+    transaction.run("posting.forget", now=now)
     transaction.run("upkeep.purge_bounds", now=now, limit=MAX_EXPIRED_AT_ONCE)
     transaction.run("upkeep.purge_recent", now=now, limit=MAX_EXPIRED_AT_ONCE)
     if queues := subscribers.over(transaction, now=monotonic):

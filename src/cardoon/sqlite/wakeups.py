@@ -47,6 +47,7 @@ class Bell(enum.Enum):
 
     MESSAGES = "q"
     RESULTS = "r"
+    POSTS = "p"
 
 
 class Listener:

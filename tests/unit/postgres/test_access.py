@@ -11,6 +11,7 @@ from cardoon.broker import Ack, Completion, Kept, Outgoing, Subscription
 from cardoon.clock import SystemClock
 from cardoon.exceptions import ImproperlyConfigured, OperationalError
 from cardoon.postgres.access import RIGHTS, commands
+from cardoon.records import Record
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 
 LONG = 20.0
@@ -184,6 +185,41 @@ def test_a_monitor_reads_and_changes_nothing(of):
     assert denied(backend.forget, ["a"])
     assert denied(broker.broadcast, b"x", expires_at=9e9)
     assert denied(broker.quarantine, queue="q", id="x", frame=b"", reason="r", detail="")
+
+
+def test_each_role_posts_and_reads_what_it_needs(of):
+    client, worker, beat, monitor = (
+        of(role)[0] for role in ("client", "worker", "beat", "monitor")
+    )
+    for broker in (client, worker, beat):
+        broker.post("events", [b"told"], expires_at=9e9, keep=10)
+    worker.post("reply.0f", [b"answer"], expires_at=9e9, keep=10)
+
+    for broker in (client, monitor):
+        assert len(broker.posted("events", 0, limit=9, timeout=0)) == 3
+        assert broker.posted("events", 3, limit=9, timeout=0.05) == []
+        assert broker.posted("reply.0f", 0, limit=9, timeout=0) == [(1, b"answer")]
+        assert broker.position("events") == 3
+    assert denied(client.post, "reply.0f", [b"forged"], expires_at=9e9, keep=10)
+    assert denied(beat.post, "reply.0f", [b"forged"], expires_at=9e9, keep=10)
+    assert denied(beat.posted, "reply.0f", 0, limit=9, timeout=0)
+    assert denied(monitor.post, "events", [b"forged"], expires_at=9e9, keep=10)
+
+
+def test_beats_and_workers_write_records_and_others_read_them(of):
+    client, worker, beat, monitor = (
+        of(role)[0] for role in ("client", "worker", "beat", "monitor")
+    )
+    assert beat.put_record("tick", "a", b"one", revision=0)
+    assert worker.put_record("tick", "a", b"two", revision=1)
+
+    for broker in (client, worker, beat, monitor):
+        assert dict(broker.records("tick")) == {"a": Record(2, b"two")}
+    for broker in (client, monitor):
+        assert denied(broker.put_record, "tick", "a", b"forged", revision=2)
+        assert denied(broker.put_record, "schedule", "b", b"forged", revision=0)
+        assert denied(broker.drop_record, "tick", "a", revision=2)
+    assert beat.drop_record("tick", "a", revision=2)
 
 
 def test_a_user_without_a_role_gets_nowhere(of, postgres, connect):

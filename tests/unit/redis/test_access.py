@@ -23,6 +23,7 @@ from cardoon.broker import (
 )
 from cardoon.clock import SystemClock
 from cardoon.exceptions import OperationalError
+from cardoon.records import Record
 from cardoon.redis.access import commands
 from cardoon.security.replay import Nonce, NonceClaim, NonceState
 from tests.servers.ground import running
@@ -192,6 +193,10 @@ def test_what_a_client_is_denied_with_plain_commands(guarded, login):
         ("SET", "{cardoon}:result:x", "forged"),
         ("ZADD", "{cardoon}:subscribers:news", 4e9, "mine"),
         ("SADD", "{cardoon}:paused", "q"),
+        ("XADD", "{cardoon}:posts:reply.0f", "9-0", "f", "forged"),
+        ("DEL", "{cardoon}:posts:reply.0f"),
+        ("HSET", "{cardoon}:records:schedule", "a", "1 0f\nforged"),
+        ("HDEL", "{cardoon}:records:tick", "a"),
         ("SET", "elsewhere", "x"),
         ("GET", "elsewhere"),
         ("SUBSCRIBE", "elsewhere"),
@@ -278,6 +283,45 @@ def test_a_monitor_only_reads(login):
             forbidden()
 
 
+def test_each_role_posts_and_reads_what_it_needs(login):
+    client, worker, beat, monitor = (login(role)[0] for role in ROLES)
+    for broker in (client, worker, beat):
+        broker.post("events", [b"told"], expires_at=FAR, keep=10)
+    worker.post("reply.0f", [b"answer"], expires_at=FAR, keep=10)
+
+    for broker in (client, monitor):
+        assert len(broker.posted("events", 0, limit=9, timeout=0)) == 3
+        assert broker.posted("events", 3, limit=9, timeout=0.05) == []
+        assert broker.posted("reply.0f", 0, limit=9, timeout=0) == [(1, b"answer")]
+        assert broker.position("events") == 3
+    for forbidden in (
+        lambda: client.post("reply.0f", [b"forged"], expires_at=FAR, keep=10),
+        lambda: beat.post("reply.0f", [b"forged"], expires_at=FAR, keep=10),
+        lambda: beat.posted("reply.0f", 0, limit=9, timeout=0),
+        lambda: monitor.post("events", [b"forged"], expires_at=FAR, keep=10),
+    ):
+        with pytest.raises(OperationalError, match="NOPERM"):
+            forbidden()
+
+
+def test_beats_and_workers_write_records_and_others_read_them(login):
+    client, worker, beat, monitor = (login(role)[0] for role in ROLES)
+    assert beat.put_record("tick", "a", b"one", revision=0)
+    assert worker.put_record("tick", "a", b"two", revision=1)
+
+    for broker in (client, worker, beat, monitor):
+        assert dict(broker.records("tick")) == {"a": Record(2, b"two")}
+    for broker in (client, monitor):
+        for forbidden in (
+            lambda broker=broker: broker.put_record("tick", "a", b"forged", revision=2),
+            lambda broker=broker: broker.put_record("schedule", "b", b"forged", revision=0),
+            lambda broker=broker: broker.drop_record("tick", "a", revision=2),
+        ):
+            with pytest.raises(OperationalError, match="NOPERM"):
+                forbidden()
+    assert beat.drop_record("tick", "a", revision=2)
+
+
 def test_a_denial_says_what_to_look_at_and_no_secret(login):
     _, results = login("beat")
 
@@ -301,3 +345,34 @@ def test_rules_go_by_the_key_prefix():
     assert rules[:3] == ["ACL", "SETUSER", "w"]
     assert "~{shop}:*" in rules
     assert not any("cardoon" in rule for rule in rules)
+
+
+@pytest.mark.parametrize("role", ["client", "beat"])
+def test_on_a_new_server_a_sender_that_comes_first_sends_and_begins_no_epoch(login, role):
+    sender, _ = login(role)
+    worker, _ = login("worker")
+
+    sender.publish([message("a"), message("b")], timeout=5)
+    with pytest.raises(OperationalError, match="NOPERM"):
+        sender.memory()
+
+    # So it begins with the worker: what was signed before, but for the skew, may have run for all it knows.
+    now = SystemClock().now()
+    assert now - 5 < worker.memory().since < now + 5
+    held = worker.receive(["q"], limit=2, lease=30, timeout=0)
+    fresh, old = (
+        NonceClaim(Nonce(bytes(16), number, FAR, signed_by), one.receipt, one.attempt)
+        for number, (one, signed_by) in enumerate(zip(held, (now + 61, now - 60), strict=True))
+    )
+    assert worker.claim([fresh, old]) == [NonceState.CLAIMED, NonceState.BEFORE_EPOCH]
+
+
+def test_a_sender_may_come_first_where_a_worker_has_looked_before(login):
+    client, _ = login("client")
+    worker, _ = login("worker")
+    since = worker.memory().since  # `cardoon replay show`
+
+    client.publish([message("a")], timeout=5)
+
+    assert client.memory() == worker.memory()
+    assert worker.memory().since == since

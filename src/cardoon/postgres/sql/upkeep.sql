@@ -58,6 +58,7 @@ BEGIN
         is_more := is_more OR count = room;
     END IF;
     DELETE FROM broadcast WHERE expires_at <= moment;
+    PERFORM _forget_posts(moment, room);
     DELETE FROM bound WHERE key IN (
         SELECT key FROM bound WHERE expires_at <= moment
         ORDER BY key LIMIT room FOR UPDATE SKIP LOCKED

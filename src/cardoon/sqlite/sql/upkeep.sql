@@ -5,6 +5,8 @@ SELECT
     OR EXISTS (SELECT 1 FROM result WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM replay WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM broadcast WHERE expires_at <= :now)
+    OR EXISTS (SELECT 1 FROM post WHERE expires_at <= :now)
+    OR EXISTS (SELECT 1 FROM channel WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM bound WHERE expires_at <= :now)
     OR EXISTS (SELECT 1 FROM recent WHERE until <= :now)
     OR EXISTS (SELECT 1 FROM subscription WHERE expires_at <= :monotonic)
@@ -58,6 +60,11 @@ DELETE FROM replay WHERE (session, sequence) IN (
 
 -- name: purge_broadcasts
 DELETE FROM broadcast WHERE expires_at <= :now;
+
+-- name: purge_posts
+DELETE FROM post WHERE rowid IN (
+    SELECT rowid FROM post WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
+);
 
 -- name: purge_bounds
 DELETE FROM bound WHERE key IN (
