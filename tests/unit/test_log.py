@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 from cardoon.context import Request, carrying_out
 from cardoon.exceptions import ImproperlyConfigured
-from cardoon.log import LEVELS, TASK_LOGGER, TaskFormatter, log_formats, setup_logging
+from cardoon.log import (
+    LEVELS,
+    MAX_MESSAGE,
+    TASK_LOGGER,
+    JsonFormatter,
+    TaskFormatter,
+    log_formats,
+    release_logging,
+    setup_logging,
+    trace_id_of,
+)
 from cardoon.utils.log import get_task_logger
 
 FORMAT = "%(levelname)s %(task_name)s[%(task_id)s] %(message)s"
@@ -133,3 +144,78 @@ def test_settings_say_how_to_log():
     settings = {"worker_log_format": "W", "worker_hijack_root_logger": False, "broker_url": "x"}
 
     assert log_formats(settings) == {"log_format": "W", "hijack": False}
+
+
+# JSON
+
+
+def told(record):
+    """The object that a record becomes; there is one line of it."""
+    [line] = JsonFormatter().format(record).splitlines()
+    assert line.isascii()
+    return json.loads(line)
+
+
+def test_a_record_becomes_an_object_with_the_task_and_its_trace():
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    with carrying_out(Request(task="shop.pay", id="t1", headers=headers)):
+        found = told(record("paid %d", 5))
+
+    assert found.pop("time").endswith("+00:00")
+    assert found.pop("process")
+    assert found == {
+        "level": "INFO",
+        "logger": "x",
+        "message": "paid 5",
+        "task": "shop.pay",
+        "task_id": "t1",
+        "trace_id": trace,
+    }
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        5,
+        "",
+        "00-0af7",
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        '00-"}-b7ad6b7169203331-01',
+    ],
+)
+def test_a_header_that_names_no_trace_names_none(header):
+    assert trace_id_of({"traceparent": header}) is None
+
+
+@given(st.text())
+def test_nothing_that_is_said_ends_an_object_early(text):
+    error = ValueError(text)
+    found = told(record("said %s", text, exc_info=(ValueError, error, None), sinfo=text))
+
+    assert found["level"] == "INFO"
+    assert found["message"] == f"said {text}"
+
+
+def test_what_is_said_at_length_is_cut():
+    found = told(record("x" * (MAX_MESSAGE + 5)))
+
+    assert found["message"] == "x" * MAX_MESSAGE + "... (5 more characters)"
+
+
+def test_the_format_json_is_for_the_tasks_as_well(tmp_path):
+    log = tmp_path / "log"
+    try:
+        setup_logging(
+            "info", logfile=str(log), log_format="json", task_format="%(message)s", hijack=True
+        )
+        get_task_logger("shop").info("paid")
+        logging.getLogger("shop").info("begun")
+    finally:
+        release_logging()
+
+    assert [json.loads(line)["message"] for line in log.read_text().splitlines()] == [
+        "paid",
+        "begun",
+    ]
