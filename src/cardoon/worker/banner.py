@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cardoon.builtins import PREFIX
 from cardoon.config import Settings, content_kind
 from cardoon.deployment import Deployment
 from cardoon.worker.host import safe_url
+from cardoon.worker.isolation import Isolation
 from cardoon.worker.weakened import unpickles
 
 
@@ -20,6 +21,7 @@ def describe(
     concurrency: int,
     queues: Iterable[str],
     tasks: Iterable[str],
+    isolation: Isolation,
 ) -> dict[str, Any]:
     """What the banner tells, by the words before it. `concurrency` is tasks at a time."""
     accepts = {content_kind(name) for name in settings.accept_content}
@@ -38,6 +40,7 @@ def describe(
             if settings.worker_pool == "solo"
             else "apart from the processes that run the tasks"
         ),
+        "sandbox": isolation.describe(),
         "queues": ", ".join(queues),
         "tasks": sorted(name for name in tasks if not name.startswith(PREFIX)),
     }
@@ -46,3 +49,16 @@ def describe(
 def signer_name(deployment: Deployment) -> str:
     """Who signs; empty where nothing is signed."""
     return deployment.identity().identity.name if deployment.signs else ""
+
+
+def record_start(deployment: Deployment, *, worker: str, queues: Sequence[str]) -> None:
+    """Put a worker's start on record."""
+    settings = deployment.settings
+    deployment.audit().record(
+        "worker.start",
+        worker=worker,
+        pool=settings.worker_pool,
+        queues=",".join(queues),
+        signer=signer_name(deployment),
+        accept=",".join(settings.accept_content),
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from cardoon.config import Settings
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import parse_rate
+from cardoon.sandbox.profile import Sandbox
 from cardoon.task import Task
 
 
@@ -29,6 +30,8 @@ class TaskRules:
     soft_time_limit: float | None
     rate_limit: float | None
     """Starts per second."""
+    sandbox: Sandbox | None = None
+    """The task's own."""
 
 
 Catalogue = Mapping[str, TaskRules]
@@ -49,6 +52,11 @@ class AppCatalogue(Catalogue):
         if known is None or known[0] is not task:
             known = self._known[name] = (task, rules_of(task, self._settings))
         return known[1]
+
+    def change(self, name: str, **changes: Any) -> None:
+        """Change rules of a task that is there."""
+        rules = self[name]
+        self._known[name] = (self._tasks[name], dataclasses.replace(rules, **changes))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tasks)
@@ -81,20 +89,45 @@ def rules_of(task: Task[..., Any], settings: Settings) -> TaskRules:
         time_limit=choose(task.time_limit, settings.task_time_limit),
         soft_time_limit=choose(task.soft_time_limit, settings.task_soft_time_limit),
         rate_limit=parse_rate(choose(task.rate_limit, settings.task_default_rate_limit)),
+        sandbox=task.sandbox,
     )
+
+
+def change_rules(catalogue: Catalogue, name: str, **changes: Any) -> bool:
+    """Change rules of a task, for messages that come from now on; whether there is such a task."""
+    if name not in catalogue:
+        return False
+    match catalogue:
+        case AppCatalogue():
+            catalogue.change(name, **changes)
+        case dict():
+            catalogue[name] = dataclasses.replace(catalogue[name], **changes)
+        case _:
+            return False
+    return True
 
 
 def write_catalogue(tasks: Mapping[str, Task[..., Any]], settings: Settings) -> dict[str, Any]:
     """The catalogue as JSON."""
-    return {name: dataclasses.asdict(rules_of(task, settings)) for name, task in tasks.items()}
+    return {name: _tell(rules_of(task, settings)) for name, task in tasks.items()}
+
+
+def _tell(rules: TaskRules) -> dict[str, Any]:
+    own = None if rules.sandbox is None else rules.sandbox.to_mapping()
+    return {**dataclasses.asdict(dataclasses.replace(rules, sandbox=None)), "sandbox": own}
 
 
 def read_catalogue(told: Mapping[str, Any]) -> Catalogue:
     """The catalogue that a zygote told."""
     try:
-        return {name: TaskRules(**rules) for name, rules in told.items()}
+        return {name: _read(rules) for name, rules in told.items()}
     except TypeError as error:
         raise ImproperlyConfigured(f"the app's tasks cannot be read: {error}") from error
+
+
+def _read(rules: Mapping[str, Any]) -> TaskRules:
+    own = rules.get("sandbox")
+    return TaskRules(**{**rules, "sandbox": None if own is None else Sandbox.from_mapping(own)})
 
 
 RULES_OF_UNKNOWN = TaskRules(

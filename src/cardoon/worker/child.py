@@ -8,10 +8,15 @@ import itertools
 import os
 import signal
 import socket
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from cardoon.sandbox.profile import Sandbox
+from cardoon.sandbox.violations import Violation, escape, violations_of_death
+from cardoon.worker.allowance import Allowance
 from cardoon.worker.ipc import (
     FROM_CHILD,
+    Bounds,
     ChannelClosedError,
     Frame,
     FrameReader,
@@ -20,7 +25,8 @@ from cardoon.worker.ipc import (
     pack_frame,
 )
 from cardoon.worker.journal import Pages
-from cardoon.worker.pool import Ending, Job
+from cardoon.worker.output import Output
+from cardoon.worker.pool import Crashed, Ending, HandedBack, Job
 
 _READ_BYTES = 256 * 1024
 _MAX_UNSENT = 64 * 1024 * 1024
@@ -34,6 +40,8 @@ class Phase(enum.Enum):
     SERVING = "serving"
     RETIRING = "retiring"
     """It takes no more jobs and ends when it has none."""
+    SPENT = "spent"
+    """It has served the one job that it was for; what it says counts no more, and it is killed."""
     DEAD = "dead"
 
 
@@ -58,19 +66,38 @@ class Placed:
         """It runs from now on."""
         self.begun = True
         self.started = now
+        self.job.begin()
         if self.job.soft_limit is not None:
             self.soft_at = now + self.job.soft_limit
         if self.job.hard_limit is not None:
             self.hard_at = now + self.job.hard_limit
 
 
+class Room(NamedTuple):
+    """Where a process of `isolated` runs its one job."""
+
+    profile: int
+    sandbox: Sandbox
+
+
 class TaskProcess:
     """A process, its channel, and the jobs it holds in the order in which it runs them."""
 
-    def __init__(self, index: int, slots: int, pages: Pages | None = None) -> None:
+    def __init__(
+        self, index: int, slots: int, pages: Pages | None = None, *, room: Room | None = None
+    ) -> None:
         self.index = index
         self.slots = slots
+        self.profile = 0 if room is None else room.profile
+        """Of the worker's sandbox profiles, the one that it serves."""
+        self.output = None if room is None else Output(room.sandbox.log)
+        self.allowance: Allowance | None = None
+        """What its job may still tell; None while it has none, and where that is not bounded."""
+        self._sandbox = None if room is None else room.sandbox
+        self._is_bounded = room is not None
         self.phase = Phase.STARTING
+        self.is_doomed = False
+        """Whether it has broken a rule: what it says after that is not believed."""
         self.pid: int | None = None
         self._handle: int | None = None
         self.socket, self.far_end = socket.socketpair()
@@ -80,11 +107,17 @@ class TaskProcess:
         self.reserved: Job | None = None
         """A job that must run alone, waiting for the others to end."""
         self.alone = False
+        self.is_replaced = False
+        """Whether another one is to serve in its place, and it ends when it has no job."""
         self.recalling = False
         """Whether it was asked for jobs back and has not answered yet."""
         self.taken = 0
-        self._reader = FrameReader(FROM_CHILD)
+        self._reader = FrameReader(FROM_CHILD if room is None else _bounds(room.sandbox))
         self._unsent = bytearray()
+        self._uncounted = 0
+        self._is_killed = False
+        self.voice = ("???", "???")
+        """Name and id of the last task that it was given, which speaks where it writes something."""
 
     def born(self, pid: int, handle: int | None) -> None:
         """The zygote has forked it."""
@@ -92,11 +125,16 @@ class TaskProcess:
         self.far_end.close()
         if self._pages is not None:
             self._pages.let_go()
+        if self.output is not None:
+            self.output.let_go()
+        if self._is_killed:  # it may serve before the zygote has told of it
+            self.kill()
 
     @property
     def far_ends(self) -> list[int]:
-        """The descriptors that are the process's own: its channel, and its journal if it has one."""
-        return [self.far_end.fileno(), *(self._pages.files if self._pages else ())]
+        """The process's own descriptors: its channel, and its journal or its output if it has one."""
+        output = () if self.output is None else (self.output.write_end,)
+        return [self.far_end.fileno(), *output, *(self._pages.files if self._pages else ())]
 
     @property
     def has_unsent(self) -> bool:
@@ -114,6 +152,9 @@ class TaskProcess:
         if len(self.jobs) < self.slots:
             placed.begin(now)
         self.jobs[job.key] = placed
+        self.voice = (job.task, job.id)
+        if self._is_bounded:
+            self.allowance = Allowance(now)
         self.taken += 1
         self.queue(FrameType.JOB, job.head, job.body)
 
@@ -153,14 +194,54 @@ class TaskProcess:
             raise IpcError(f"it is gone: {error}") from error
         if not data:
             raise ChannelClosedError("it has closed its channel")
+        self._uncounted += len(data)
         return self._reader.feed(data)
+
+    def count(self, frame: Frame, now: float) -> None:
+        """Count a frame against what its job may tell; `IpcError` if it is one too many."""
+        if self.allowance is None:
+            return
+        size, self._uncounted = self._uncounted, 0
+        self.allowance.take(size, now)
+        number = frame.head.get("n")
+        if isinstance(number, int):
+            self.allowance.ask(number, size)
+
+    def doom(self, reason: str) -> None:
+        """It has broken a rule and is to be killed: say so of the job that it served alone."""
+        self.is_doomed = True
+        if self._is_bounded:
+            for placed in self.jobs.values():
+                told = (Violation("frames", escape(reason), "worker"),)
+                crashed = Crashed(f"task process {self.pid}: {reason}", told)
+                placed.verdict = placed.verdict or crashed
+
+    def endings(self, code: int, *, is_orphan: bool) -> tuple[list[tuple[int, Ending]], list[Job]]:
+        """It is dead: how its jobs ended, and which have not begun and wait again."""
+        begun = self.running
+        doomed = any(placed.verdict is not None for placed in begun)
+        waiting = [self.reserved] if self.reserved is not None else []
+        ended: list[tuple[int, Ending]] = []
+        for key, placed in self.jobs.items():
+            if placed.verdict is not None:
+                ended.append((key, placed.verdict))
+            elif placed not in begun:
+                waiting.append(placed.job)
+            elif doomed or is_orphan:  # something else was killed; this one is not to blame
+                ended.append((key, HandedBack()))
+            else:
+                reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+                told = () if self._sandbox is None else violations_of_death(code, self._sandbox)
+                ended.append((key, Crashed(f"task process {self.pid}: {reason}", told)))
+        return ended, waiting
 
     def ring(self) -> None:
         """Have it look at its channel in the middle of a task."""
         self.kill(signal.SIGUSR1)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal; nothing happens if it is dead."""
+        """Send it a signal, at its birth if that has not been told; nothing happens if it is dead."""
+        self._is_killed = self._is_killed or number == signal.SIGKILL
         with contextlib.suppress(OSError):
             if self._handle is not None:
                 signal.pidfd_send_signal(self._handle, number)
@@ -172,9 +253,18 @@ class TaskProcess:
         self.phase = Phase.DEAD
         self.socket.close()
         self.far_end.close()
+        if self.output is not None:
+            self.output.close()
         if self._pages is not None:
             self._pages.give_back()
             self._pages = None
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def _bounds(sandbox: Sandbox) -> Mapping[FrameType, Bounds]:
+    """What a process of that profile may send."""
+    outcome = FROM_CHILD[FrameType.OUTCOME]
+    most = min(outcome.body, sandbox.output)
+    return {**FROM_CHILD, FrameType.OUTCOME: outcome._replace(body=most)}

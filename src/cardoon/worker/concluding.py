@@ -15,15 +15,18 @@ from cardoon.exceptions import (
     Ignore,
     InvalidTaskError,
     Refusal,
+    RefusedError,
     TaskDeniedError,
     TaskRevokedError,
     TimeLimitExceeded,
     WorkerLostError,
 )
+from cardoon.message.headers import with_asked
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import encode_body
 from cardoon.producer import NEVER_EXPIRES
 from cardoon.result import describe_exception
+from cardoon.sandbox.violations import tell as tell_violations
 from cardoon.security.gate import VerifiedMessage
 from cardoon.security.sealing import CLEAR, Seal
 from cardoon.security.signing import Draft
@@ -150,6 +153,18 @@ def lost(held: Held, crashes: int, detail: str) -> Conclusion:
     return end._replace(unseen=_name(error))
 
 
+def end_of_lost(held: Held) -> Conclusion | None:
+    """The conclusion of a message that has taken down as many processes as it may."""
+    crashes, rules = held.delivery.crashes, held.rules
+    if crashes >= rules.max_crashes:
+        return lost(held, crashes, "the worker that held it was lost")
+    # One that is acknowledged before it runs has not run if it is still here.
+    may_have_run = not rules.acks_late and held.is_kept_till_end
+    if crashes and (may_have_run or not rules.reject_on_worker_lost):
+        return lost(held, crashes, "it is to run once at most")
+    return None
+
+
 def skipped(held: Held, inputs: Inputs) -> Conclusion:
     """The end of a task that cannot run: it fails as what it waited for did, or because that is gone."""
     if inputs.failure is not None:
@@ -166,23 +181,35 @@ def result_draft(
     held: Held, result: ResultState, *, worker: str, now: float, expires: float | None
 ) -> Draft:
     """What is signed of a result: the state under the signature, and bound to the message."""
-    claims = held.message.claims
     told: dict[str, Any] = {"state": result.state, "worker": worker}
     if states.is_final(result.state):
         told["done"] = round(now, 6)
+    told |= _tell_isolation(held)
     return Draft(
         kind=Kind.RESULT,
-        task=claims.task,
-        id=claims.id,
+        task=held.asked,
+        id=held.id,
         audience=(),
         codec=result.codec,
         body=result.body,
         retries=held.retries or None,
         headers=json.dumps(told, separators=(",", ":")).encode(),
-        request=held.request,
+        request=held.answered,
         lifetime=NEVER_EXPIRES if expires is None else expires,
         seal=answer_seal(held.message),
     )
+
+
+def _tell_isolation(held: Held) -> dict[str, Any]:
+    """What held the task, and what that has refused it; without details where its arguments are sealed."""
+    told: dict[str, Any] = {}
+    if held.isolation:
+        told["isolation"] = held.isolation
+    if found := held.violations.all():
+        if held.message.claims.encryption is not None:
+            found = tuple(one._replace(detail="") for one in found)
+        told["violations"] = tell_violations(found)
+    return told
 
 
 def answer_seal(message: VerifiedMessage) -> Seal:
@@ -239,7 +266,7 @@ def _replaced(held: Held, calls: Sequence[Call]) -> Conclusion:
         return _failed(held, _described(states.FAILURE, error, held))
     group = held.message.claims.group
     taken = [
-        call._replace(request=held.request, group=group) if call.id == held.id else call
+        _in_place_of(held, call)._replace(group=group) if call.id == held.id else call
         for call in calls
     ]
     return Conclusion(Ack(held.delivery), None, taken)
@@ -283,7 +310,17 @@ def _again(held: Held, when: float | None) -> Call:
 def _bounded(call: Call, held: Held) -> Call:
     """A message that takes another's place keeps the limit that the client signed, and answers it."""
     claims = held.message.claims
-    return call._replace(max_retries=claims.max_retries, request=held.request, group=claims.group)
+    return _in_place_of(held, call)._replace(max_retries=claims.max_retries, group=claims.group)
+
+
+def _in_place_of(held: Held, call: Call) -> Call:
+    """A call whose result answers this message, and is of the task that was asked for."""
+    call = call._replace(request=held.answered)
+    try:
+        headers = with_asked(call.headers, None if held.asked == call.task else held.asked)
+    except RefusedError:
+        return call  # whoever receives it refuses it, whatever else it says
+    return call._replace(headers=headers)
 
 
 def _name(error: CardoonError) -> tuple[str, str]:

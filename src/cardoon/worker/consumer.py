@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -25,13 +25,15 @@ from cardoon.broker import (
     Transactional,
 )
 from cardoon.clock import Clock
-from cardoon.contents import JSON, join_codec, split_codec
+from cardoon.contents import join_codec, split_codec
 from cardoon.exceptions import NotRegistered, OperationalError, Refusal, RefusedError
-from cardoon.message.headers import parse_headers
+from cardoon.message.headers import TICK, parse_headers
 from cardoon.message.protocol import Take
 from cardoon.security.gate import DeniedError, Gate, VerifiedMessage
-from cardoon.security.replay import Nonce, NonceClaim, NonceState, ReplayGuard
+from cardoon.security.replay import Nonce, NonceState, ReplayGuard
+from cardoon.worker.alarms import RefusalAlarm
 from cardoon.worker.catalogue import RULES_OF_UNKNOWN, Catalogue, TaskRules
+from cardoon.worker.claiming import Options
 from cardoon.worker.concluding import (
     EXPIRED,
     Conclusion,
@@ -39,23 +41,25 @@ from cardoon.worker.concluding import (
     conclude,
     dead,
     denied,
-    lost,
+    end_of_lost,
     own_words,
     revoked,
     skipped,
 )
 from cardoon.worker.epochs import forgotten
-from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.held import Held, HeldTable, nonce_claims
 from cardoon.worker.inputs import Inputs, read_inputs
+from cardoon.worker.isolation import NO_ISOLATION, Isolation, meant_for
 from cardoon.worker.job_heads import make_job
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Revoked
-from cardoon.worker.notices import Notices, tell_received, tell_refused, tell_unknown
-from cardoon.worker.opening import NO_BROADCASTS, Opened, Opener, check_id, until_next_look
+from cardoon.worker.notices import Notices, Watcher, tell_received, tell_refused, tell_unknown
+from cardoon.worker.opening import Opened, Opener, check_id, until_next_look
 from cardoon.worker.pool import Job, Pool, Unreadable
 from cardoon.worker.rates import Rates
 from cardoon.worker.settler import Bare, Concluded, Settler, State
 from cardoon.worker.terms import expiry, time_left
+from cardoon.worker.vitals import Deed, Loop, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -66,24 +70,6 @@ HELD_ELSEWHERE_DELAY = 5.0
 UNKNOWN_DELAY = 5.0
 _MOST_RENEWALS = 3
 """Of leases whose time runs out before anything has begun; each may be late itself."""
-UNKNOWN_GRACE = 60.0
-"""Seconds for which a message may wait for a worker that knows its task: a rolling deploy."""
-
-
-class Options(NamedTuple):
-    """What a consumer needs of the settings."""
-
-    queues: tuple[str, ...]
-    lease: float
-    hostname: str
-    max_bytes: int
-    result_codec: str = JSON
-    """How results are written, before compression, which they share with their tasks."""
-    unknown_grace: float = UNKNOWN_GRACE
-    patience: float = 1.0
-    """Seconds that one claim waits for messages, and a stop for that claim."""
-    broadcasts: Mapping[str, str] = NO_BROADCASTS
-    """The broadcast queues, by the worker's own queues behind them."""
 
 
 class Consumer:
@@ -104,7 +90,11 @@ class Consumer:
         audit: AuditLog,
         clock: Clock,
         notices: Notices | None = None,
+        watchers: Sequence[Watcher] = (),
         book: LeaseBook | None = None,
+        isolation: Isolation = NO_ISOLATION,
+        alarm: RefusalAlarm | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._options = options
         self._broker = broker
@@ -118,14 +108,20 @@ class Consumer:
         self._held = held
         self._revoked = revoked_ids
         self._catalogue = catalogue
-        self._rates = Rates({n: r.rate_limit for n, r in catalogue.items() if r.rate_limit})
+        self.rates = Rates({n: r.rate_limit for n, r in catalogue.items() if r.rate_limit})
         self._audit = audit
         self._clock = clock
         self._notices = notices
+        self._watchers = watchers
         self._book = book
+        self._isolation = isolation
+        self._alarm = alarm
+        self._vitals = vitals or Vitals(clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self.refused = 0
+        self.wanted: tuple[str, ...] | None = None
+        """What it is to take from its next claim on, if that is to change."""
         self._failing_since: float | None = None
 
     def start(self) -> None:
@@ -133,7 +129,7 @@ class Consumer:
         self._thread.start()
 
     def consume_from(self, queues: Sequence[str]) -> None:
-        """Take these queues from now on. Not while another thread consumes."""
+        """Take these queues from now on. For the thread that consumes; `wanted` is for any other."""
         self._options = self._options._replace(queues=tuple(queues))
         self.sources = (*queues, *self.broadcasts)
         self._opener.accept_queues(queues)
@@ -152,6 +148,7 @@ class Consumer:
     def _run(self) -> None:
         delay = 0.05
         while not self._stop.is_set():
+            self._vitals.turn(Loop.CONSUMER)
             try:
                 self.consume()
                 delay = 0.05
@@ -170,7 +167,12 @@ class Consumer:
     def consume(self) -> None:
         """One round: claim as many as there is room for, and hand them on."""
         room = self._pool.wait_for_room(0.5)
-        if room <= 0 or self._stop.is_set():
+        if self.wanted is not None:
+            wanted, self.wanted = self.wanted, None
+            self.consume_from(wanted)
+        if not self.sources:
+            self._stop.wait(self._options.patience)
+        if room <= 0 or self._stop.is_set() or not self.sources:
             return
         asked_at = self._clock.monotonic()
         deliveries = self._broker.receive(
@@ -179,6 +181,7 @@ class Consumer:
             lease=self._options.lease,
             timeout=self._options.patience,
         )
+        self._vitals.done(Deed.CLAIM)
         if self._failing_since is not None:
             seconds = self._clock.monotonic() - self._failing_since
             logger.info("broker: claims again after %.1f s", seconds)
@@ -215,8 +218,11 @@ class Consumer:
         self._held.add(ready)
         if self._notices is not None:
             tell_received(self._notices, ready)
+        for watcher in self._watchers:
+            watcher.received(ready)
+        jobs = [self._job(one) for one in ready]
         self._settler.put(*(State(one, _started(one)) for one in ready if one.rules.track_started))
-        self._pool.submit([self._job(one) for one in ready])
+        self._pool.submit(jobs)
 
     def _hold(
         self, delivery: Delivery, opened: Opened | RefusedError, now: float, taken_at: float
@@ -229,6 +235,7 @@ class Consumer:
             headers = parse_headers(message.claims.headers)
             check_id(delivery, message.claims, headers)
             inputs = read_inputs(message, opened.inputs)
+            profile = self._profile_of(delivery, message, headers)
         except RefusedError as error:
             pause = until_next_look(error.reason, delivery.attempt)
             if pause is None:
@@ -248,10 +255,19 @@ class Consumer:
                 self._release(delivery, UNKNOWN_DELAY)
                 return None
             rules = RULES_OF_UNKNOWN
-        elif wait := self._rates.wait_for(claims.task, taken_at):
+        elif wait := self.rates.wait_for(claims.task, taken_at):
             self._release(delivery, wait)
             return None
-        return self._make_held(delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
+        held = self._make_held(delivery, message, rules, headers, taken_at=taken_at, inputs=inputs)
+        held.profile = profile
+        return held
+
+    def _profile_of(
+        self, delivery: Delivery, message: VerifiedMessage, headers: Mapping[str, Any]
+    ) -> int:
+        queue = self.broadcasts.get(delivery.queue, delivery.queue)
+        queue = meant_for(message.claims.audience, queue)
+        return self._isolation.index_for(message.claims.task, queue, headers)
 
     def _hold_denied(self, delivery: Delivery, error: DeniedError, taken_at: float) -> Held | None:
         """A message that must not run, whose sender is to be told."""
@@ -307,7 +323,7 @@ class Consumer:
             if rules is not None:
                 now = self._clock.monotonic()
                 found.append(self._make_held(delivery, message, rules, headers, taken_at=now))
-        states = self._guard.claim(_nonce_claims(found)) if found else ()
+        states = self._guard.claim(nonce_claims(found)) if found else ()
         ours = [
             one for one, state in zip(found, states, strict=True) if state is NonceState.CLAIMED
         ]
@@ -319,7 +335,7 @@ class Consumer:
         if not due:
             return []
         ready = []
-        for one, state in zip(due, self._guard.claim(_nonce_claims(due)), strict=True):
+        for one, state in zip(due, self._guard.claim(nonce_claims(due)), strict=True):
             match state:
                 case NonceState.CLAIMED:
                     conclusion = self._unseal(one) or self._end_at_once(one, now)
@@ -329,11 +345,11 @@ class Consumer:
                         self._settler.put(Concluded(one, conclusion))
                 case NonceState.HELD:
                     self._release(one.delivery, HELD_ELSEWHERE_DELAY)
-                case NonceState.REPEATED:
-                    self._end_again(one)
-                case NonceState.DONE:
+                case NonceState.DONE if TICK not in one.headers:
                     error = RefusedError(Refusal.REPLAYED, "it was carried out before")
                     self._refuse(one.delivery, error, one.message)
+                case NonceState.REPEATED | NonceState.DONE:
+                    self._end_again(one)
                 case NonceState.BEFORE_EPOCH:
                     # Marked, so that of its copies none but this one can ever be released.
                     error = forgotten(one)
@@ -350,7 +366,7 @@ class Consumer:
 
     def _end_at_once(self, held: Held, now: float) -> Conclusion | None:
         """The conclusion of a message that must not run, if it must not."""
-        claims, delivery, rules = held.message.claims, held.delivery, held.rules
+        claims, rules = held.message.claims, held.rules
         if held.denied is not None:
             return denied(held, held.denied)
         if self._revoked.covers(held):
@@ -358,7 +374,8 @@ class Consumer:
         if held.inputs is not None and not held.inputs.can_run:
             if held.inputs.take is Take.RESULT or not held.inputs.failure:
                 return skipped(held, held.inputs)
-            return None  # a process says which of several failed, and how
+            if rules is not RULES_OF_UNKNOWN:
+                return None  # a process says which of several failed, and how
         if expiry(held) <= now:
             return revoked(held, EXPIRED, dead=True)
         if rules is RULES_OF_UNKNOWN:
@@ -366,13 +383,7 @@ class Consumer:
                 tell_unknown(self._notices, held)
             error = NotRegistered(f"no worker on queue {held.queue!r} knows {claims.task!r}")
             return dead(held, error, f"unknown task {claims.task!r}")
-        if delivery.crashes >= rules.max_crashes:
-            return lost(held, delivery.crashes, "the worker that held it was lost")
-        # One that is acknowledged before it runs has not run if it is still here.
-        may_have_run = not rules.acks_late and held.is_kept_till_end
-        if delivery.crashes and (may_have_run or not rules.reject_on_worker_lost):
-            return lost(held, delivery.crashes, "it is to run once at most")
-        return None
+        return end_of_lost(held)
 
     def _start_early_acknowledged(self, ready: list[Held]) -> list[Held]:
         """Acknowledge what is to run at most once (`acks_late=False`), before it runs."""
@@ -426,6 +437,7 @@ class Consumer:
 
     def _job(self, held: Held) -> Job:
         options = self._options
+        held.isolation = self._isolation.told(held.profile)
         ticket = self._book.ticket(held.delivery).hex() if self._book is not None else ""
         return make_job(held, hostname=options.hostname, max_bytes=options.max_bytes, ticket=ticket)
 
@@ -466,17 +478,13 @@ class Consumer:
     def _tell_refusal(self, delivery: Delivery, error: RefusedError) -> None:
         """Count it, and say so to people and to receivers of signals."""
         self.refused += 1
+        if self._alarm is not None:
+            self._alarm.note(delivery.queue, error.reason)
         logger.warning("message on queue %s refused: %s", delivery.queue, error)
         if self._notices is not None:
             tell_refused(self._notices, delivery, error)
-
-
-def _nonce_claims(held: Sequence[Held]) -> list[NonceClaim]:
-    claims = []
-    for one in held:
-        loan = one.delivery
-        claims.append(NonceClaim(one.message.nonce, loan.receipt, loan.attempt, loan.crashes))
-    return claims
+        for watcher in self._watchers:
+            watcher.refused(delivery.queue, error.reason)
 
 
 def _started(held: Held) -> ResultState:

@@ -47,6 +47,8 @@ class Curator:
         self._gone: Counter[str] = Counter()
         self._gone_bytes = 0
         self._is_nearly_full = False
+        self.fills: Sequence[Fill] = ()
+        """What lay there at the last look, for each reason."""
 
     def note(self, completions: Sequence[Completion]) -> None:
         """Loans have ended, some of them in the quarantine perhaps. Raises nothing of the store."""
@@ -83,7 +85,7 @@ class Curator:
 
     def _trim(self, broker: Quarantining) -> None:
         self._looked_at = self._clock.monotonic()
-        fills = broker.quarantined()
+        self.fills = fills = broker.quarantined()
         self._messages = self._bytes = 0
         self._warn(total(fills))
         for fill in thin_out(broker, find_excess(fills, self._bounds)):

@@ -6,6 +6,7 @@ LOAD     read present states            opened at the gate
 WAIT     wait a second for final ones
 FORGET   delete results
 REVOKE   broadcast a revocation
+REFUSED  write down what a task's sandbox has refused it, as the task itself says
 KEEP_GROUP  sign and store which results a group consists of
 FIND     say where messages lie
 """
@@ -22,12 +23,14 @@ from cardoon.contents import find_content, is_pickle, split_codec
 from cardoon.exceptions import CardoonError, ImproperlyConfigured, InvalidTaskError
 from cardoon.message.protocol import MAX_ID
 from cardoon.producer import Producer
+from cardoon.sandbox.violations import parse as parse_violations
 from cardoon.sender import Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.origins import on_behalf_of
 from cardoon.worker.settler import Send, Settler, State
+from cardoon.worker.violation_log import ViolationLog
 from cardoon.worker.wire import parse_calls, parse_handles, receipt_heads, report_head
 
 logger = logging.getLogger(__name__)
@@ -72,11 +75,13 @@ class Desk:
         held: HeldTable,
         reader: Callable[[], Producer],
         clock: Clock,
+        violations: ViolationLog | None = None,
     ) -> None:
         self._settler = settler
         self._held = held
         self._reader = reader
         self._clock = clock
+        self._violations = violations
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="desk")
 
     def take(self, reply: Reply, frame: Frame) -> None:
@@ -86,6 +91,8 @@ class Desk:
                 self._send(reply, frame)
             case FrameType.STATE:
                 self._state(reply, frame)
+            case FrameType.REFUSED:
+                self._refused(reply, frame)
             case kind if kind in _READING:
                 work = self._reading(frame)
                 self._threads.submit(self._answer, reply, work)
@@ -127,6 +134,15 @@ class Desk:
                 self._settler.put(State(held, ResultState(state, codec, frame.body)))
                 return
         logger.warning("a task told the state of task %s, which it does not run", task_id)
+
+    def _refused(self, reply: Reply, frame: Frame) -> None:
+        """What a task says of its sandbox: of a job that the process has, or it is passed over."""
+        key, found = (
+            field(frame, "key", int),
+            parse_violations(field(frame, "found", list), by="task"),
+        )
+        if self._violations is not None and key in reply.keys:
+            self._violations.take(key, found)
 
     def _reading(self, frame: Frame) -> Callable[[], tuple[dict[str, Any], bytes]]:
         """The work of a request that reads or writes the stores by itself."""

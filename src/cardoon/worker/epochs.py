@@ -10,6 +10,7 @@ from cardoon.broker import Broker
 from cardoon.exceptions import ImproperlyConfigured, Refusal, RefusedError
 from cardoon.security.replay import Memory, ReplayGuard
 from cardoon.worker.held import Held
+from cardoon.worker.recollection import Recollection
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +35,29 @@ def forgotten(held: Held) -> RefusedError:
 class EpochWatch:
     """Looks at a store's memory again and again, and tells of what ought never to happen to it."""
 
-    def __init__(self, guard: ReplayGuard, *, audit: AuditLog) -> None:
+    def __init__(
+        self, guard: ReplayGuard, *, audit: AuditLog, recollection: Recollection | None = None
+    ) -> None:
         self._guard = guard
         self._audit = audit
+        self._recollection = recollection
         self._seen: Memory | None = None
+        self._has_looked = False
 
     def look(self) -> None:
-        """Compare with the last look; begins the epoch of a store that has none."""
+        """Compare with the last look, of this worker or of one before it; begins the epoch of a store that has none."""
         memory = self._guard.memory()
-        seen, self._seen = self._seen, memory
-        if seen is None:
+        if not self._has_looked:
+            self._has_looked = True
             self._record("replay.epoch", memory)
-        elif memory.since != seen.since:
+            self._seen = None if self._recollection is None else self._recollection.read()
+        seen, self._seen = self._seen, memory
+        self._compare(memory, memory if seen is None else seen)
+        if self._recollection is not None:
+            self._recollection.note(memory)
+
+    def _compare(self, memory: Memory, seen: Memory) -> None:
+        if memory.since != seen.since:
             logger.critical(
                 "replay store: what was carried out before %s is no longer known, as if it had been emptied; "
                 "messages that were signed before go to the quarantine",
@@ -63,7 +75,9 @@ class EpochWatch:
             self._record("replay.set_back", memory, before=seen.number)
 
     def end(self) -> None:
-        """Nothing is left to tell."""
+        """Note what was seen last, for the next worker of this host."""
+        if self._recollection is not None and self._seen is not None:
+            self._recollection.note(self._seen, at_once=True)
 
     def _record(self, event: str, memory: Memory, *, before: object = None) -> None:
         since, number = _moment(memory.since), memory.number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from cardoon.audit import AuditLog
 from cardoon.certificates import find_certificates
@@ -30,6 +31,8 @@ class ExpiryWatch:
         self._is_needed = "auth" in accepts or content_kind(settings.result_serializer) == "auth"
         self._next_look = clock.monotonic()
         self._told: dict[tuple[str, str, State], float] = {}
+        self.findings: Sequence[Finding] = ()
+        """Of the last look."""
 
     def look(self) -> None:
         """Warn of what needs attention, if it is time to look again; cheap if it is not."""
@@ -37,7 +40,7 @@ class ExpiryWatch:
         if not self._is_needed or now < self._next_look:
             return
         self._next_look = now + SECONDS_BETWEEN_LOOKS
-        findings = judge_all(
+        self.findings = findings = judge_all(
             find_certificates(self._settings, role="worker"),
             now=self._clock.now(),
             warning=self._settings.security_expiry_warning,

@@ -27,6 +27,7 @@ from cardoon.worker.ipc import (
 from cardoon.worker.notices import OF_MESSAGES
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.outbox import MAX_WAITING, Outbox
+from cardoon.worker.own_commands import OwnCommands
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,13 @@ MAX_DEATHS = 3
 class Herald:
     """`Notices` for the zygote of a worker. Safe from threads; nothing waits for a receiver."""
 
-    def __init__(self, nursery: Nursery, wanted: frozenset[str]) -> None:
+    def __init__(
+        self, nursery: Nursery, wanted: frozenset[str], own: OwnCommands | None = None
+    ) -> None:
         self.wanted = wanted
+        self._own = own
+        if own is not None:
+            own.deliver = lambda _head, packed: self._outbox.put(packed, len(packed))
         self._nursery = nursery
         self._desk: Desk | None = None
         self._wire: _Wire | None = None
@@ -103,8 +109,13 @@ class Herald:
         if self._wire is not None:
             self._wire.close()
         self._connect()
+        if self._own is not None:
+            self._own.lost()
 
     def _hear(self, wire: _Wire, frame: Frame) -> None:
+        if frame.type is FrameType.ANSWERED and self._own is not None:
+            self._own.answered(frame)
+            return
         assert self._desk is not None
         number = field(frame, "n", int)
         self._desk.take(_Answer(self, wire, number), frame)

@@ -56,16 +56,27 @@ class FrameType(enum.IntEnum):
     REVOKE = 24
     KEEP_GROUP = 25
     FIND = 26
+    REFUSED = 27
     # worker to zygote
     INIT = 32
     FORK = 33
     BEGIN = 34
     NOTICE = 35
+    NEST = 36
+    COMMAND = 37
     # zygote to worker
     REPORT = 48
     FORKED = 49
     DIED = 50
     BEGUN = 51
+    ANSWERED = 53
+    # nest to worker, besides FORKED and DIED
+    NESTED = 52
+    # worker to warden
+    PROFILE = 64
+    # warden to worker
+    HATCH = 80
+    VIOLATION = 81
 
 
 class Bounds(NamedTuple):
@@ -99,6 +110,7 @@ FROM_CHILD: Mapping[FrameType, Bounds] = {
     FrameType.REVOKE: Bounds(MIB, 0),
     FrameType.KEEP_GROUP: Bounds(KIB, 8 * MIB),
     FrameType.FIND: Bounds(MIB, 0),
+    FrameType.REFUSED: Bounds(64 * KIB, 0),
 }
 """What the worker accepts from a task process, and so all that task code can ask of it."""
 
@@ -114,11 +126,34 @@ TO_ZYGOTE: Mapping[FrameType, Bounds] = {
     FrameType.INIT: Bounds(MIB, 0),
     FrameType.FORK: Bounds(KIB, 0),
     FrameType.BEGIN: Bounds(64 * KIB, 0),
+    FrameType.NEST: Bounds(MIB, 0),
 }
 """What the zygote accepts."""
 
+TO_NEST: Mapping[FrameType, Bounds] = {FrameType.FORK: TO_ZYGOTE[FrameType.FORK]}
+"""What a nest accepts: it is told of no task."""
+
+FROM_NEST: Mapping[FrameType, Bounds] = {
+    FrameType.NESTED: Bounds(64 * KIB, 0),
+    FrameType.FORKED: FROM_ZYGOTE[FrameType.FORKED],
+    FrameType.DIED: FROM_ZYGOTE[FrameType.DIED],
+}
+"""What the worker accepts from a nest."""
+
+TO_WARDEN: Mapping[FrameType, Bounds] = {FrameType.PROFILE: Bounds(MIB, 0)}
+"""What the warden accepts."""
+
+FROM_WARDEN: Mapping[FrameType, Bounds] = {
+    FrameType.HATCH: Bounds(KIB, 0),
+    FrameType.VIOLATION: Bounds(8 * KIB, 0),
+}
+"""What the worker accepts from the warden."""
+
 NOTICE_BYTES = 256 * KIB
-TO_RECEIVERS: Mapping[FrameType, Bounds] = {FrameType.NOTICE: Bounds(NOTICE_BYTES, 0)}
+TO_RECEIVERS: Mapping[FrameType, Bounds] = {
+    FrameType.NOTICE: Bounds(NOTICE_BYTES, 0),
+    FrameType.COMMAND: Bounds(NOTICE_BYTES, 0),
+}
 """What the zygote accepts on its second channel, for receivers of signals, besides replies."""
 
 HEARD_BY_RECEIVERS: Mapping[FrameType, Bounds] = {
@@ -127,16 +162,19 @@ HEARD_BY_RECEIVERS: Mapping[FrameType, Bounds] = {
 }
 
 FROM_RECEIVERS: Mapping[FrameType, Bounds] = {
-    kind: FROM_CHILD[kind]
-    for kind in (
-        FrameType.SEND,
-        FrameType.LOAD,
-        FrameType.WAIT,
-        FrameType.FORGET,
-        FrameType.REVOKE,
-    )
+    FrameType.ANSWERED: Bounds(NOTICE_BYTES, 0),
+    **{
+        kind: FROM_CHILD[kind]
+        for kind in (
+            FrameType.SEND,
+            FrameType.LOAD,
+            FrameType.WAIT,
+            FrameType.FORGET,
+            FrameType.REVOKE,
+        )
+    },
 }
-"""What the worker accepts there: receivers may ask for what tasks may ask for."""
+"""What the worker accepts there: receivers may ask for what tasks may ask for; commands answer."""
 
 
 class Frame(NamedTuple):

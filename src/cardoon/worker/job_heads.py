@@ -51,4 +51,6 @@ def make_job(held: Held, *, hostname: str, max_bytes: int, ticket: str = "") -> 
         soft,
         hard,
         alone=delivery.crashes > 0,
+        profile=held.profile,
+        on_begun=held.on_begun,
     )

@@ -41,7 +41,7 @@ from cardoon.stamps import as_options, merge_options
 from cardoon.task import Task
 from cardoon.worker.composing import DependencyError, compose
 from cardoon.worker.ipc import FROM_CHILD, Frame, FrameReader, FrameType, IpcError, pack_frame
-from cardoon.worker.pool import parse_ending
+from cardoon.worker.pool import MAX_ERROR_NAME, parse_ending
 from cardoon.worker.wire import call_head
 from cardoon.workflow import make_calls
 
@@ -96,9 +96,10 @@ def prepare(app: Cardoon, frame: Frame) -> Prepared | Answer:
         return Answer({"kind": "unreadable", "reason": error.reason.value, "detail": error.detail})
     except DependencyError as error:
         body = _error_body(error.error, error.traceback, answer_codec(head))
-        return Answer({"kind": "failed"}, body)
+        return Answer({"kind": "failed", "error": _name(error.error)}, body)
     except NotRegistered as error:
-        return Answer({"kind": "failed"}, _error_body(error, "", answer_codec(head)))
+        told = {"kind": "failed", "error": _name(error)}
+        return Answer(told, _error_body(error, "", answer_codec(head)))
     request = request_of(head, args, kwargs)
     return Prepared(task, request, bool(head["headers"].get("links")), _follows(embed))
 
@@ -163,7 +164,7 @@ def failure(error: BaseException, prepared: Prepared | None = None, *, codec: st
     text = format_traceback(error)
     if task_internal_error.receivers and prepared is not None:
         _tell_internal_error(prepared, error, text)
-    return Answer({"kind": "failed"}, _error_body(error, text, codec))
+    return Answer({"kind": "failed", "error": _name(error)}, _error_body(error, text, codec))
 
 
 def _tell_internal_error(prepared: Prepared, error: BaseException, text: str) -> None:
@@ -200,10 +201,12 @@ def _encode(prepared: Prepared, outcome: Outcome, app: Cardoon, codec: str) -> A
             return Answer({"kind": "succeeded"}, body)
         case Failed(error, traceback, exhausted):
             body = _error_body(error, traceback, codec, _details(prepared, app), app)
-            return Answer({"kind": "failed", "exhausted": exhausted}, body)
+            told = {"kind": "failed", "exhausted": exhausted, "error": _name(error)}
+            return Answer(told, body)
         case Retried(retry, traceback):
             body = _error_body(retry.exc or retry, traceback, codec)
             head: dict[str, Any] = {"kind": "retried", "when": retry.when, "split": len(body)}
+            head["error"] = _name(retry.exc or retry)
             if retry.sig is not None:
                 call, replacement = _replacement(prepared, outcome, app)
                 return _checked(Answer({**head, "call": call}, body + replacement))
@@ -342,6 +345,10 @@ def _error_body(
         if (told := _fitting({**content, **more}, codec, limit)) is not None:
             return told
     return encode_body(content, codec)
+
+
+def _name(error: BaseException) -> str:
+    return _fit(type(error).__name__, MAX_ERROR_NAME)
 
 
 def _fit(text: str, most: int) -> str:

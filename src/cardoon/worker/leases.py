@@ -17,16 +17,23 @@ from typing import Protocol
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
 from cardoon.broker import Broadcaster, Broker, Inspectable, Maintained
 from cardoon.clock import Clock
+from cardoon.commands import TERMINATE
 from cardoon.exceptions import CardoonError, Refusal, RefusedError
-from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS, Kind
+from cardoon.message.protocol import (
+    EVERY_WORKER,
+    REVOKE,
+    REVOKE_BY_STAMPS,
+    STANDING_COMMANDS,
+    Kind,
+)
 from cardoon.message.serializers import decode_body
-from cardoon.producer import EVERY_WORKER
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.sender import Revocation
 from cardoon.stamps import RevokedStamps
 from cardoon.worker.held import Held, HeldTable
-from cardoon.worker.orders import Orders
+from cardoon.worker.orders import Orders, check_pattern, wants_reply
 from cardoon.worker.subscribing import Subscriptions
+from cardoon.worker.vitals import Deed, Loop, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +60,11 @@ class Revoked:
                 self._ids.move_to_end(one)
             while len(self._ids) > MAX_REVOKED:
                 self._ids.popitem(last=False)
+
+    def all(self) -> list[str]:
+        """The ids, the oldest first."""
+        with self._lock:
+            return list(self._ids)
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._ids
@@ -94,6 +106,8 @@ class Keeper:
         on_terminate: Callable[[Held, str], object],
         subscriptions: Subscriptions | None = None,
         chores: Sequence[Chore] = (),
+        vitals: Vitals | None = None,
+        on_command: Callable[[VerifiedMessage], object] | None = None,
     ) -> None:
         self._broker = broker
         self._orders = orders
@@ -107,7 +121,11 @@ class Keeper:
         self._on_terminate = on_terminate
         self._subscriptions = subscriptions
         self._chores = chores
-        self._heard = 0
+        self._vitals = vitals or Vitals(clock)
+        self.on_command = on_command
+        self._listening = threading.Lock()  # protects what was heard
+        self.heard = 0
+        """The number of the last broadcast."""
         self._renewed = clock.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -116,7 +134,7 @@ class Keeper:
         """Subscribe, hear which revocations there were before, then begin."""
         if self._subscriptions is not None:
             self._subscriptions.begin()
-        self.listen()
+        self.listen(at_first=True)
         for chore in self._chores:
             chore.look()
         self._thread.start()
@@ -133,6 +151,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stop.wait(min(TICK, self._lease / 6)):
+            self._vitals.turn(Loop.KEEPER)
             try:
                 self.tick()
             except CardoonError as error:
@@ -151,6 +170,8 @@ class Keeper:
             if taken:
                 logger.warning("took back %d messages of workers that are gone", taken)
         self.listen()
+        if isinstance(self._broker, Maintained | Broadcaster):
+            self._vitals.done(Deed.KEEPING)
         for chore in self._chores:
             chore.look()
 
@@ -166,29 +187,43 @@ class Keeper:
             self._broker.extend([one.delivery for one in held], lease=self._lease) if held else ()
         )
         self._renewed = asked_at
+        self._vitals.done(Deed.RENEWAL)
         still = {(delivery.receipt, delivery.attempt) for delivery in kept}
         for one in held:
             if (one.delivery.receipt, one.delivery.attempt) in still:
                 continue
-            if self._held.get(one.key) is one:  # not settled in the meantime
+            # What the settler is writing may have ended between the store's answer and this line.
+            if self._held.get(one.key) is one and not one.is_ending:
                 logger.warning("the lease on task %s[%s] was lost; it is stopped", one.task, one.id)
                 self._audit.record("task.lease_lost", task=one.task, task_id=one.id)
                 self._on_lost(one)
 
-    def listen(self) -> None:
-        """Take in what was broadcast since the last time."""
+    def listen(self, *, at_first: bool = False) -> None:
+        """Take in what was broadcast since the last time; `at_first`, what there was before this worker."""
         if not isinstance(self._broker, Broadcaster):
             return
-        for number, frame in self._broker.heard(self._heard):
-            self._heard = number
-            try:
-                message = self._orders.open(frame)
-                revocation, until = _read_revocation(message, max_bytes=self._max_bytes)
-            except RefusedError as error:
-                self._refuse(frame, error)
-            else:
-                self._carry_out(revocation, until=until)
-        self._revoked.stamps.forget_expired(self._clock.now())
+        with self._listening:
+            for number, frame in self._broker.heard(self.heard):
+                self.heard = number
+                try:
+                    self._take(self._orders.open(frame))
+                except RefusedError as error:
+                    if not is_usual(error, at_first=at_first):
+                        self._refuse(frame, error)
+            self._revoked.stamps.forget_expired(self._clock.now())
+
+    def _take(self, message: VerifiedMessage) -> None:
+        """Carry out a revocation; hand on any other command."""
+        if message.claims.task in STANDING_COMMANDS:
+            revocation, until = _read_revocation(message, max_bytes=self._max_bytes)
+            if revocation.terminate:
+                self._orders.check(message, TERMINATE)
+            self._carry_out(revocation, until=until)
+            if not (wants_reply(message) and self._orders.is_new(message)):
+                return
+        if self.on_command is None:
+            raise RefusedError(Refusal.BAD_CLAIMS, "not a command that this worker knows")
+        self.on_command(message)
 
     def _carry_out(self, revocation: Revocation, *, until: float) -> None:
         self._revoked.add(revocation.task_ids)
@@ -222,9 +257,20 @@ class Keeper:
             )
 
 
+def is_usual(error: RefusedError, *, at_first: bool) -> bool:
+    """Whether it is nothing to put on record that such a command is not carried out.
+
+    It is for other workers; or it was there before this one, and was for that moment.
+    """
+    if error.reason is Refusal.WRONG_AUDIENCE:
+        return True
+    return at_first and error.reason is Refusal.EXPIRED
+
+
 def open_revocation(gate: Gate, frame: bytes, *, max_bytes: int) -> tuple[Revocation, float]:
     """A revocation, and until when it holds; `RefusedError` for all else. To hear it again changes nothing."""
     message = gate.open(frame, kind=Kind.CONTROL, audience=frozenset({EVERY_WORKER}))
+    check_pattern(message, "")  # what is for some workers does not hold for all
     return _read_revocation(message, max_bytes=max_bytes)
 
 

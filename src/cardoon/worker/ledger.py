@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS, AuditLog
@@ -31,6 +31,8 @@ from cardoon.worker.origins import on_behalf_of
 
 logger = logging.getLogger(__name__)
 
+OnSent = Callable[[Sequence[Call], Mapping[str, str]], None]
+"""Told what tasks have sent, and who stands in for what was not unique."""
 PUBLISH_TIMEOUT = 10.0
 """Seconds for successors that cannot be part of a transaction."""
 SIGN_TIMEOUT = 2.0
@@ -55,6 +57,7 @@ class Ledger:
         broadcasts: Collection[str] = (),
         book: LeaseBook | None = None,
         curator: Curator | None = None,
+        on_sent: OnSent | None = None,
     ) -> None:
         self._broker = broker
         self._backend = backend
@@ -69,6 +72,7 @@ class Ledger:
         self._broadcasts = broadcasts
         self._book = book
         self._curator = curator
+        self._on_sent = on_sent
 
     def publish(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
         """Sign and publish calls of task code, as this worker; return their receipts."""
@@ -78,6 +82,8 @@ class Ledger:
         )
         outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         stand_ins = self._broker.publish(outgoing, timeout=timeout)
+        if self._on_sent is not None:
+            self._on_sent(calls, stand_ins)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
 
     @property

@@ -7,11 +7,12 @@ happened; it holds what was signed of a message and never its body, which the wo
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cardoon.broker import Delivery, Quarantine
-from cardoon.exceptions import RefusedError
+from cardoon.exceptions import Refusal, RefusedError
+from cardoon.sender import Call
 from cardoon.worker.concluding import EXPIRED, REVOKED, Conclusion
 from cardoon.worker.held import Held
 
@@ -43,6 +44,34 @@ class Notices(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Is told what becomes of messages, batch by batch. Must neither wait nor raise."""
+
+    def received(self, ready: Sequence[Held]) -> None:
+        """These are about to run."""
+        ...
+
+    def ended(self, ends: Sequence[tuple[Held, Conclusion]]) -> None:
+        """These have ended, and it is written; or they go on, and it is about to be."""
+        ...
+
+    def refused(self, queue: str, reason: Refusal) -> None:
+        """A message was refused."""
+        ...
+
+    def sent(self, calls: Sequence[Call], stand_ins: Mapping[str, str]) -> None:
+        """Task code has sent these; for some of them others stand in, which were there before."""
+        ...
+
+
+def tell_sent(
+    watchers: Sequence[Watcher], calls: Sequence[Call], stand_ins: Mapping[str, str]
+) -> None:
+    """Tell all of them what task code has sent."""
+    for watcher in watchers:
+        watcher.sent(calls, stand_ins)
+
+
 def tell_received(notices: Notices, ready: Iterable[Held]) -> None:
     """`task_received`, for each message that is about to run."""
     if "task_received" in notices.wanted:
@@ -68,7 +97,7 @@ def tell_ended(notices: Notices, held: Held, conclusion: Conclusion) -> None:
     if conclusion.event == REVOKED:
         ended = {
             "terminated": bool(conclusion.signal),
-            "signum": _number(conclusion.signal),
+            "signum": signal_number(conclusion.signal),
             "expired": conclusion.detail == EXPIRED,
         }
         _tell_of(notices, "task_revoked", held, ended)
@@ -111,6 +140,6 @@ def _reason(reason: str, detail: str) -> dict[str, str]:
     return {"reason": reason, "detail": detail[:MAX_DETAIL]}
 
 
-def _number(name: str) -> int | None:
+def signal_number(name: str) -> int | None:
     """The number of a signal that was named by who revoked the task."""
     return signal.Signals[name].value if name in signal.Signals.__members__ else None

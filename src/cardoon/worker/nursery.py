@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -20,16 +19,10 @@ from cardoon.config import (
     Conf,
 )
 from cardoon.exceptions import CardoonError, ImproperlyConfigured
+from cardoon.sdnotify import VARIABLES
 from cardoon.worker.catalogue import Catalogue, read_catalogue
-from cardoon.worker.ipc import (
-    FROM_ZYGOTE,
-    Frame,
-    FrameReader,
-    FrameType,
-    IpcError,
-    field,
-    pack_frame,
-)
+from cardoon.worker.forking import ForkClient, Told
+from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.notices import HEARD
 
 logger = logging.getLogger(__name__)
@@ -51,8 +44,10 @@ class AppReport(NamedTuple):
     main: str | None
     serializers: Mapping[str, str]
     """The names and media types of those that the app has registered; their code stays there."""
-    periodic: str = ""
-    """Its periodic tasks, in words, for the log."""
+    entries: Sequence[Mapping[str, Any]] = ()
+    """Its periodic tasks, where they were asked for; see `worker.beating`."""
+    commands: frozenset[str] = frozenset()
+    """Names of those that it has registered for remote control."""
 
 
 class Nursery:
@@ -65,9 +60,11 @@ class Nursery:
         logging_setup: Mapping[str, Any],
         include: Sequence[str] = (),
         worker: Mapping[str, Any] | None = None,
+        beat: bool = False,
     ) -> None:
         self._init = {
             "app": app,
+            "beat": beat,
             "include": list(include),
             "path": sys.path,
             "argv": sys.argv[:1],
@@ -80,9 +77,7 @@ class Nursery:
         """Called when another zygote has taken the place of one that died."""
         self._withheld: frozenset[str] = frozenset()
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._reader = FrameReader(FROM_ZYGOTE)
-        self._handles: deque[int] = deque()
+        self._control: ForkClient | None = None
 
     def start(self, *, passed: tuple[str, ...] = ()) -> AppReport:
         """Start the zygote and wait until it has imported the app.
@@ -117,7 +112,7 @@ class Nursery:
         """
         assert self._control is not None
         self._begin = dict(told)
-        self._control.sendall(pack_frame(FrameType.BEGIN, self._begin))
+        self._control.ask(FrameType.BEGIN, self._begin)
         try:
             while not (frames := [frame for frame, _ in self.receive()]):
                 pass
@@ -151,31 +146,17 @@ class Nursery:
     def fork(self, descriptors: Sequence[int], head: Mapping[str, Any]) -> None:
         """Ask for a child with these descriptors: its end of a channel, and perhaps of a journal."""
         assert self._control is not None
-        frame = pack_frame(FrameType.FORK, {**head, "descriptors": len(descriptors)})
-        socket.send_fds(self._control, [frame], descriptors)
+        self._control.ask(FrameType.FORK, head, descriptors)
 
-    def receive(self) -> list[tuple[Frame, int | None]]:
-        """What the zygote says: frames, those of new children with a pidfd where there is one.
-
-        `IpcError` when it is gone.
-        """
+    def make_nest(self, descriptors: Sequence[int], head: Mapping[str, Any]) -> None:
+        """Ask for a nest with its end of a control socket, and perhaps of one to the warden."""
         assert self._control is not None
-        try:
-            data, handles, _, _ = socket.recv_fds(self._control, 65536, 64)
-        except OSError as error:
-            raise IpcError(f"the zygote is gone: {error}") from error
-        if not data:
-            raise IpcError("the zygote is gone")
-        self._handles.extend(handles)
-        return [
-            (
-                frame,
-                self._handles.popleft()
-                if frame.type is FrameType.FORKED and self._handles
-                else None,
-            )
-            for frame in self._reader.feed(data)
-        ]
+        self._control.ask(FrameType.NEST, head, descriptors)
+
+    def receive(self) -> list[Told]:
+        """What the zygote says. `IpcError` when it is gone."""
+        assert self._control is not None
+        return self._control.receive()
 
     def stop(self) -> None:
         """End the zygote, and with it every child; safe twice."""
@@ -185,8 +166,6 @@ class Nursery:
         if self._notices is not None:
             self._notices.close()
             self._notices = None
-        while self._handles:
-            os.close(self._handles.popleft())
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -204,9 +183,8 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 env=self._environment(),
             )
-        self._control = ours
-        self._reader = FrameReader(FROM_ZYGOTE)
-        ours.sendall(pack_frame(FrameType.INIT, self._init))
+        self._control = ForkClient(ours)
+        self._control.ask(FrameType.INIT, self._init)
         while True:
             try:
                 frames = self.receive()
@@ -225,7 +203,8 @@ class Nursery:
             read_catalogue(head["tasks"]),
             head["main"],
             head["serializers"],
-            str(head.get("periodic", "")),
+            head["entries"],
+            frozenset(map(str, head.get("commands", ()))),
         )
 
     def _fail(self, frame: Frame) -> NoReturn:
@@ -233,11 +212,11 @@ class Nursery:
         raise AppImportError(str(frame.head["error"]), str(frame.head.get("traceback", "")))
 
     def _environment(self) -> dict[str, str]:
-        """The worker's environment, without Cardoon's settings and what holds a secret."""
+        """The worker's environment, without Cardoon's settings, what holds a secret, and the way to systemd."""
         environment = {
             name: WITHHELD + name if name in self._withheld else value
             for name, value in os.environ.items()
-            if not name.startswith(ENVIRONMENT_PREFIX)
+            if not name.startswith(ENVIRONMENT_PREFIX) and name not in VARIABLES
         }
         environment[ROLE_VARIABLE] = "task"
         return environment

@@ -8,15 +8,19 @@ minutes at most, and is carried out once.
 
 from __future__ import annotations
 
+import fnmatch
+
 from cardoon.clock import Clock
 from cardoon.exceptions import Refusal, RefusedError
-from cardoon.message.protocol import STANDING_COMMANDS, Kind
-from cardoon.producer import EVERY_WORKER
+from cardoon.message.headers import parse_headers
+from cardoon.message.protocol import EVERY_WORKER, STANDING_COMMANDS, Kind
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.replay import Nonce
 
 MAX_REMEMBERED = 1000
 """Commands for the moment, of one signer; each is remembered for as long as it is valid."""
+MAX_PATTERN = 256
+"""Characters of the pattern that a worker's name must fit."""
 MAX_SIGNERS = 100
 """Whose commands are remembered at a time; there are few operators."""
 
@@ -30,6 +34,7 @@ class Orders:
     def __init__(self, gate: Gate, *, clock: Clock, worker: str) -> None:
         self._gate = gate
         self._clock = clock
+        self._worker = worker
         self._audience = frozenset({EVERY_WORKER, worker})
         self._since = clock.now() - gate.skew
         self._done: dict[bytes, set[Nonce]] = {}
@@ -37,9 +42,22 @@ class Orders:
     def open(self, frame: bytes) -> VerifiedMessage:
         """A command that is to be carried out; `RefusedError` for any other."""
         message = self._gate.open(frame, kind=Kind.CONTROL, audience=self._audience)
+        check_pattern(message, self._worker)
         if message.claims.task not in STANDING_COMMANDS:
             self._check_moment(message)
         return message
+
+    def is_new(self, message: VerifiedMessage) -> bool:
+        """Whether a standing command is heard for the first time, and was given since this worker began."""
+        try:
+            self._check_moment(message)
+        except RefusedError:
+            return False
+        return True
+
+    def check(self, message: VerifiedMessage, command: str) -> None:
+        """`RefusedError` unless its signer may give `command` as well, which is what it comes to."""
+        self._gate.check_command(message, command)
 
     def _check_moment(self, message: VerifiedMessage) -> None:
         if message.claims.issued_at < self._since:
@@ -67,3 +85,17 @@ class Orders:
                 Refusal.REPLAYED, f"{MAX_SIGNERS} signers gave commands within minutes"
             )
         return self._done.setdefault(signer, set())
+
+
+def wants_reply(message: VerifiedMessage) -> bool:
+    """Whether somebody waits for an answer, on the channel that the message's id names."""
+    return parse_headers(message.claims.headers).get("reply") is True
+
+
+def check_pattern(message: VerifiedMessage, worker: str) -> None:
+    """`RefusedError` for a command that names a pattern which the worker's name does not fit."""
+    pattern = parse_headers(message.claims.headers).get("pattern", "*")
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        raise RefusedError(Refusal.BAD_CLAIMS, "its pattern is no short text")
+    if not fnmatch.fnmatchcase(worker, pattern):
+        raise RefusedError(Refusal.WRONG_AUDIENCE, f"meant for {pattern}")

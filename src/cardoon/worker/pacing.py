@@ -14,9 +14,10 @@ _LONGEST = 3600.0
 class Pace:
     """Moving average of run times, and the depth of the pipeline that follows from it."""
 
-    def __init__(self, limit: int = MAX_DEPTH) -> None:
+    def __init__(self, limit: int = MAX_DEPTH, *, horizon: float = HORIZON) -> None:
         self._average: float | None = None
         self._limit = limit
+        self._horizon = horizon
         self.depth = 1
         """Jobs for each slot: the running one, and those that may wait behind it."""
 
@@ -27,4 +28,4 @@ class Pace:
             self._average = runtime
         else:
             self._average += _WEIGHT * (runtime - self._average)
-        self.depth = max(1, min(self._limit, int(HORIZON / self._average)))
+        self.depth = max(1, min(self._limit, int(self._horizon / self._average)))

@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cardoon.exceptions import Refusal
+from cardoon.sandbox.violations import Violation
 from cardoon.sender import Call
 from cardoon.worker.ipc import Frame, IpcError, field
 from cardoon.worker.wire import parse_call, parse_calls
+
+MAX_ERROR_NAME = 100
+"""Characters of the name of an exception's type."""
 
 
 class Job(NamedTuple):
@@ -25,6 +29,15 @@ class Job(NamedTuple):
     """Seconds."""
     alone: bool = False
     """It has taken a process down before: run it with nothing else beside or behind it."""
+    profile: int = 0
+    """Which of the worker's sandbox profiles it runs in, by its place in their table."""
+    on_begun: Callable[[int], None] | None = None
+    """Is told the key when it begins; must neither wait nor raise."""
+
+    def begin(self) -> None:
+        """Say that it begins."""
+        if self.on_begun is not None:
+            self.on_begun(self.key)
 
 
 class Succeeded(NamedTuple):
@@ -39,6 +52,8 @@ class Failed(NamedTuple):
     body: bytes
     exhausted: bool = False
     """Whether it asked for more retries than it has."""
+    error: str = ""
+    """The type of the exception, as the process says."""
 
 
 class Retried(NamedTuple):
@@ -48,6 +63,8 @@ class Retried(NamedTuple):
     when: float | None
     replacement: Call | None
     """The new message, where arguments or options changed."""
+    error: str = ""
+    """The type of the exception that it wants to run again for."""
 
 
 class Rejected(NamedTuple):
@@ -83,6 +100,8 @@ class Crashed(NamedTuple):
     """The process that ran it died."""
 
     detail: str
+    violations: Sequence[Violation] = ()
+    """What its end says of its sandbox."""
 
 
 class TimedOut(NamedTuple):
@@ -152,7 +171,8 @@ def parse_ending(frame: Frame) -> Ending:
         case "succeeded":
             return Succeeded(frame.body)
         case "failed":
-            return Failed(frame.body, field(frame, "exhausted", bool, default=False))
+            exhausted = field(frame, "exhausted", bool, default=False)
+            return Failed(frame.body, exhausted, _error_name(frame))
         case "retried":
             return _parse_retried(frame)
         case "rejected":
@@ -167,6 +187,11 @@ def parse_ending(frame: Frame) -> Ending:
             return HandedBack()
         case kind:
             raise IpcError(f"OUTCOME frame: unknown kind {kind!r}")
+
+
+def _error_name(frame: Frame) -> str:
+    name: str = field(frame, "error", str, default="")
+    return name[:MAX_ERROR_NAME]
 
 
 def _parse_unreadable(frame: Frame) -> Unreadable:
@@ -186,7 +211,8 @@ def _parse_retried(frame: Frame) -> Retried:
         raise IpcError("OUTCOME frame: split is outside of the body")
     head = frame.head.get("call")
     replacement = None if head is None else _parse_replacement(head, frame.body[split:])
-    return Retried(frame.body[:split], None if when is None else float(when), replacement)
+    moment = None if when is None else float(when)
+    return Retried(frame.body[:split], moment, replacement, _error_name(frame))
 
 
 def _parse_replacement(head: object, body: bytes) -> Call:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType as StackFrame
@@ -258,6 +258,10 @@ class LocalHerald:
             return  # it was raised inside of the task, whose failure has been told
         self._outbox.put({"signal": name, **told}, _USUAL_BYTES)
 
+    def run(self, work: Callable[[WorkerInfo], None]) -> bool:
+        """Have something done in the thread of the receivers."""
+        return self._outbox.put({"signal": "command", "run": work}, _USUAL_BYTES)
+
     def close(self, timeout: float) -> None:
         """Send `worker_shutdown`, and wait until receivers are done, or for `timeout` seconds."""
         if self.wanted:
@@ -272,7 +276,10 @@ class LocalHerald:
     def _send(self, notice: Mapping[str, Any]) -> None:
         try:
             with limited(notice["signal"]):
-                self._receivers.announce(notice)
+                if "run" in notice:
+                    notice["run"](self._receivers.info)
+                else:
+                    self._receivers.announce(notice)
         finally:
             if notice["signal"] == "worker_shutdown":
                 self._ended.set()

@@ -7,46 +7,23 @@ turns out to be slow is taken elsewhere.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from cardoon.worker.child import Phase, Placed, TaskProcess
+from cardoon.worker.child import Phase, TaskProcess
 from cardoon.worker.pacing import Pace
+from cardoon.worker.placing import Placing
 from cardoon.worker.pool import Job
 
 RECALL_AFTER = 0.05
 """Seconds that a job may keep others behind it waiting, before they are taken elsewhere."""
-RELEASE_AFTER = 2.0
-"""Seconds that a job may wait for a process, before it is handed back to the broker."""
 
 
-class Due(NamedTuple):
-    """What is to be done at this moment."""
-
-    hard: Sequence[tuple[TaskProcess, Placed]]
-    """Past their hard limit."""
-    soft: Sequence[tuple[TaskProcess, Placed]]
-    """Past their soft limit."""
-    stuck: Sequence[TaskProcess]
-    """Processes with jobs behind a slow one."""
-    overdue: Sequence[Job]
-    """Jobs that no process took in time."""
-
-
-class Scheduler:
-    """Places jobs. The caller guards it with a lock and passes the monotonic time."""
+class Scheduler(Placing):
+    """Places jobs in processes that run many. The caller guards it with a lock and passes the monotonic time."""
 
     def __init__(self, pace: Pace, *, max_tasks: int | None) -> None:
-        self.pace = pace
-        self.processes: dict[int, TaskProcess] = {}
+        super().__init__(pace)
         self._max_tasks = max_tasks
-        self._backlog: deque[tuple[Job, float]] = deque()
-
-    def add(self, jobs: Iterable[Job], now: float) -> list[TaskProcess]:
-        """Take in jobs, and place what can be placed; returns the processes that were given some."""
-        self._backlog.extend((job, now) for job in jobs)
-        return self.place_backlog(now)
 
     def place_backlog(self, now: float) -> list[TaskProcess]:
         """Place what waits."""
@@ -64,12 +41,6 @@ class Scheduler:
                 touched[process.index] = process
         return list(touched.values())
 
-    def take_backlog(self) -> list[Job]:
-        """Everything that waits, which is then gone from here."""
-        jobs = [job for job, _ in self._backlog]
-        self._backlog.clear()
-        return jobs
-
     def begin_reserved(self, process: TaskProcess, now: float) -> bool:
         """A process has run empty: give it the job that waited to be alone there."""
         process.alone = False
@@ -83,10 +54,6 @@ class Scheduler:
     def is_spent(self, process: TaskProcess) -> bool:
         """Whether a process has run as many tasks as it may."""
         return self._max_tasks is not None and process.taken >= self._max_tasks
-
-    def is_empty(self) -> bool:
-        """Whether there is no job anywhere."""
-        return not self._backlog and not any(p.jobs for p in self.processes.values())
 
     def room(self) -> int:
         """How many jobs would be placed at once."""
@@ -105,44 +72,13 @@ class Scheduler:
             full += process.slots * self.pace.depth
         return room > 0 and room * 2 >= full
 
-    def find(self, key: int) -> tuple[TaskProcess, Placed] | None:
-        """Where a job is."""
-        for process in self.processes.values():
-            placed = process.jobs.get(key)
-            if placed is not None:
-                return process, placed
-        return None
-
-    def due(self, now: float) -> Due:
-        """What is to be done now."""
-        hard, soft, stuck = [], [], []
-        for process in self.processes.values():
-            for placed in process.running:
-                if placed.hard_at is not None and now >= placed.hard_at:
-                    hard.append((process, placed))
-                elif placed.soft_at is not None and now >= placed.soft_at:
-                    soft.append((process, placed))
-            if self._recall_at(process) <= now:
-                stuck.append(process)
-        overdue = []
-        while self._backlog and now - self._backlog[0][1] >= RELEASE_AFTER:
-            overdue.append(self._backlog.popleft()[0])
-        return Due(hard, soft, stuck, overdue)
-
-    def next_due(self) -> float:
-        """When `due` may have something to say, by the monotonic clock."""
-        return min(self._moments(), default=float("inf"))
+    def _stuck(self, now: float) -> list[TaskProcess]:
+        """Processes with jobs behind a slow one."""
+        return [p for p in self.processes.values() if self._recall_at(p) <= now]
 
     def _moments(self) -> Iterator[float]:
-        for process in self.processes.values():
-            for placed in process.running:
-                if placed.hard_at is not None:
-                    yield placed.hard_at
-                if placed.soft_at is not None:
-                    yield placed.soft_at
-            yield self._recall_at(process)
-        if self._backlog:
-            yield self._backlog[0][1] + RELEASE_AFTER
+        yield from super()._moments()
+        yield from map(self._recall_at, self.processes.values())
 
     def _recall_at(self, process: TaskProcess) -> float:
         """When the jobs behind the running ones are to be taken elsewhere."""

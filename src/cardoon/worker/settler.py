@@ -14,16 +14,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from cardoon.backend import SealedResult
-from cardoon.broker import Completion
+from cardoon.broker import Completion, Requeue
 from cardoon.clock import Clock
 from cardoon.exceptions import CardoonError, IdentityError, OperationalError
-from cardoon.producer import together
+from cardoon.gathering import together
 from cardoon.sender import Call, Receipt
 from cardoon.worker.concluding import Conclusion, ResultState, conclude, dead
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.ledger import Ledger
-from cardoon.worker.notices import Notices, tell_ended
-from cardoon.worker.pool import Crashed, Ending, Failed, Killed, TimedOut
+from cardoon.worker.notices import Notices, Watcher, tell_ended
+from cardoon.worker.pool import Crashed, Ending, Failed, Killed, Retried, TimedOut
+from cardoon.worker.vitals import Deed, Loop, Vitals
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +91,20 @@ class Settler:
         held: HeldTable,
         clock: Clock,
         notices: Notices | None = None,
+        watchers: Sequence[Watcher] = (),
         rest: Callable[[float], object] = time.sleep,
+        vitals: Vitals | None = None,
     ) -> None:
         self._ledger = ledger
         self._held = held
         self._clock = clock
         self._notices = notices
+        self._watchers = watchers
         self._rest = rest
         """Waits between two tries, for so many seconds."""
+        self.failing_since: float | None = None
+        """By the monotonic clock, since when nothing could be written; None while all goes well."""
+        self._vitals = vitals or Vitals(clock)
         self._changed = threading.Condition()  # protects the two below
         self._items: list[Item] = []
         self._stopping = False
@@ -128,6 +135,11 @@ class Settler:
             batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
             self._write(batch)
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait to be written."""
+        return len(self._items)
+
     def stop(self, timeout: float) -> bool:
         """Write what is left, and end; whether that was done within `timeout` seconds."""
         with self._changed:
@@ -141,9 +153,11 @@ class Settler:
         while True:
             with self._changed:
                 while not self._items and not self._stopping:
+                    self._vitals.rest(Loop.SETTLER)
                     self._changed.wait()
                 if not self._items:
                     return
+                self._vitals.turn(Loop.SETTLER)
                 batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
             try:
                 self._write(batch)
@@ -178,6 +192,8 @@ class Settler:
     def _conclude(self, held: Held, ending: Ending, now: float) -> Conclusion:
         if held.revoked is not None and isinstance(ending, Failed | Crashed | TimedOut):
             ending = Killed(held.revoked)  # however it took its being stopped
+        if isinstance(ending, Failed | Retried):
+            held.error = ending.error
         return conclude(held, ending, now=now)
 
     def _send(self, sends: Sequence[Send]) -> None:
@@ -226,16 +242,27 @@ class Settler:
         bare: Sequence[Completion],
     ) -> None:
         ledger = self._ledger
+        for held, _ in endings:
+            held.is_ending = True
         states, loose, fenced = self._insist(lambda: self._sign(told, endings))
+        # What goes on may be received again as soon as it is written, by another thread.
+        going = [end for end in endings if _goes_on(end)]
+        self._tell_watchers(going)
         self._insist(lambda: ledger.store_states(states))
         self._insist(lambda: ledger.write_apart(loose))
         self._insist(lambda: ledger.complete([*bare, *fenced]))
+        self._vitals.done(Deed.SETTLEMENT)
         for held, conclusion in endings:
             self._held.remove(held.key)
             ledger.note(held, conclusion)
             self._log(held, conclusion)
             if self._notices is not None:
                 tell_ended(self._notices, held, conclusion)
+        self._tell_watchers([end for end in endings if not _goes_on(end)] if going else endings)
+
+    def _tell_watchers(self, ends: Sequence[tuple[Held, Conclusion]]) -> None:
+        for watcher in self._watchers if ends else ():
+            watcher.ended(ends)
 
     def _sign(
         self, told: Sequence[tuple[Held, ResultState]], endings: Sequence[tuple[Held, Conclusion]]
@@ -265,6 +292,9 @@ class Settler:
             try:
                 written = write()
             except (OperationalError, IdentityError) as error:
+                self._vitals.turn(Loop.SETTLER)
+                if self.failing_since is None:
+                    self.failing_since = self._clock.monotonic()
                 if attempt == 0:
                     logger.warning("outcomes cannot be written, trying again: %s", error)
                 with self._changed:
@@ -272,6 +302,7 @@ class Settler:
                         raise
                 self._rest(_RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)])
             else:
+                self.failing_since = None
                 if attempt:
                     logger.warning("outcomes are written again")
                 return written
@@ -282,7 +313,8 @@ class Settler:
             took = self._clock.monotonic() - held.taken_at
             kind = type(conclusion.settlement).__name__
             outcome = conclusion.result.state if conclusion.result is not None else kind
-            logger.info("task %s[%s] %s in %.4fs", held.task, held.id, outcome.lower(), took)
+            told = (held.task, held.id, outcome.lower(), took)
+            logger.info("task %s[%s] %s in %.4fs", *told, extra=held.log_extra)
 
     def _let_go(self, batch: Sequence[Item]) -> None:
         for item in batch:
@@ -293,3 +325,9 @@ class Settler:
                     item.done(OperationalError("the worker could not write"))
                 case Bare() | State():
                     pass
+
+
+def _goes_on(end: tuple[Held, Conclusion]) -> bool:
+    """Whether the task will be received again under its id: put back, or as a message in its place."""
+    _, conclusion = end
+    return isinstance(conclusion.settlement, Requeue) or bool(conclusion.calls)

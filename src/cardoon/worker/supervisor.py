@@ -7,32 +7,27 @@ time limit. Its loop runs in the worker's main thread; `submit` and `cancel` com
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import selectors
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cardoon.clock import Clock
-from cardoon.config import Settings
 from cardoon.exceptions import CardoonError
-from cardoon.worker.child import Phase, Placed, TaskProcess
+from cardoon.worker.blaming import Blaming, OnRefused
+from cardoon.worker.brood import Brood, make_scheduler
+from cardoon.worker.child import Phase, Placed, Room, TaskProcess
+from cardoon.worker.hatchery import Hatchery
 from cardoon.worker.ipc import ChannelClosedError, Frame, FrameType, IpcError, field
 from cardoon.worker.journal import Journal
 from cardoon.worker.nursery import Nursery
-from cardoon.worker.pacing import MAX_DEPTH, Pace
-from cardoon.worker.pool import (
-    Crashed,
-    HandedBack,
-    Job,
-    Killed,
-    OnEnded,
-    TimedOut,
-    parse_ending,
-)
-from cardoon.worker.scheduler import Scheduler
+from cardoon.worker.plan import Plan
+from cardoon.worker.pool import HandedBack, Job, Killed, OnEnded, TimedOut, parse_ending
+from cardoon.worker.replying import OnRequest, ReplyTo
+from cardoon.worker.sizing import Sizing
 
 logger = logging.getLogger(__name__)
 
@@ -41,68 +36,18 @@ MAX_EARLY_DEATHS = 5
 _LONGEST_SLEEP = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The shape of a pool of processes."""
-
-    kind: str
-    processes: int
-    slots: int
-    """Jobs that one process runs at a time."""
-    max_tasks: int | None = None
-    max_memory_kib: int | None = None
-    max_depth: int | None = None
-    """Jobs for each slot, the running one included; None lets their run times decide."""
-    farewell: float = 0.0
-    """Seconds that processes have at the end to send `worker_process_shutdown`; 0 if nobody hears it."""
-
-
-def plan_pool(settings: Settings, *, concurrency: int, farewell: float) -> Plan:
-    """The pool that the settings describe."""
-    several = settings.worker_pool in {"threads", "asyncio"}
-    return Plan(
-        kind=settings.worker_pool,
-        processes=1 if several else concurrency,
-        slots=concurrency if several else 1,
-        max_tasks=settings.worker_max_tasks_per_child,
-        max_memory_kib=settings.worker_max_memory_per_child,
-        max_depth=settings.worker_prefetch_multiplier or None,
-        farewell=farewell,
-    )
-
-
-OnRequest = Callable[["ReplyTo", Frame], None]
-
-
-class ReplyTo:
-    """Where the answer to a request of a task process goes."""
-
-    __slots__ = ("_number", "_pool", "_process", "keys")
-
-    def __init__(self, pool: ProcessPool, process: TaskProcess, number: int | None) -> None:
-        self._pool = pool
-        self._process = process
-        self._number = number
-        self.keys = tuple(process.jobs)
-        """The jobs that it held when it asked: on whose behalf it may ask."""
-
-    def answer(self, head: dict[str, Any], body: bytes = b"") -> None:
-        """Send the reply; nothing happens if the process is gone."""
-        if self._number is not None:
-            self._pool.send(self._process, FrameType.REPLY, {"n": self._number, **head}, body)
-
-
-class ProcessPool:
+class ProcessPool(Sizing):
     """A `Pool` of processes forked from a zygote."""
 
     def __init__(
         self,
         plan: Plan,
-        nursery: Nursery,
+        nursery: Nursery | Hatchery,
         *,
         clock: Clock,
         on_ended: OnEnded,
         on_request: OnRequest,
+        on_refused: OnRefused = lambda *_: None,
         journal: Journal | None = None,
     ) -> None:
         self._plan = plan
@@ -113,8 +58,12 @@ class ProcessPool:
         self._journal = journal
         self._lock = threading.RLock()  # protects everything below but the selector
         self._room_changed = threading.Condition(self._lock)
-        self._scheduler = Scheduler(Pace(plan.max_depth or MAX_DEPTH), max_tasks=plan.max_tasks)
+        self._scheduler = make_scheduler(plan)
+        self.processes = self._scheduler.processes
+        self._blaming = Blaming(nursery, self.processes, on_refused)
         self._drain: tuple[float, float] | None = None
+        self.on_turn: Callable[[], None] = lambda: None
+        self.on_runtime: Callable[[int, float], None] = lambda _key, _seconds: None
         self._early_deaths = 0
         self._next_index = 1
         self._selector = selectors.DefaultSelector()  # the loop's own
@@ -130,13 +79,14 @@ class ProcessPool:
         self._selector.register(self._nursery, selectors.EVENT_READ, self._hear_zygote)
         try:
             with self._lock:
-                for _ in range(self._plan.processes):
-                    self._spawn()
+                self._refill()
             while not (until() and self._scheduler.is_empty()):
+                self.on_turn()
                 for key, _ in self._selector.select(self._sleep_time()):
                     key.data()
                 with self._lock:
                     self._keep_time(self._clock.monotonic())
+                    self._refill()  # for what was submitted meanwhile
             if self._plan.farewell:
                 self._bid_farewell()
         finally:
@@ -161,11 +111,13 @@ class ProcessPool:
         with self._lock:
             found = self._scheduler.find(key)
             if found is None:
-                return False
+                if is_withdrawn := self._scheduler.withdraw(key):
+                    self._on_ended(key, Killed(signal))
+                return is_withdrawn
             process, placed = found
             if not placed.begun:
                 self._recall(process, [key])
-            elif self._plan.slots == 1:
+            elif process.slots == 1:
                 placed.verdict = Killed(signal)
                 process.kill()
             else:
@@ -221,24 +173,27 @@ class ProcessPool:
     def _hear_zygote(self) -> None:
         try:
             told = self._nursery.receive()
-        except IpcError:
+        except IpcError as error:
+            logger.error("%s; processes are started anew", error)  # noqa: TRY400
             self._lose_zygote()
             return
         with self._lock:
+            self._blaming.note()
             for frame, handle in told:
+                process = self._scheduler.processes.get(frame.head["index"])
                 match frame.type:
-                    case FrameType.FORKED:
-                        process = self._scheduler.processes[frame.head["index"]]
+                    case FrameType.FORKED if process is not None:
                         process.born(frame.head["pid"], handle)
-                    case FrameType.DIED:
-                        self._bury(frame.head["pid"], frame.head["code"])
+                    case FrameType.DIED if process is not None:
+                        is_orphan = bool(frame.head.get("orphan"))
+                        self._bury(process, frame.head["code"], is_orphan=is_orphan)
                     case _:
                         logger.error("unexpected %s frame from the zygote", frame.type.name)
 
     def _hear(self, process: TaskProcess) -> None:
         """Take in what a process sends, and send what it has not taken; a rule broken is its end."""
         with self._lock:
-            if process.phase is Phase.DEAD:  # buried by what the same look at the sockets found
+            if process.phase in {Phase.DEAD, Phase.SPENT}:  # by what the same look found
                 return
             try:
                 if process.has_unsent:
@@ -249,40 +204,79 @@ class ProcessPool:
             except IpcError as error:
                 if not isinstance(error, ChannelClosedError):
                     logger.error("task process %s is killed: %s", process.pid, error)  # noqa: TRY400
-                self._selector.unregister(process.socket)
-                process.kill()  # it may outlive its channel; the zygote says when it is dead
+                    process.doom(str(error))
+                self._cut_off(process)
                 return
             self._flush_all(self._scheduler.place_backlog(self._clock.monotonic()))
+            self._refill()
             if self._takes_more():
                 self._room_changed.notify_all()
 
     def _take(self, process: TaskProcess, frame: Frame) -> None:
+        if process.phase is Phase.SPENT or process.is_doomed:
+            return
+        if process.allowance is not None and frame.type is not FrameType.OUTCOME:
+            process.count(frame, self._clock.monotonic())
         match frame.type:
             case FrameType.OUTCOME:
                 self._take_outcome(process, frame)
             case FrameType.READY:
-                process.phase = Phase.SERVING
+                if process.phase is Phase.STARTING:  # and was not told to end meanwhile
+                    process.phase = Phase.SERVING
                 self._early_deaths = 0
             case FrameType.RECALLED:
                 self._take_recalled(process, frame)
-            case FrameType.STATE:
-                self._on_request(ReplyTo(self, process, None), frame)
+            case FrameType.STATE | FrameType.REFUSED:
+                self._on_request(ReplyTo(self.send, process, None), frame)
             case _:
-                self._on_request(ReplyTo(self, process, field(frame, "n", int)), frame)
+                self._on_request(ReplyTo(self.send, process, field(frame, "n", int)), frame)
 
     def _take_outcome(self, process: TaskProcess, frame: Frame) -> None:
         key = field(frame, "key", int)
         runtime = float(field(frame, "runtime", float))
         ending = parse_ending(frame)
+        self._blaming.note()
         placed = process.remove(key, self._clock.monotonic())
         if placed is None:
             raise IpcError(f"OUTCOME frame for job {key}, which it does not hold")
+        if self._plan.is_single:
+            # With what it takes to hand a task over; and not by what the process says.
+            runtime = self._clock.monotonic() - placed.started
         self._scheduler.pace.observe(runtime)
+        self.on_runtime(key, runtime)
         self._on_ended(key, ending)
+        if self._plan.is_single:
+            self._spend(process)
+            return
         if frame.head.get("full") and process.phase is Phase.SERVING:
             logger.info("task process %s uses too much memory and is replaced", process.pid)
             self._retire(process)
         self._after_removal(process)
+
+    def _spend(self, process: TaskProcess) -> None:
+        """A process has served its one job: it ends now, whatever it is about."""
+        self._cut_off(process)
+        self._hear_out(process)
+        process.phase = Phase.SPENT
+
+    def _cut_off(self, process: TaskProcess) -> None:
+        # Twice, where its last frames are read late.
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(process.socket)
+        process.kill()  # it may outlive its channel; the zygote says when it is dead
+
+    def _hear_out(self, process: TaskProcess) -> None:
+        """Pass on the last that a process wrote."""
+        if process.output is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(process.output)
+            process.output.finish(*process.voice)
+
+    def _hear_output(self, process: TaskProcess) -> None:
+        output = process.output
+        if output is not None and not output.pump(*process.voice):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(output)
 
     def _take_recalled(self, process: TaskProcess, frame: Frame) -> None:
         now = self._clock.monotonic()
@@ -306,7 +300,7 @@ class ProcessPool:
 
     def _after_removal(self, process: TaskProcess) -> None:
         """A job has left a process: start the one that waits to be alone, or end the process."""
-        if process.jobs or process.phase is Phase.DEAD:
+        if process.jobs or process.phase is Phase.DEAD or isinstance(self._scheduler, Brood):
             return
         if self._scheduler.begin_reserved(process, self._clock.monotonic()):
             self._flush_all([process])
@@ -363,7 +357,7 @@ class ProcessPool:
         """Raise something inside a task."""
         placed.soft_at = None
         self.send(process, FrameType.CANCEL, {"key": placed.job.key, "reason": reason})
-        if self._plan.kind == "prefork":
+        if self._plan.has_doorbell:
             process.ring()
 
     def _recall(self, process: TaskProcess, keys: Sequence[int]) -> None:
@@ -374,27 +368,40 @@ class ProcessPool:
         for key in keys:
             process.jobs[key].recalled = True
         self.send(process, FrameType.RECALL, {"keys": list(keys)})
-        if self._plan.kind == "prefork":
+        if self._plan.has_doorbell:
             process.ring()
 
     # Births and deaths
 
-    def _spawn(self) -> None:
-        pages = self._journal.lend() if self._journal is not None else None
-        process = TaskProcess(self._next_index, self._plan.slots, pages)
+    def _refill(self) -> None:
+        """Have as many processes as there should be: where each serves one job, as jobs ask for them."""
+        if self._drain is not None:
+            return
+        if not isinstance(self._scheduler, Brood):
+            for _ in range(self._missing()):
+                self._spawn()
+            return
+        wish = self._scheduler.wish()
+        for process in wish.end:
+            self._spend(process)
+        for profile in wish.make:
+            self._spawn(profile)
+
+    def _spawn(self, profile: int = 0) -> None:
+        pages = room = None
+        if isinstance(self._nursery, Hatchery):
+            room = Room(profile, self._nursery.profiles[profile])
+        elif self._journal is not None:
+            pages = self._journal.lend()
+        process = TaskProcess(self._next_index, self._plan.slots, pages, room=room)
         self._next_index += 1
         self._scheduler.processes[process.index] = process
         self._selector.register(process.socket, selectors.EVENT_READ, lambda: self._hear(process))
-        self._nursery.fork(
-            process.far_ends,
-            {
-                "index": process.index,
-                "name": self._plan.kind,
-                "kind": self._plan.kind,
-                "slots": self._plan.slots,
-                "max_memory": self._plan.max_memory_kib,
-            },
-        )
+        if process.output is not None:
+            hear = functools.partial(self._hear_output, process)
+            self._selector.register(process.output, selectors.EVENT_READ, hear)
+        told = {"index": process.index, "profile": profile, **self._plan.told}
+        self._nursery.fork(process.far_ends, told)
 
     def _bid_farewell(self) -> None:
         """Have idle processes end by themselves, for a bounded time."""
@@ -413,54 +420,44 @@ class ProcessPool:
         else:
             self.send(process, FrameType.STOP, {})
 
-    def _bury(self, pid: int, code: int) -> None:
+    def _bury(self, process: TaskProcess, code: int, *, is_orphan: bool) -> None:
         """A process is dead: say how its jobs ended, and start another."""
-        processes = self._scheduler.processes
-        process = next((p for p in processes.values() if p.pid == pid), None)
-        if process is None:
-            return
-        with contextlib.suppress(IpcError):  # outcomes that it wrote before it died
-            while frames := process.receive():
-                for frame in frames:
-                    self._take(process, frame)
-        served = process.phase is not Phase.STARTING
+        phase = process.phase
+        if phase is not Phase.SPENT:
+            with contextlib.suppress(IpcError):  # outcomes that it wrote before it died
+                while frames := process.receive():
+                    for frame in frames:
+                        self._take(process, frame)
+        self._blaming.note()
         self._remove(process)
-        self._settle_dead(process, code)
+        self._settle_dead(process, code, is_orphan=is_orphan)
         if self._drain is not None:
             return
-        self._early_deaths = 0 if served else self._early_deaths + 1
+        if phase is not Phase.STARTING:
+            self._early_deaths = 0
+        elif not is_orphan:
+            self._early_deaths += 1
         if self._early_deaths >= MAX_EARLY_DEATHS:
+            said = process.output.last_line if process.output is not None else ""
             raise CardoonError(
                 f"{MAX_EARLY_DEATHS} task processes in a row died before they could serve "
-                f"(exit code {code}); see their output above"
+                f"(exit code {code}); {said or 'see their output above'}"
             )
-        self._spawn()
+        self._refill()
 
-    def _settle_dead(self, process: TaskProcess, code: int) -> None:
+    def _settle_dead(self, process: TaskProcess, code: int, *, is_orphan: bool) -> None:
         """How the jobs of a dead process ended: what was begun has crashed, the rest waits again."""
-        begun = process.running
-        doomed = any(placed.verdict is not None for placed in begun)
-        waiting = [process.reserved] if process.reserved is not None else []
-        for placed in process.jobs.values():
-            if placed.verdict is not None:
-                self._on_ended(placed.job.key, placed.verdict)
-            elif placed not in begun:
-                waiting.append(placed.job)
-            elif doomed:  # a neighbour was killed; this one is not to blame
-                self._on_ended(placed.job.key, HandedBack())
-            else:
-                reason = f"signal {-code}" if code < 0 else f"exit code {code}"
-                self._on_ended(placed.job.key, Crashed(f"task process {process.pid}: {reason}"))
+        endings, waiting = process.endings(code, is_orphan=is_orphan)
+        for key, ending in endings:
+            self._on_ended(key, ending)
         process.jobs.clear()
         self._flush_all(self._scheduler.add(waiting, self._clock.monotonic()))
 
     def _lose_zygote(self) -> None:
         """The zygote died, and its children with it. Their tasks are not to blame."""
-        logger.error("the zygote died; its processes are started anew")
         with self._lock:
             self._selector.unregister(self._nursery)
             for process in list(self._scheduler.processes.values()):
-                process.kill()
                 self._remove(process)
                 for placed in process.jobs.values():
                     self._on_ended(placed.job.key, placed.verdict or HandedBack())
@@ -468,12 +465,11 @@ class ProcessPool:
                     self._on_ended(process.reserved.key, HandedBack())
             self._nursery.restart()
             self._selector.register(self._nursery, selectors.EVENT_READ, self._hear_zygote)
-            for _ in range(self._plan.processes):
-                self._spawn()
+            self._refill()
 
     def _remove(self, process: TaskProcess) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(process.socket)
+        self._cut_off(process)
+        self._hear_out(process)
         process.close()
         del self._scheduler.processes[process.index]
 
@@ -492,6 +488,8 @@ class ProcessPool:
             for process in self._scheduler.processes.values():
                 process.close()
             self._scheduler.processes.clear()
+            if isinstance(self._nursery, Hatchery):
+                self._nursery.close()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()

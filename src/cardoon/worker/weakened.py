@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
+from cardoon.audit import AuditLog
 from cardoon.config import Settings
 from cardoon.contents import find_content, is_pickle
+
+logger = logging.getLogger(__name__)
 
 
 def unpickles(settings: Settings) -> bool:
     """Whether arguments of tasks may be pickles."""
     return any(is_pickle(find_content(one).media_type) for one in settings.accept_content)
+
+
+def note_unsafe(settings: Settings, *, audit: AuditLog, worker: str) -> None:
+    """Say what weakens a worker, to people and to the audit trail."""
+    for name, what in find_unsafe(settings).items():
+        logger.warning("%s: %s", name, what)
+        audit.record("config.unsafe", setting=name, worker=worker)
 
 
 def find_unsafe(settings: Settings) -> dict[str, str]:
@@ -28,4 +40,10 @@ def find_unsafe(settings: Settings) -> dict[str, str]:
         found["unsafe_allow_eviction"] = (
             "a full Redis server may delete tasks, and forget which ones have run"
         )
+    if settings.unsafe_allow_open_metrics and settings.worker_metrics_address:
+        found["unsafe_allow_open_metrics"] = (
+            "whoever reaches worker_metrics_address can read task names and counts"
+        )
+    if settings.unsafe_sandbox_best_effort:
+        found["unsafe_sandbox_best_effort"] = "tasks may reach more than their sandboxes say"
     return found

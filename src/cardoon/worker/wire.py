@@ -143,7 +143,9 @@ def parse_reports(frame: Frame) -> list[Report]:
     """The reports of a REPLY frame, on the side that trusts the sender."""
     heads = field(frame, "reports", list)
     return [
-        Report(**{name: head[name] for name in Report._fields if name != "body"}, body=body)
+        Report(
+            **{name: head[name] for name in Report._fields if name != "body"}, body=body
+        )._replace(violations=tuple(head["violations"]))
         for head, body in zip(heads, _cut(frame, heads), strict=True)
     ]
 

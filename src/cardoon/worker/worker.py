@@ -5,49 +5,57 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from types import FrameType as StackFrame
 from typing import Any
 
 from cardoon.app import Cardoon
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
-from cardoon.calling import result_codec
 from cardoon.clock import Clock, SystemClock
-from cardoon.config import Conf, Settings
-from cardoon.contents import add_content
+from cardoon.config import Settings
 from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError
 from cardoon.producer import Producer
-from cardoon.queues import broadcast_names
 from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
-from cardoon.worker.banner import describe, signer_name
+from cardoon.worker.alarms import ClockAlarm, RefusalAlarm
+from cardoon.worker.assembling import make_consumer, make_ledger
+from cardoon.worker.banner import describe, record_start
+from cardoon.worker.beating import EmbeddedBeat, Told
 from cardoon.worker.beginning import Beginning
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
-from cardoon.worker.consumer import Consumer
-from cardoon.worker.consumer import Options as ConsumerOptions
+from cardoon.worker.clerking import make_autoscaler, make_clerk
 from cardoon.worker.curating import Curator, bounds_of
 from cardoon.worker.desk import Desk
 from cardoon.worker.epochs import EpochWatch, guard_of
+from cardoon.worker.eventing import make_worker_events
 from cardoon.worker.expiring import ExpiryWatch
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory
+from cardoon.worker.importing import import_app, read_settings
+from cardoon.worker.isolating import isolate
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Chore, Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
-from cardoon.worker.notices import NOTICES, OF_ENDINGS, OF_MESSAGES, Notices
+from cardoon.worker.notices import (
+    NOTICES,
+    OF_ENDINGS,
+    Notices,
+    Watcher,
+)
 from cardoon.worker.nursery import Nursery
+from cardoon.worker.observatory import Observatory, Parts
+from cardoon.worker.options import WorkerOptions
 from cardoon.worker.orders import Orders
+from cardoon.worker.own_commands import OwnCommands, registered_commands, run_locally
 from cardoon.worker.pool import HandedBack, Pool
+from cardoon.worker.pooling import make_process_pool
 from cardoon.worker.pools.solo import SoloPool
 from cardoon.worker.purging import purge
 from cardoon.worker.receivers import (
@@ -59,12 +67,14 @@ from cardoon.worker.receivers import (
     limited,
     told_options,
 )
+from cardoon.worker.recollection import Recollection, recollection_file
 from cardoon.worker.resuming import end_leases
 from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
+from cardoon.worker.stopping import StopSignals
 from cardoon.worker.subscribing import Subscriptions
-from cardoon.worker.supervisor import ProcessPool, plan_pool
-from cardoon.worker.weakened import find_unsafe
+from cardoon.worker.violation_log import ViolationLog
+from cardoon.worker.weakened import note_unsafe
 
 logger = logging.getLogger(__name__)
 
@@ -73,22 +83,6 @@ LEASE = 30.0
 SWITCH_INTERVAL = 0.0005
 _EXIT_GRACE = 2.0
 _FLUSH_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """What the command line says beyond the settings."""
-
-    app: str = ""
-    """What `-A` names; task processes import it."""
-    hostname: str = ""
-    queues: tuple[str, ...] = ()
-    """What to consume; by default what the settings declare."""
-    exclude_queues: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings given on the command line, which win."""
-    logging_setup: Mapping[str, Any] = field(default_factory=dict)
-    purge: bool = False
 
 
 class Worker:
@@ -117,11 +111,14 @@ class Worker:
         self.ready = threading.Event()
         self.exit_code = 0
         self._stopping = threading.Event()
-        self._signals = 0
-        self._periodic = ""
+        self._stop_signals = StopSignals(self.stop)
+        self._beat: EmbeddedBeat | None = None
+        self._told_entries: Mapping[str, Told] = {}
         self._has_told = False
-        self._book: LeaseBook | None = None
+        self._owns_process = False
+        self.book: LeaseBook | None = None
         self._nursery: Nursery | None = None
+        self._violations: ViolationLog | None = None
         self._receivers: Receivers | None = None
         born: dict[str, Any] = {
             "hostname": self.hostname,
@@ -133,7 +130,9 @@ class Worker:
         if app is not None:
             self.settings, self.catalogue = self._use(app, born)
         else:
-            self.settings, self.catalogue = self._import_app(born)
+            found = import_app(options, born)
+            self._nursery, self.settings, self.catalogue = found[:3]
+            self._told_entries, self.own_commands = found[3:]
         try:
             self.queues = select_queues(
                 self.settings,
@@ -142,6 +141,15 @@ class Worker:
                 hostname=self.hostname,
             )
             self.deployment = Deployment(self.settings, clock=self.clock, role="worker")
+            self.observatory = Observatory(
+                self.settings,
+                worker=self.hostname,
+                held=self.held,
+                tasks=self.catalogue,
+                queues=self.queues,
+                clock=self.clock,
+            )
+            self.isolation = isolate(self.deployment, self.catalogue, queues=self.queues)
             self.herald = self._begin(born)
             self._build()
         except BaseException:
@@ -155,32 +163,24 @@ class Worker:
         # Our threads share one interpreter. At the usual 5 ms, whoever waits for the store or for a
         # process gets its turn so late that a busy worker does a tenth of its work.
         sys.setswitchinterval(SWITCH_INTERVAL)
+        self._owns_process = True
         return self.serve()
 
     def serve(self) -> int:
         """`run` for a process that is not the worker's own: changes nothing about the process."""
-        if self._periodic:
-            logger.warning(
-                "beat_schedule has %s, but this version sends no periodic tasks by itself; have cron "
-                "send them, with `cardoon call`",
-                self._periodic,
-            )
-        self.audit.record(
-            "worker.start",
-            worker=self.hostname,
-            pool=self.settings.worker_pool,
-            queues=",".join(self.queues),
-            signer=signer_name(self.deployment),
-            accept=",".join(self.settings.accept_content),
-        )
-        self._note_unsafe()
+        record_start(self.deployment, worker=self.hostname, queues=self.queues)
+        note_unsafe(self.settings, audit=self.audit, worker=self.hostname)
         try:
+            self._open_observatory()
             if not self._beginning.run():
                 return self.exit_code
             self.settler.start()
             self._start_telling()
             self.consumer.start()
             self.ready.set()
+            self.observatory.begin()
+            if self._beat is not None:
+                self._beat.start()
             if self.herald is not None:
                 self.herald.tell("worker_ready", {})
             self.pool.run(self._stopping.is_set)
@@ -198,6 +198,7 @@ class Worker:
             self.herald.tell("worker_shutting_down", {"sig": sig, "how": how})
         grace = 0.0 if cold else self.settings.worker_soft_shutdown_timeout
         soft = max(0.0, grace - _EXIT_GRACE)
+        self.observatory.end()
         self.consumer.request_stop()
         self.pool.drain(soft=soft, hard=grace)
         logger.warning(  # said when it is so: nothing begins any more
@@ -216,6 +217,7 @@ class Worker:
             concurrency=self.concurrency,
             queues=self.queues,
             tasks=self.catalogue,
+            isolation=self.isolation,
         )
 
     @property
@@ -225,56 +227,34 @@ class Worker:
             return 1
         return self.settings.worker_concurrency or os.cpu_count() or 1
 
-    def _note_unsafe(self) -> None:
-        """Say what weakens this worker, to people and to the audit trail."""
-        for name, what in find_unsafe(self.settings).items():
-            logger.warning("%s: %s", name, what)
-            self.audit.record("config.unsafe", setting=name, worker=self.hostname)
-
     def _use(self, app: Cardoon, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
         self._receivers = Receivers(app, WorkerInfo(app=app, **born))
         self._receivers.announce_birth()
-        settings = self._given({**app.conf.explicit, **self.options.settings})
-        if settings.beat_schedule:
-            self._periodic = settings.beat_schedule.describe()
+        settings = read_settings({**app.conf.explicit, **self.options.settings})
+        self.own_commands = OwnCommands(frozenset(registered_commands()))
         _ = app.settings  # which changes the tasks as task_annotations says
         return settings, AppCatalogue(app.tasks, settings)
-
-    def _import_app(self, born: Mapping[str, Any]) -> tuple[Settings, Catalogue]:
-        asked = Conf()
-        asked.update(self.options.settings)
-        given = asked.draft()
-        self._nursery = Nursery(
-            self.options.app,
-            logging_setup=self.options.logging_setup,
-            include=given.include,
-            worker=born,
-        )
-        report = self._nursery.start(passed=given.worker_pass_environment)
-        self._periodic = report.periodic
-        for name, media_type in report.serializers.items():
-            add_content(name, media_type)
-        return self._given({**report.settings, **self.options.settings}), report.catalogue
-
-    def _given(self, settings: Mapping[str, Any]) -> Settings:
-        conf = Conf()
-        conf.update(settings)
-        return conf.settings()
 
     def _begin(self, born: Mapping[str, Any]) -> Herald | LocalHerald | None:
         """Send the signals before all else; returns who tells of the rest, if anybody wants to hear."""
         settings = self.settings
         known: dict[str, Any] = {"pool": settings.worker_pool, "concurrency": self.concurrency}
         if self._nursery is not None:
-            self._heard = self._nursery.begin({**known, "queues": list(self.queues)})
+            told = {**known, "queues": list(self.queues), "sandbox": self.isolation.tell_holder()}
+            self._heard = self._nursery.begin(told)
             wanted = self._heard & NOTICES
-            return Herald(self._nursery, wanted) if wanted else None
+            own = self.own_commands
+            return Herald(self._nursery, wanted, own) if wanted or own.names else None
         assert self._app is not None
         info = WorkerInfo(app=self._app, **born, **known, queues=self.queues)
         self._receivers = Receivers(self._app, info)
         self._receivers.announce_beginning(self.options.logging_setup)
         self._heard = frozenset(heard_signals())
-        return LocalHerald(self._receivers) if self._heard & NOTICES else None
+        if not (self._heard & NOTICES or self.own_commands.names):
+            return None
+        local = LocalHerald(self._receivers)
+        run_locally(self.own_commands, local)
+        return local
 
     def _start_telling(self) -> None:
         match self.herald:
@@ -286,7 +266,7 @@ class Worker:
             worker_process_init.send(sender=self.hostname)
         self._has_told = True
 
-    def _telling_of(self, names: frozenset[str]) -> Notices | None:
+    def telling_of(self, names: frozenset[str]) -> Notices | None:
         """The herald, for those who would tell of these; None where nobody wants to hear."""
         return self.herald if self._heard & names else None
 
@@ -295,21 +275,27 @@ class Worker:
         deployment.check_identity()
         self.audit = deployment.audit()
         self.broker, self.backend = self._stores or self._open_stores()
-        ordinary, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
+        _, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
         self.subscriptions = Subscriptions(
             broadcasts, broker=self.broker, audit=self.audit, clock=self.clock
         )
         guard = guard_of(self.broker)
+        ledger, notices = self._make_ledger(), self.telling_of(OF_ENDINGS)
+        vitals = self.observatory.vitals
         self.settler = Settler(
-            self._make_ledger(),
+            ledger,
             held=self.held,
             clock=self.clock,
-            notices=self._telling_of(OF_ENDINGS),
+            notices=notices,
+            watchers=self.watchers,
+            vitals=vitals,
         )
         self._reader: Producer | None = None
         self.pool = self._make_pool()
         revoked = Revoked()
-        lease = float(settings.broker_transport_options.get("visibility_timeout", LEASE))
+        self.lease = lease = float(
+            settings.broker_transport_options.get("visibility_timeout", LEASE)
+        )
         gate = deployment.make_gate(settings.accept_content)
         self.keeper = Keeper(
             broker=self.broker,
@@ -324,71 +310,58 @@ class Worker:
             on_terminate=lambda held, name: self.pool.cancel(held.key, signal=name),
             subscriptions=self.subscriptions,
             chores=self._chores(guard),
+            vitals=vitals,
+            on_command=lambda message: self.clerk.take(message),  # noqa: PLW0108  # made later
         )
-        self.consumer = Consumer(
-            ConsumerOptions(
-                queues=ordinary,
-                broadcasts=broadcasts,
-                lease=lease,
-                hostname=self.hostname,
-                max_bytes=settings.message_max_bytes,
-                patience=self.patience,
-                result_codec=result_codec(settings),
-            ),
-            broker=self.broker,
-            guard=guard,
-            gate=gate,
-            pool=self.pool,
-            settler=self.settler,
-            held=self.held,
-            revoked_ids=revoked,
-            catalogue=self.catalogue,
-            audit=self.audit,
-            clock=self.clock,
-            notices=self._telling_of(OF_MESSAGES),
-            book=self._book,
-        )
+        self.consumer = make_consumer(self, gate, revoked)
+        self.clerk = make_clerk(self, revoked)
         self._beginning = Beginning(self._first_steps(), clock=self.clock)
+        if self.options.beat:
+            stores = self.broker, self.backend
+            self._beat = EmbeddedBeat(
+                settings, app=self._app, told=self._told_entries, stores=stores, clock=self.clock
+            )
 
     def _chores(self, guard: ReplayGuard) -> tuple[Chore, ...]:
         expiry = ExpiryWatch(self.settings, audit=self.audit, clock=self.clock)
-        return (EpochWatch(guard, audit=self.audit), self._curator, expiry)
+        seen = recollection_file(self.deployment.state_directory, self.deployment.store_url)
+        recollection = None if seen is None else Recollection(seen, clock=self.clock)
+        epochs = EpochWatch(guard, audit=self.audit, recollection=recollection)
+        self.alarm = RefusalAlarm(audit=self.audit, clock=self.clock)
+        skew = self.settings.security_clock_skew
+        clocks = ClockAlarm(audit=self.audit, clock=self.clock, skew=skew)
+        self.autoscaler = make_autoscaler(self)
+        own = (epochs, self.curator, expiry, self.alarm, clocks, self.events, self.autoscaler)
+        self._looks: tuple[Chore, ...] = own
+        return self._looks
 
     def _first_steps(self) -> list[Callable[[], None]]:
         steps: list[Callable[[], None]] = [partial(self.broker.declare, self.queues)]
-        if self._book is not None:
-            steps.append(partial(end_leases, self._book, self.broker, self.consumer, self.settler))
+        if self.book is not None:
+            steps.append(partial(end_leases, self.book, self.broker, self.consumer, self.settler))
         if self.options.purge:
             steps.append(partial(purge, self.broker, self.consumer.sources, self.audit))
-        return [*steps, self.keeper.start]
+        return [*steps, self.keeper.start, self.clerk.start]
 
     def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
         deployment = self.deployment
         # An embedded store is told by the kernel who is dead, but not how his tasks ended.
         if not deployment.embedded or self._nursery is not None:
-            self._book = LeaseBook.open(deployment.state_directory / "nodes", self.hostname)
+            self.book = LeaseBook.open(deployment.state_directory / "nodes", self.hostname)
         broker = deployment.open_broker()
         return broker, deployment.open_backend(broker)
 
     def _make_ledger(self) -> Ledger:
         settings, deployment = self.settings, self.deployment
-        self._curator = Curator(
-            self.broker, bounds_of(settings), audit=self.audit, clock=self.clock
+        self.curator = Curator(self.broker, bounds_of(settings), audit=self.audit, clock=self.clock)
+        told: dict[str, Any] = {"worker": self.hostname, "concurrency": self.concurrency}
+        heartbeat = self.options.heartbeat
+        self.events = make_worker_events(deployment, self.broker, self.held, heartbeat, **told)
+        tally = self.observatory.tally
+        self.watchers: tuple[Watcher, ...] = (
+            (self.events,) if tally is None else (self.events, tally)
         )
-        return Ledger(
-            broker=self.broker,
-            backend=self.backend,
-            shared_store=deployment.backend_url == deployment.store_url,
-            task_signer=deployment.make_signer(settings.task_serializer),
-            result_signer=deployment.make_signer(settings.result_serializer),
-            audit=self.audit,
-            clock=self.clock,
-            worker=self.hostname,
-            result_expires=settings.result_expires,
-            broadcasts=broadcast_names(settings.task_queues),
-            book=self._book,
-            curator=self._curator,
-        )
+        return make_ledger(self)
 
     def _make_pool(self) -> Pool:
         if self._nursery is None:
@@ -404,20 +377,29 @@ class Worker:
                 )
             )
             return solo
-        self.desk = Desk(
-            settler=self.settler, held=self.held, reader=self._make_reader, clock=self.clock
+        self._violations = violations = ViolationLog(
+            held=self.held, audit=self.audit, worker=self.hostname
         )
-        return ProcessPool(
-            plan_pool(
-                self.settings,
-                concurrency=self.concurrency,
-                farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
-            ),
-            self._nursery,
+        violations.on_found = self.events.violated
+        self.desk = Desk(
+            settler=self.settler,
+            held=self.held,
+            reader=self._make_reader,
             clock=self.clock,
-            on_ended=self.settler.ended,
+            violations=violations,
+        )
+        return make_process_pool(
+            self.settings,
+            self._nursery,
+            concurrency=self.concurrency,
+            farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
+            clock=self.clock,
+            on_ended=violations.before(self.settler.ended),
             on_request=self.desk.take,
-            journal=self._book.journal if self._book is not None else None,
+            on_refused=violations.take,
+            journal=self.book.journal if self.book is not None else None,
+            isolation=self.isolation,
+            deployment=self.deployment,
         )
 
     def _make_reader(self) -> Producer:
@@ -437,12 +419,31 @@ class Worker:
         self.audit.record("worker.stop", worker=self.hostname, code=code)
         os._exit(code)
 
+    def _open_observatory(self) -> None:
+        parts = Parts(
+            self.broker,
+            self.backend,
+            self.deployment,
+            self.pool,
+            self._nursery,
+            self.settler,
+            self._looks,
+            self.lease,
+            self.concurrency,
+            self._violations,
+        )
+        self.observatory.open(parts, on_stuck=self._exit_stuck if self._owns_process else None)
+
     def _shut_down(self) -> None:
+        self.observatory.close()
+        if self._beat is not None:
+            self._beat.stop(5.0)
         self.consumer.stop(5.0)
         self._say_goodbye()
         if not self.settler.stop(_FLUSH_SECONDS):
             logger.error("some outcomes could not be written; their tasks will run again")
             self.exit_code = self.exit_code or 1
+        self.clerk.stop(5.0)
         self.keeper.stop(5.0)
         self.audit.record(
             "worker.stop", worker=self.hostname, code=self.exit_code, refused=self.consumer.refused
@@ -455,8 +456,8 @@ class Worker:
                 if self.backend is not None:
                     self.backend.close()
                 self.broker.close()
-        if self._book is not None:
-            self._book.close()
+        if self.book is not None:
+            self.book.close()
         self.audit.close()
 
     def _say_goodbye(self) -> None:
@@ -477,15 +478,4 @@ class Worker:
 
     def install_signals(self) -> None:
         """Have SIGTERM and SIGINT stop it, from the main thread; `run` does so, too."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: StackFrame | None) -> None:
-        """The first asks to stop warm, a second one, or SIGQUIT, to stop now."""
-        self._signals += 1
-        cold = self._signals > 1 or number == signal.SIGQUIT
-        # Locks may be held by the code that this interrupts, so another thread does the work.
-        told = {"cold": cold, "sig": signal.Signals(number).name}
-        threading.Thread(target=self.stop, kwargs=told, daemon=True).start()
+        self._stop_signals.install()

@@ -9,7 +9,6 @@ here, one signal at a time and each for a bounded time, behind all that is to be
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import logging
 import multiprocessing.process
@@ -33,21 +32,26 @@ from cardoon.signals import (
     worker_process_init,
     worker_process_shutdown,
 )
+from cardoon.worker.beating import tell_entries
 from cardoon.worker.catalogue import write_catalogue
+from cardoon.worker.forking import ForkServer
+from cardoon.worker.holding import Holder
+from cardoon.worker.host import die_with_parent
 from cardoon.worker.ipc import (
     FROM_WORKER,
     HEARD_BY_RECEIVERS,
     TO_ZYGOTE,
     Channel,
     Frame,
-    FrameReader,
     FrameType,
     IpcError,
     pack_frame,
 )
 from cardoon.worker.journal import Writer
 from cardoon.worker.link import Link
+from cardoon.worker.nest import become_nest, other_threads, refuse_nest
 from cardoon.worker.notices import NOTICES
+from cardoon.worker.own_commands import carry_out, registered_commands
 from cardoon.worker.pools.eventloop import EventLoopRunner
 from cardoon.worker.pools.prefork import SerialRunner
 from cardoon.worker.pools.threads import ThreadRunner
@@ -62,8 +66,6 @@ from cardoon.worker.receivers import (
 from cardoon.worker.reporting import Reporter
 
 logger = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Mailbox:
@@ -103,47 +105,45 @@ class Zygote:
     """Serves one worker over a control socket, until that socket closes."""
 
     def __init__(self, control: socket.socket, notices: socket.socket) -> None:
-        self._control = control
-        self._reader = FrameReader(TO_ZYGOTE)
-        self._frames: deque[Frame] = deque()
-        self._descriptors: deque[int] = deque()
-        self._children: set[int] = set()
+        self._server = ForkServer(control, TO_ZYGOTE)
+        self._children: dict[int, int] = {}
+        """The index of each, by its pid."""
         self._init: dict[str, Any] = {}
         self._app: Cardoon | None = None
         self._receivers: Receivers | None = None
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        self._mailbox = Mailbox(notices, wake=lambda: os.write(self._wake_write, b"n"))
+        self._holder: Holder | None = None
+        wake = self._server.wake_write
+        self._mailbox = Mailbox(notices, wake=lambda: os.write(wake, b"n"))
 
     def serve(self) -> None:
         """Import the app, report it, and fork and send signals on request."""
         die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which stops us
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._init = self._next().head
+        self._init = self._server.next().head
         if not self._try(FrameType.REPORT, self._import):
             return
-        beginning = self._next().head
+        beginning = self._server.next().head
         if not self._try(FrameType.BEGUN, lambda: self._begin(beginning)):
             return
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        server, control = self._server, self._server.fileno()
+        signal.set_wakeup_fd(server.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         gc.collect()
         gc.freeze()  # what is imported stays shared between the children
         while True:
-            control, mailbox = self._control.fileno(), self._mailbox
+            mailbox = self._mailbox
             letters = mailbox.descriptors()
             pause = 0 if mailbox.notices else None
-            ready, _, _ = select.select([control, self._wake_read, *letters], [], [], pause)
-            if self._wake_read in ready:
-                os.read(self._wake_read, 4096)
+            ready, _, _ = select.select([control, server.wake_read, *letters], [], [], pause)
+            if server.wake_read in ready:
+                server.heed_wakes()
                 self._reap()
             if control in ready:
-                self._frames.extend(self._read())
-                while self._frames:
-                    self._fork(self._frames.popleft())
+                for frame in server.requests():
+                    self._fork(frame)
             if mailbox.notices:
-                self._announce(mailbox.notices.popleft())
+                self._heed(mailbox.notices.popleft())
             elif any(one in ready for one in letters):
                 mailbox.read()
 
@@ -154,9 +154,9 @@ class Zygote:
         except BaseException as error:  # noqa: BLE001  # user code, and what it says is for the user
             text = "".join(traceback.format_exception(error))
             short = f"{type(error).__name__}: {error}"
-            self._control.sendall(pack_frame(kind, {"error": short, "traceback": text[-60_000:]}))
+            self._server.tell(pack_frame(kind, {"error": short, "traceback": text[-60_000:]}))
             return False
-        self._control.sendall(frame)
+        self._server.tell(frame)
         return True
 
     def _import(self) -> dict[str, Any]:
@@ -177,13 +177,15 @@ class Zygote:
             "tasks": write_catalogue(app.tasks, app.settings),
             "main": app.main,
             "serializers": registered_contents(),
-            "periodic": app.conf.beat_schedule.describe() if app.conf.beat_schedule else "",
+            "commands": registered_commands(),
+            "entries": tell_entries(app) if init["beat"] else [],
         }
 
     def _begin(self, told: dict[str, Any]) -> dict[str, Any]:
         """Send what comes before the first child; returns which other signals have receivers."""
         app = self._app
         assert app is not None
+        sandbox = told.pop("sandbox", None)
         queues = tuple(told["queues"])
         info = WorkerInfo(app=app, **{**self._init["worker"], **told, "queues": queues})
         self._receivers = Receivers(app, info)
@@ -194,10 +196,22 @@ class Zygote:
                 "settings were changed after celeryd_init; the worker has read them and goes on with "
                 "what it has read"
             )
+        if sandbox is not None:
+            self._holder = Holder.from_told(sandbox)
         heard = heard_signals()
-        if NOTICES.intersection(heard):  # then the worker answers there
+        if NOTICES.intersection(heard) or registered_commands():  # then the worker answers there
             app.attach(self._mailbox.link)
         return {"signals": heard}
+
+    def _heed(self, frame: Frame) -> None:
+        """Send the signal of a notice, or run a command of the app's own and answer it."""
+        if frame.type is FrameType.NOTICE:
+            self._announce(frame)
+            return
+        assert self._receivers is not None
+        answer = carry_out(self._receivers.info, frame.head)
+        with contextlib.suppress(IpcError):  # the worker is gone, which the control socket says
+            self._mailbox.link.channel.send(FrameType.ANSWERED, answer)
 
     def _announce(self, notice: Frame) -> None:
         """Send the signal of a notice; the last one closes the channel, which the worker waits for."""
@@ -209,64 +223,46 @@ class Zygote:
         if is_last:
             self._mailbox.close()
 
-    def _next(self) -> Frame:
-        while not self._frames:
-            self._frames.extend(self._read())
-        return self._frames.popleft()
-
-    def _read(self) -> list[Frame]:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
-        except ConnectionResetError:
-            data, descriptors = b"", []
-        if not data:
-            # The worker is gone. The children have lost their channels, and us.
-            os._exit(0)
-        self._descriptors.extend(descriptors)
-        return self._reader.feed(data)
-
     def _fork(self, frame: Frame) -> None:
-        descriptors = [self._descriptors.popleft() for _ in range(frame.head["descriptors"])]
+        descriptors = self._server.descriptors_of(frame)
         if worker_before_create_process.receivers:
             assert self._receivers is not None
             with limited("worker_before_create_process"):
                 worker_before_create_process.send(sender=self._receivers.info)
         sys.stdout.flush()
         sys.stderr.flush()
+        if frame.type is FrameType.NEST and (threads := other_threads()):
+            refuse_nest(descriptors, threads)
+            return
         pid = os.fork()
         if pid == 0:
-            self._become_child(descriptors, frame.head)
+            self._become_child(descriptors, frame)
         for one in descriptors:
             os.close(one)
-        self._children.add(pid)
-        told = pack_frame(FrameType.FORKED, {"index": frame.head["index"], "pid": pid})
-        try:
-            handle = os.pidfd_open(pid)
-        except (AttributeError, OSError):  # macOS, old kernels
-            self._control.sendall(told)
-            return
-        socket.send_fds(self._control, [told], [handle])
-        os.close(handle)
+        self._children[pid] = frame.head["index"]
+        self._server.tell_of_birth(frame.head["index"], pid)
 
     def _reap(self) -> None:
         for pid in list(self._children):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                self._children.discard(pid)
-                code = os.waitstatus_to_exitcode(status)
-                self._control.sendall(pack_frame(FrameType.DIED, {"pid": pid, "code": code}))
+                self._server.tell_of_death(self._children.pop(pid), pid, status)
 
-    def _become_child(self, descriptors: Sequence[int], head: dict[str, Any]) -> NoReturn:
+    def _become_child(self, descriptors: Sequence[int], frame: Frame) -> NoReturn:
         """In the child: serve jobs, then end without running the zygote's own clean-up."""
         code = 1
+        head = frame.head
         try:
             die_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            for inherited in (self._control.detach(), self._wake_read, self._wake_write):
-                os.close(inherited)
+            self._server.leave()
             self._mailbox.close()
+            if frame.type is FrameType.NEST:
+                assert self._app is not None
+                hostname = self._init["worker"].get("hostname")
+                become_nest(self._app, descriptors, head, hostname=hostname)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             multiprocessing.process.current_process().name = f"{head['name']}-{head['index']}"
             channel, *pages = descriptors
             journal = Writer(*pages) if pages else None
@@ -286,12 +282,14 @@ class Zygote:
     ) -> None:
         app = self._app
         assert app is not None
+        witness = None if self._holder is None else self._holder.hold()
         channel = Channel(sock, FROM_WORKER)
         reporter = Reporter(channel, max_memory_kib=head["max_memory"], journal=journal)
         runner: SerialRunner | ThreadRunner | EventLoopRunner
         match head["kind"]:
             case "prefork":
                 runner = SerialRunner(app, channel, reporter)
+                runner.witness = witness
             case "threads":
                 runner = ThreadRunner(app, channel, reporter, slots=head["slots"])
             case "asyncio":
@@ -307,15 +305,6 @@ class Zygote:
         if worker_process_shutdown.receivers:
             with limited("worker_process_shutdown", CLOSING_SECONDS):
                 worker_process_shutdown.send(sender=hostname, pid=os.getpid(), exitcode=0)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that made it dies (Linux: prctl(2))."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)
 
 
 def main() -> None:

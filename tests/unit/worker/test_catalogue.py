@@ -8,6 +8,7 @@ import json
 import pytest
 
 from cardoon.exceptions import ImproperlyConfigured
+from cardoon.sandbox.profile import Sandbox
 from cardoon.worker.catalogue import AppCatalogue, read_catalogue, rules_of, write_catalogue
 from tests.unit.stage import make_app
 
@@ -90,7 +91,8 @@ def test_a_task_without_a_rate_limit_has_that_of_the_settings(make_task, own, pe
 
 
 def test_a_catalogue_arrives_as_it_was_written(make_task):
-    first, settings = make_task(**OWN, rate_limit="10/m", max_retries=9)
+    sandbox = {"level": "strict", "tmp": "1MiB", "network": ["db:5432"], "syscalls": "net"}
+    first, settings = make_task(**OWN, rate_limit="10/m", max_retries=9, sandbox=sandbox)
     second, _ = make_task(max_retries=None)
 
     told = json.loads(json.dumps(write_catalogue({"a": first, "b": second}, settings)))
@@ -99,6 +101,7 @@ def test_a_catalogue_arrives_as_it_was_written(make_task):
         "a": rules_of(first, settings),
         "b": rules_of(second, settings),
     }
+    assert read_catalogue(told)["a"].sandbox == Sandbox(**sandbox)
 
 
 @pytest.mark.parametrize("change", [{"unknown": 1}, {"acks_late": ...}], ids=["more", "less"])

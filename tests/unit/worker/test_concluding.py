@@ -226,7 +226,7 @@ def test_a_replacement_keeps_the_name_the_limit_and_the_request_that_the_client_
 
     assert (call.task, call.id) == ("shop.pay", "t1")
     assert (call.retries, call.max_retries) == (1, 5)
-    assert call.request == held.message.request
+    assert call.request == held.message.digest
 
 
 def test_a_replacement_of_a_replacement_still_answers_the_first_message(hold):
@@ -295,7 +295,7 @@ def test_a_task_that_was_acknowledged_early_retries_as_a_new_message(hold):
             max_retries=4,
             root="r1",
             parent="p1",
-            request=held.message.request,
+            request=held.message.digest,
         )
     ]
 
@@ -395,7 +395,7 @@ def test_a_result_names_the_message_that_it_answers(hold):
     )
 
     assert (draft.kind, draft.task, draft.id) == (Kind.RESULT, "shop.pay", "t1")
-    assert (draft.request, draft.lifetime, draft.retries) == (held.message.request, 60.0, None)
+    assert (draft.request, draft.lifetime, draft.retries) == (held.message.digest, 60.0, None)
     assert json.loads(draft.headers) == {"state": "SUCCESS", "worker": "w1", "done": 12.5}
 
 

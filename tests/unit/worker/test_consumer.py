@@ -14,13 +14,12 @@ from cardoon.exceptions import OperationalError, Refusal
 from cardoon.message.serializers import JSON, decode_body
 from cardoon.sender import Call, Handle
 from cardoon.testing import FakeClock
+from cardoon.worker.claiming import UNKNOWN_GRACE, Options
 from cardoon.worker.consumer import (
     HELD_ELSEWHERE_DELAY,
     MAX_CLAIM,
     UNKNOWN_DELAY,
-    UNKNOWN_GRACE,
     Consumer,
-    Options,
 )
 from cardoon.worker.pool import HandedBack, Retried
 from tests.unit.stage import MAX_BYTES, PATIENCE, PLAIN, body, failed, held_of, rules, succeeded
@@ -38,7 +37,7 @@ def test_a_verified_message_becomes_a_job(stage):
     assert (job.task, job.id, job.alone) == ("shop.pay", "t1", False)
     assert (job.soft_limit, job.hard_limit) == (None, None)
     assert decode_body(JSON, job.body, max_bytes=MAX_BYTES)[0] == [1, 2]
-    assert held.request == sent.request
+    assert held.message.request == sent.request
     assert job.head == {
         "key": job.key,
         "task": "shop.pay",

@@ -10,11 +10,13 @@ import pytest
 from cardoon.contents import MSGPACK, PICKLE
 from cardoon.exceptions import OperationalError
 from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
+from cardoon.sandbox.violations import Violation
 from cardoon.sender import Call, Handle, Report
 from cardoon.worker.desk import Desk
 from cardoon.worker.ipc import FROM_CHILD, FROM_WORKER, Frame, FrameType, IpcError
+from cardoon.worker.violation_log import ViolationLog
 from cardoon.worker.wire import call_head, parse_reports
-from tests.unit.stage import PATIENCE, body, succeeded
+from tests.unit.stage import PATIENCE, body, held_of, succeeded
 
 CALL = Call(task="shop.ship", id="c1", queue="celery", codec=JSON, body=body())
 
@@ -51,12 +53,13 @@ class LostReader:
 def make_desk(stage):
     made = []
 
-    def make(reader=None):
+    def make(reader=None, **more):
         desk = Desk(
             settler=stage.settler,
             held=stage.held,
             reader=lambda: reader or stage.client,
             clock=stage.clock,
+            **more,
         )
         made.append(desk)
         return desk
@@ -322,3 +325,37 @@ def test_an_error_that_says_too_much_is_cut(make_desk):
     reply = ask(desk, FrameType.LOAD, handles=[["t1", None]]).wait()
 
     assert len(reply.head["error"]["message"]) == 4096
+
+
+# REFUSED
+
+
+def test_a_task_may_say_what_it_was_refused(stage, make_desk):
+    log = ViolationLog(held=stage.held, audit=stage.audit, worker="cardoon@here")
+    desk = make_desk(violations=log)
+    stage.send(task_id="t1")
+    [job] = stage.consume()
+
+    told = [["read", "/etc/shadow", "kernel", 2]]
+    ask(desk, FrameType.REFUSED, keys=[job.key], key=job.key, found=told)
+
+    assert held_of(stage, job).violations.all() == (Violation("read", "/etc/shadow", "task", 2),)
+
+
+def test_of_another_processes_task_it_may_not(stage, make_desk):
+    log = ViolationLog(held=stage.held, audit=stage.audit, worker="cardoon@here")
+    desk = make_desk(violations=log)
+    stage.send(task_id="t1")
+    stage.send(task_id="t2")
+    first, second = stage.consume()
+
+    told = [["read", "/etc/shadow", "task", 2]]
+    ask(desk, FrameType.REFUSED, keys=[first.key], key=second.key, found=told)
+
+    assert held_of(stage, second).violations.all() == ()
+
+
+@pytest.mark.parametrize("head", [{"key": 1}, {"key": "1", "found": []}, {"key": 1, "found": {}}])
+def test_what_makes_no_sense_of_refusals_ends_the_process(desk, head):
+    with pytest.raises(IpcError):
+        ask(desk, FrameType.REFUSED, **head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ from cardoon.broker import Kept, Outgoing
 from cardoon.exceptions import ImproperlyConfigured, Refusal
 from cardoon.security.replay import Memory
 from cardoon.worker.epochs import EpochWatch, guard_of
+from cardoon.worker.recollection import Recollection, recollection_file
 from tests.unit.stage import succeeded
 from tests.unit.worker.store import only, put, take_out
 
@@ -143,3 +145,94 @@ def test_a_time_that_is_none_is_on_record_as_it_is(stage):
 def test_a_broker_that_remembers_nothing_is_told():
     with pytest.raises(ImproperlyConfigured, match="cannot remember"):
         guard_of(object())
+
+
+class TestRecollection:
+    """What a worker that starts later knows of what those before it have seen."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "state" / "replay-0.seen"
+
+    @pytest.fixture
+    def watch(self, stage, path):
+        """Looks once for each memory, as one worker from its start to its end."""
+
+        def watch(*memories, ends=True, pause=60):
+            recollection = Recollection(path, clock=stage.clock)
+            epochs = EpochWatch(Told(*memories), audit=stage.audit, recollection=recollection)
+            before = len(stage.events())
+            for _ in memories:
+                epochs.look()
+                stage.clock.advance(pause)
+            if ends:
+                epochs.end()
+            return [event["event"] for event in stage.events()[before:]]
+
+        return watch
+
+    @pytest.mark.parametrize("ends", [True, False], ids=["stopped", "killed"])
+    def test_a_store_that_was_set_back_while_none_ran_is_noticed_once(self, watch, ends):
+        watch(Memory(1000.0, 5), Memory(1000.0, 7), ends=ends)
+
+        assert watch(Memory(1000.0, 6)) == ["replay.epoch", "replay.set_back"]
+        assert watch(Memory(1000.0, 6)) == ["replay.epoch"]
+
+    def test_a_store_that_was_emptied_while_none_ran_is_noticed_once(self, watch):
+        watch(Memory(1000.0, 7))
+
+        assert watch(Memory(2000.0, 0)) == ["replay.epoch", "replay.epoch_changed"]
+        assert watch(Memory(2000.0, 3)) == ["replay.epoch"]
+
+    def test_one_that_went_on_is_not_alarming(self, watch):
+        watch(Memory(1000.0, 7))
+
+        assert watch(Memory(1000.0, 7), Memory(1000.0, 9)) == ["replay.epoch"]
+
+    def test_it_is_written_now_and_then_and_at_the_end(self, watch, path):
+        memories = [Memory(1000.0, number) for number in (5, 6, 7)]
+
+        watch(*memories, ends=False, pause=1)
+        assert json.loads(path.read_text())["number"] == 5
+        watch(*memories, pause=1)
+        assert json.loads(path.read_text()) == {"since": 1000.0, "number": 7}
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"since":1}', b"x" * 1000])
+    def test_what_nobody_has_written_is_told_and_written_anew(self, watch, path, content, caplog):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+        with caplog.at_level(logging.WARNING, "cardoon"):
+            assert watch(Memory(1000.0, 5)) == ["replay.epoch"]
+
+        assert "what was seen of the replay store is not known" in caplog.text
+        assert json.loads(path.read_text())["number"] == 5
+
+    def test_what_others_may_write_is_not_believed(self, watch, path, caplog):
+        watch(Memory(1000.0, 7))
+        path.chmod(0o666)
+
+        with caplog.at_level(logging.WARNING, "cardoon"):
+            assert watch(Memory(1000.0, 5)) == ["replay.epoch"]
+
+        assert "open to others" in caplog.text
+
+    def test_where_it_cannot_be_written_that_is_told_once(self, watch, path, caplog):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir()
+        with caplog.at_level(logging.WARNING, "cardoon"):
+            watch(Memory(1000.0, 5), Memory(1000.0, 6), Memory(1000.0, 4))
+
+        assert caplog.text.count("cannot be written") == 1
+        assert "it was set back" in caplog.text  # what it has seen itself it knows
+        assert list(path.parent.glob(".replay-*")) == []
+
+    def test_each_store_has_its_own_whatever_the_password(self, tmp_path):
+        def file_of(url):
+            return recollection_file(tmp_path, url)
+
+        assert file_of("redis://u:one@a/0") == file_of("redis://u:two@a/0")
+        assert len({file_of(f"redis://{place}") for place in ("a/0", "a/1", "b/0")}) == 3
+        assert file_of("memory://") is None

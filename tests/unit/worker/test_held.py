@@ -25,7 +25,7 @@ def test_a_held_message_tells_what_was_signed(hold):
     [held] = hold("t1")
 
     assert (held.id, held.task, held.retries) == ("t1", "shop.pay", 0)
-    assert held.request == held.message.request
+    assert held.answered == held.message.digest
     assert (held.settled, held.revoked, held.ignores_result) == (False, None, False)
 
 

@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from cardoon.worker.ipc import (
     FROM_CHILD,
+    FROM_NEST,
     FROM_RECEIVERS,
+    FROM_WARDEN,
     FROM_WORKER,
     FROM_ZYGOTE,
     HEARD_BY_RECEIVERS,
+    TO_NEST,
     TO_RECEIVERS,
+    TO_WARDEN,
     TO_ZYGOTE,
     Bounds,
     Channel,
@@ -34,8 +38,12 @@ DIRECTIONS = {
     "from worker": FROM_WORKER,
     "from child": FROM_CHILD,
     "from zygote": FROM_ZYGOTE,
+    "from nest": {k: v for k, v in FROM_NEST.items() if k not in FROM_ZYGOTE},
     "to zygote": TO_ZYGOTE,
     "to receivers": TO_RECEIVERS,
+    "from commands": {FrameType.ANSWERED: FROM_RECEIVERS[FrameType.ANSWERED]},
+    "to warden": TO_WARDEN,
+    "from warden": FROM_WARDEN,
 }
 SMALL = {FrameType.JOB: Bounds(64, 16), FrameType.STOP: Bounds(64, 0)}
 JSON_HEADS = st.dictionaries(
@@ -143,8 +151,18 @@ def test_no_type_of_frame_is_permitted_in_two_directions():
     assert sorted(owners) == sorted(FrameType)
 
 
-def test_receivers_of_signals_may_say_less_than_tasks_and_hear_nothing_else():
-    assert FROM_RECEIVERS.items() < FROM_CHILD.items()
+def test_a_nest_hears_of_births_alone_and_says_what_a_zygote_says_of_them():
+    assert TO_NEST.items() < TO_ZYGOTE.items()
+    assert set(TO_NEST) == {FrameType.FORK}
+    assert {k: v for k, v in FROM_NEST.items() if k in FROM_ZYGOTE} == {
+        kind: FROM_ZYGOTE[kind] for kind in (FrameType.FORKED, FrameType.DIED)
+    }
+
+
+def test_receivers_of_signals_may_say_less_than_tasks_but_for_answers_to_commands():
+    said = {kind: bounds for kind, bounds in FROM_RECEIVERS.items() if kind in FROM_CHILD}
+    assert said.items() < FROM_CHILD.items()
+    assert set(FROM_RECEIVERS) - set(FROM_CHILD) == {FrameType.ANSWERED}
     assert FrameType.STATE not in FROM_RECEIVERS
     assert set(HEARD_BY_RECEIVERS) == {*TO_RECEIVERS, FrameType.REPLY}
 

@@ -9,9 +9,9 @@ import pytest
 
 from cardoon.broker import Kept
 from cardoon.exceptions import OperationalError, Refusal
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import EVERY_WORKER, Kind
 from cardoon.message.serializers import JSON, encode_body
-from cardoon.producer import EVERY_WORKER, revocation_draft
+from cardoon.producer import revocation_draft
 from cardoon.security.signing import Draft
 from cardoon.sender import Revocation
 from cardoon.worker.leases import MAX_REVOKED, Keeper, Revoked
@@ -299,7 +299,6 @@ def broadcast(stage, frame):
         ),
         {"body": b"not JSON"},
         {"kind": Kind.TASK, "audience": ("q:celery",)},
-        {"audience": ("w1@elsewhere",)},
     ],
     ids=lambda changes: str(changes)[:60],
 )
@@ -345,6 +344,16 @@ def test_a_revocation_by_a_stranger_is_refused(stage, make_stage):
 
     assert "t1" not in stage.revoked
     assert [kept.reason for kept in stage.kept(Kept.QUARANTINE)] == [Refusal.UNKNOWN_SIGNER]
+
+
+def test_a_revocation_for_other_workers_holds_for_them_and_is_no_news_here(stage):
+    broadcast(stage, signed(stage, audience=("w1@elsewhere",)))
+    broadcast(stage, signed(stage, headers=b'{"pattern": "w*"}'))
+
+    stage.keeper.listen()
+
+    assert "t1" not in stage.revoked
+    assert stage.kept(Kept.QUARANTINE) == []
 
 
 def test_a_revocation_whose_body_is_a_bomb_is_refused(stage):
@@ -441,3 +450,20 @@ def test_a_message_that_is_settled_while_leases_are_renewed_is_not_given_up(stag
     stage.keeper.renew()
 
     assert stage.dropped == []
+
+
+def test_a_message_whose_end_was_written_just_now_is_not_given_up(stage, monkeypatch):
+    [held] = hold(stage, "t1")
+    complete = stage.broker.complete
+
+    def complete_and_renew(completions):
+        effective = complete(completions)
+        stage.keeper.renew()  # before the settler has put it away
+        return effective
+
+    monkeypatch.setattr(stage.broker, "complete", complete_and_renew)
+    stage.settler.ended(held.key, succeeded())
+    stage.flush()
+
+    assert stage.dropped == []
+    assert "task.lease_lost" not in stage.event_names()

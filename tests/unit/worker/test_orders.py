@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cardoon.exceptions import Refusal, RefusedError
-from cardoon.message.protocol import STANDING_COMMANDS, Kind
+from cardoon.message.protocol import EVERY_WORKER, STANDING_COMMANDS, Kind
 from cardoon.message.serializers import JSON
-from cardoon.producer import EVERY_WORKER
 from cardoon.security.signing import Draft
 from cardoon.worker.orders import MAX_REMEMBERED, Orders
 

@@ -8,7 +8,8 @@ import pytest
 
 from cardoon.worker.child import Phase
 from cardoon.worker.pacing import Pace
-from cardoon.worker.scheduler import RECALL_AFTER, RELEASE_AFTER, Scheduler
+from cardoon.worker.placing import RELEASE_AFTER
+from cardoon.worker.scheduler import RECALL_AFTER, Scheduler
 from tests.unit.worker.processes import finish, job, jobs, serve
 
 
@@ -318,3 +319,13 @@ def test_what_no_process_takes_in_time_goes_back_the_oldest_first(crew):
     assert scheduler.next_due() == 1.0 + RELEASE_AFTER
     assert [job.key for job in scheduler.due(60.0).overdue] == [3]
     assert scheduler.take_backlog() == []
+
+
+def test_a_job_that_waits_can_be_taken_away(crew):
+    scheduler, _ = crew(1)
+    scheduler.add(jobs(1, 2, 3), 0.0)
+
+    assert scheduler.withdraw(2)
+    assert not scheduler.withdraw(2)
+    assert not scheduler.withdraw(1), "it runs"
+    assert [one.key for one in scheduler.take_backlog()] == [3]

@@ -56,6 +56,7 @@ CALLS = st.builds(
     delay=st.floats(0, 1e6),
     unique=st.none() | st.builds(Unique, TEXT, st.floats(0, 1e6)),
     limit=st.none() | st.builds(Limit, TEXT, st.integers(0, 1000), st.floats(0, 1e6)),
+    tick=st.none(),  # a beat's own, which no task may say
 )
 REPORTS = st.builds(
     Report,
@@ -67,6 +68,8 @@ REPORTS = st.builds(
     done_at=MOMENT,
     retries=COUNT,
     worker=TEXT,
+    isolation=st.just("") | TEXT,
+    violations=st.lists(st.lists(TEXT | COUNT, max_size=4), max_size=3).map(tuple),
 )
 CALL = Call(task="shop.pay", id="t1", queue="celery", codec="application/json", body=b"[]")
 ANYTHING = st.recursive(

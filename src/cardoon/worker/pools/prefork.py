@@ -10,7 +10,9 @@ from types import FrameType as StackFrame
 
 from cardoon.app import Cardoon
 from cardoon.coroutines import LoopRunner
-from cardoon.executor import execute
+from cardoon.executor import Failed, Outcome, Retried, execute
+from cardoon.sandbox.violations import tell as tell_violations
+from cardoon.sandbox.witness import Witness
 from cardoon.worker.interrupt import REASONS
 from cardoon.worker.ipc import Channel, Frame, FrameType
 from cardoon.worker.jobs import Answer, answer_codec, answer_of, failure, prepare
@@ -33,33 +35,61 @@ class SerialRunner:
         self._running: int | None = None
         self._interrupt: tuple[int, str] | None = None
         self._loop = LoopRunner()
+        self.witness: Witness | None = None
+        """Where the process is held to a sandbox."""
         self.link = Link(channel, on_frame=self._take)
 
     def serve(self) -> None:
         """Run jobs until told to stop. `IpcError` when the worker is gone."""
-        signal.signal(DOORBELL, self._look)
+        self.listen()
         while True:
-            self.link.read_until(lambda: bool(self._jobs) or self._stopping)
-            if not self._jobs:
+            frame = self.next_job()
+            if frame is None:
                 self._loop.close()
                 return
-            frame = self._jobs.popleft()
             with self._reporter.timed(frame) as report:
-                report.answer = self._run(frame)
+                report.answer = self.run(frame)
 
-    def _run(self, frame: Frame) -> Answer:
+    def next_job(self) -> Frame | None:
+        """Wait for a job; None when told to stop. `IpcError` when the worker is gone."""
+        self.link.read_until(lambda: bool(self._jobs) or self._stopping)
+        return self._jobs.popleft() if self._jobs else None
+
+    def listen(self) -> None:
+        """From now on a doorbell interrupts what runs; in the main thread."""
+        signal.signal(DOORBELL, self._look)
+
+    def run(self, frame: Frame) -> Answer:
+        """Run a job to its end."""
         prepared = prepare(self._app, frame)
         if isinstance(prepared, Answer):
             return prepared
         codec = answer_codec(frame.head)
         try:
+            if self.witness is not None:
+                self.witness.begin()
             self._running = frame.head["key"]
             outcome = execute(prepared.task, prepared.request, self._loop)
             self._running = None
         except BaseException as error:  # noqa: BLE001  # interrupted between the body and here
             self._running = None
             return failure(error, prepared, codec=codec)
+        if self.witness is not None:
+            self._testify(self.witness, frame, outcome)
         return answer_of(prepared, outcome, self._app, codec=codec)
+
+    def _testify(self, witness: Witness, frame: Frame, outcome: Outcome) -> None:
+        """Tell the worker what the task was refused, before it hears how it ended."""
+        match outcome:
+            case Failed(error):
+                witness.note(error)
+            case Retried(retry) if retry.exc is not None:
+                witness.note(retry.exc)
+            case _:
+                pass
+        if found := witness.testify():
+            head = {"key": frame.head["key"], "found": tell_violations(found)}
+            self._channel.send(FrameType.REFUSED, head)
 
     def _take(self, frame: Frame) -> None:
         match frame.type:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType as StackFrame
 from typing import Any
@@ -30,6 +30,7 @@ from cardoon.worker.interrupt import raise_in_thread
 from cardoon.worker.ipc import Frame, FrameType
 from cardoon.worker.jobs import Answer, answer_codec, answer_of, failure, prepare
 from cardoon.worker.pool import HandedBack, Job, OnEnded, TimedOut, parse_ending
+from cardoon.worker.sizing import Placement
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class SoloPool:
         self._changed = threading.Condition()  # protects what follows
         self._jobs: deque[Job] = deque()
         self._running: Job | None = None
+        self._began = 0.0
         self._in_body: Job | None = None
         """The running one, for as long as an interrupt would reach its body and nothing else."""
         self._wanted: tuple[Job, type[BaseException]] | None = None
@@ -56,6 +58,7 @@ class SoloPool:
         self._draining: tuple[float, float] | None = None
         self._loop = LoopRunner()
         self.on_stuck: Callable[[int], None] = lambda _: None
+        self.on_runtime: Callable[[int, float], None] = lambda _key, _seconds: None
 
     def run(self, until: Callable[[], bool]) -> None:
         """Run jobs until `until()` holds and none is left."""
@@ -70,8 +73,12 @@ class SoloPool:
                     if not self._jobs:
                         return
                     self._running = self._jobs.popleft()
+                    self._began = self._clock.monotonic()
                 job = self._running
+                began = self._clock.monotonic()
+                job.begin()
                 ending = self._carry_out(job)
+                self.on_runtime(job.key, self._clock.monotonic() - began)
                 with self._changed:
                     self._running = None
                     self._changed.notify_all()
@@ -118,10 +125,27 @@ class SoloPool:
         with self._changed:
             self._changed.notify_all()
 
+    @property
+    def size(self) -> int:
+        """One."""
+        return 1
+
+    def placements(self) -> Mapping[int, Placement]:
+        """Where each job is, by its key."""
+        with self._changed:
+            found = {job.key: Placement(None, None) for job in self._jobs}
+            if self._running is not None:
+                found[self._running.key] = Placement(os.getpid(), self._began)
+            return found
+
     def describe(self) -> dict[str, Any]:
-        """The process and its task."""
-        running = self._running
-        return {"kind": "solo", "pid": os.getpid(), "tasks": [running.id] if running else []}
+        """Its kind, process and bounds."""
+        return {
+            "implementation": "solo",
+            "max-concurrency": 1,
+            "processes": [os.getpid()],
+            "running": 0 if self._running is None else 1,
+        }
 
     def _is_free(self) -> bool:
         return self._running is None and not self._jobs and self._draining is None

@@ -33,6 +33,7 @@ class SteppingPool:
         if not self._jobs:
             return None
         job = self._jobs.popleft()
+        job.begin()
         ending = self._carry_out(job)
         self._on_ended(job.key, ending)
         return job, ending

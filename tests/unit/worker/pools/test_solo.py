@@ -116,7 +116,13 @@ def test_there_is_room_for_one_job_when_none_runs(app, solo):
     solo.start()
     assert running.wait(PATIENCE)
     assert solo.pool.wait_for_room(0.0) == 0
-    assert solo.pool.describe() == {"kind": "solo", "pid": os.getpid(), "tasks": ["t1"]}
+    assert solo.pool.describe() == {
+        "implementation": "solo",
+        "max-concurrency": 1,
+        "processes": [os.getpid()],
+        "running": 1,
+    }
+    assert {key: place.pid for key, place in solo.pool.placements().items()} == {1: os.getpid()}
 
     assert solo.pool.cancel(1, signal="SIGTERM")
     assert solo.pool.wait_for_room(PATIENCE) == 1
