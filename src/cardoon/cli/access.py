@@ -18,18 +18,51 @@ from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
 from cardoon.exceptions import EncodeError, ImproperlyConfigured
+from cardoon.loader import look_here_first
 from cardoon.loading import load_app, load_modules
 from cardoon.message.plain import plain_value
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
+_WANTED = "cardoon.json"
+
+
+def _note_wish(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:  # noqa: FBT001
+    ctx.meta[_WANTED] = wanted
+
+
+answer_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_wish,
+    help="Answer in JSON.",
+)
+"""`--json` of a command that says what it did with `answer`."""
+
+
+def wants_json() -> bool:
+    """Whether `answer_option` was given."""
+    return bool(click.get_current_context().meta.get(_WANTED))
+
+
+def answer(told: Any, text: str) -> None:
+    """Say what was done: for programs with `answer_option`, else for people."""
+    if wants_json():
+        print_json(told)
+    elif text:
+        click.echo(text)
+
+
 def find_app(invocation: Invocation) -> Cardoon:
     """The app of `-A`, or one with the project's own settings."""
-    if invocation.app is None:
-        app = Cardoon(set_as_current=False)
-    else:
-        app = load_app(invocation.app)
+    target = invocation.app
+    app = Cardoon(set_as_current=False) if target is None else load_app(target)
+    if invocation.config is not None:
+        look_here_first()
+        app.config_from_object(invocation.config)
+    if target is not None:
         load_modules(app)
     app.conf.update(invocation.settings)
     return app

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import click
 
-from cardoon.cli.access import find_app
+from cardoon.cli.access import answer, answer_option, find_app
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.config import Settings
@@ -28,6 +28,7 @@ _UNCHECKED = Access(allow_plaintext=True, allow_unverified=True)
 )
 @click.option("--user", metavar="NAME", help="The name of the user.  [that of the role]")
 @click.option("-b", "--broker", metavar="URL", help="Where the messages are, as before `acl`.")
+@answer_option
 @click.pass_obj
 def acl(invocation: Invocation, role: Role, user: str | None, broker: str | None) -> None:
     """Print the commands that give a user of the broker's server the rights of a role.
@@ -41,8 +42,8 @@ def acl(invocation: Invocation, role: Role, user: str | None, broker: str | None
         raise ImproperlyConfigured(
             f"--user: {name!r} is not up to 63 letters, digits, '_', '.' or '-', with a letter first"
         )
-    for line in _commands(find_app(invocation).settings, role=role, user=name):
-        click.echo(line)
+    lines = _commands(find_app(invocation).settings, role=role, user=name)
+    answer({"role": role, "user": name, "commands": lines}, "\n".join(lines))
 
 
 def _commands(settings: Settings, *, role: Role, user: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from cryptography import x509
 
-from cardoon.cli.access import printable
+from cardoon.cli.access import answer_option, printable, wants_json
 from cardoon.cli.cert_looking import check, list_, show
 from cardoon.cli.cert_options import (
     Place,
@@ -52,6 +52,7 @@ def cert() -> None:
 @click.option("--name", default="", help="For its subject; made of the trust domain by default.")
 @lifetime_option("10y")
 @password_from_option
+@answer_option
 @click.pass_obj
 def init(
     invocation: Invocation,
@@ -115,6 +116,7 @@ def init(
 @click.option("--trust", is_flag=True, help="Pin it in the folder `trusted` beside the authority.")
 @ca_password_option
 @password_from_option
+@answer_option
 @click.pass_obj
 def issue(
     invocation: Invocation,
@@ -176,6 +178,7 @@ def issue(
 @click.option("--domain", help="Trust domain, where NAME is a role.")
 @key_type_option
 @password_from_option
+@answer_option
 @click.pass_obj
 def request(
     invocation: Invocation,
@@ -207,7 +210,7 @@ def request(
         key = load_key(paths.key, password)
         placing.replace(answer, issuing.make_request(key, subject), mode=placing.PUBLIC)
     print_facts([("request", answer), ("key", paths.key)])
-    if not invocation.quiet:
+    if not (invocation.quiet or wants_json()):
         click.echo(
             f"\nnext:\n  where the authority is: cardoon cert issue {subject.uri or name} --csr "
             f"{answer.name} --output .\n  here:                   cardoon cert import "

@@ -13,7 +13,7 @@ import click
 
 from cardoon.audit import AuditLog
 from cardoon.certificates import find_certificates
-from cardoon.cli.access import find_app
+from cardoon.cli.access import find_app, print_json, wants_json
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.config import Settings, find_state_directory
@@ -187,6 +187,9 @@ class Place:
 
 def print_facts(rows: Sequence[tuple[str, object]]) -> None:
     """Names and values, one a line."""
+    if wants_json():
+        print_json({name: str(value) for name, value in rows})
+        return
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:<{width}}  {value}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cardoon.certificates import DENY_LIST
-from cardoon.cli.access import printable
+from cardoon.cli.access import answer_option, printable, wants_json
 from cardoon.cli.cert_options import (
     Place,
     ca_option,
@@ -56,6 +56,7 @@ from cardoon.security.revoking import deny
 @key_type_option
 @ca_password_option
 @password_from_option
+@answer_option
 @click.pass_obj
 def renew(
     invocation: Invocation,
@@ -100,7 +101,7 @@ def renew(
     if not only_prepare and new.fingerprint != old.fingerprint:
         denied = _note_change(place, old, new, overlap)
     _print_change(old, new, pinned, denied)
-    if not invocation.quiet:
+    if not (invocation.quiet or wants_json()):
         click.echo(_advise(paths, pinned, denied, is_prepared=only_prepare, name=name))
 
 
@@ -111,6 +112,7 @@ def renew(
 @click.option("--decrypt", is_flag=True, help="Write a key that was encrypted without encryption.")
 @click.option("--trust", is_flag=True, help="Pin it in the folder `trusted`, if there is one.")
 @password_option("--password-from", "the key that is given, or of the one that is there")
+@answer_option
 @click.pass_obj
 def import_(
     invocation: Invocation,

@@ -11,7 +11,7 @@ import click
 from cryptography import x509
 
 from cardoon.certificates import DENY_LIST, REVOCATION_LIST, find_revoked
-from cardoon.cli.access import printable
+from cardoon.cli.access import answer, answer_option, printable, wants_json
 from cardoon.cli.cert_options import (
     Place,
     ca_option,
@@ -65,6 +65,7 @@ class Revoked(NamedTuple):
 @ca_option
 @list_lifetime_option
 @ca_password_option
+@answer_option
 @click.pass_obj
 def revoke(
     invocation: Invocation,
@@ -88,14 +89,17 @@ def revoke(
     authority = place.open_authority(ca, ca_password_from) if with_crl else None
     serials = _find_serials(authority, named) if authority is not None else set()
     listed = path or _find_deny_list(place)
+    told = []
     for one in named:
         is_new = deny(listed, one.who, clock=place.clock, reason=reason)
         said = "revoked" if is_new else "was revoked already"
-        click.echo(f"{write_entry(one.who)} ({printable(one.name)}): {said}, in {listed}")
+        told.append({"who": write_entry(one.who), "name": one.name, "new": is_new})
+        _echo(f"{write_entry(one.who)} ({printable(one.name)}): {said}, in {listed}")
         if is_new:
             place.record("revoked", who=write_entry(one.who), name=one.name, reason=reason)
+    answer({"list": str(listed), "revoked": told}, "")
     if authority is not None:
-        _sign(place, authority, serials, lifetime)
+        _sign(place, authority, serials, lifetime, is_aside=True)
     _warn_if_unread(place, listed)
 
 
@@ -104,6 +108,7 @@ def revoke(
 @reason_option
 @file_option
 @directory_option
+@answer_option
 @click.pass_obj
 def restore(
     invocation: Invocation,
@@ -115,19 +120,23 @@ def restore(
     """Take WHO off the deny-list. What an authority has revoked in its own list stays revoked."""
     place = Place(invocation, directory)
     listed = path or _find_deny_list(place)
+    told = []
     for one in [_find(place, each) for each in who]:
         if not take_off(listed, one.who, clock=place.clock, reason=reason):
             raise SecurityError(
                 f"{write_entry(one.who)}: not in {listed}; nothing was changed for it"
             )
         place.record("restored", who=write_entry(one.who), name=one.name, reason=reason)
-        click.echo(f"{write_entry(one.who)} ({printable(one.name)}): trusted again, by {listed}")
+        told.append({"who": write_entry(one.who), "name": one.name})
+        _echo(f"{write_entry(one.who)} ({printable(one.name)}): trusted again, by {listed}")
+    answer({"list": str(listed), "restored": told}, "")
 
 
 @click.command()
 @ca_option
 @list_lifetime_option
 @ca_password_option
+@answer_option
 @click.pass_obj
 def crl(
     invocation: Invocation, ca: Path | None, lifetime: float, ca_password_from: str | None
@@ -137,13 +146,28 @@ def crl(
     _sign(place, place.open_authority(None, ca_password_from), set(), lifetime)
 
 
-def _sign(place: Place, authority: Authority, serials: set[int], lifetime: float) -> None:
+def _echo(text: str) -> None:
+    """Tell people at once, for what comes behind may fail."""
+    if not wants_json():
+        click.echo(text)
+
+
+def _sign(
+    place: Place,
+    authority: Authority,
+    serials: set[int],
+    lifetime: float,
+    *,
+    is_aside: bool = False,
+) -> None:
     path = authority.folder / REVOCATION_LIST
     added = sign_list(authority, path, serials, clock=place.clock, lifetime=lifetime)
     signed = x509.load_pem_x509_crl(path.read_bytes())
     assert signed.next_update_utc is not None
     ends = moment(signed.next_update_utc.timestamp())
     place.record("list_signed", path=path, entries=len(signed), added=added)
+    if is_aside and wants_json():
+        return  # the answer, what was revoked, is told
     print_facts([("list", path), ("entries", f"{len(signed)}, {added} new"), ("until", ends)])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cardoon.cli.access import find_app
+from cardoon.cli.access import answer, answer_option, find_app
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
@@ -35,6 +35,7 @@ def db() -> None:
     help="With --sql: the version that the database has; 0 for none.",
 )
 @_WHICH
+@answer_option
 @click.pass_obj
 def upgrade(invocation: Invocation, as_sql: bool, version: int, results: bool) -> None:  # noqa: FBT001
     """Make the tables and functions, or bring them up to date; safe to run again.
@@ -44,23 +45,36 @@ def upgrade(invocation: Invocation, as_sql: bool, version: int, results: bool) -
     """
     location = _locate(invocation, results=results)
     if as_sql:
-        click.echo(schema.script(location.schema, version=version), nl=False)
+        script = schema.script(location.schema, version=version)
+        answer({"sql": script}, script.rstrip("\n"))
         return
     status = schema.upgrade(location)
-    click.echo(f"{location}: schema {status.schema} has version {status.version}")
+    told = f"{location}: schema {status.schema} has version {status.version}"
+    answer({"schema": status.schema, "version": status.version}, told)
 
 
 @db.command()
 @_WHICH
+@answer_option
 @click.pass_context
 def status(ctx: click.Context, results: bool) -> None:  # noqa: FBT001
     """Say which version the tables have; exit code 1 unless this Cardoon can work with them."""
     location = _locate(ctx.obj, results=results)
     found = schema.read_status(location)
-    click.echo(
+    told = (
         f"{location}: PostgreSQL {found.server}, schema {found.schema} "
         + (f"has version {found.version}" if found.version else "has no tables of Cardoon's")
         + ("" if found.is_current else f", and this Cardoon needs {VERSION}")
+    )
+    answer(
+        {
+            "server": found.server,
+            "schema": found.schema,
+            "version": found.version,
+            "needed": VERSION,
+            "current": found.is_current,
+        },
+        told,
     )
     if not found.is_current:
         ctx.exit(1)

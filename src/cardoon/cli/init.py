@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cardoon.cli.access import answer_option, print_json, wants_json
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.security.authority import create_authority, ensure_identity, issue
@@ -45,6 +46,7 @@ if __name__ == "__main__":
     metavar="NAME",
     help="A further identity, such as bridge; may be given several times.",
 )
+@answer_option
 @click.pass_obj
 def init(invocation: Invocation, directory: str, domain: str, roles: tuple[str, ...]) -> None:
     """Make an authority, identities for a client and a worker, and a starter tasks.py.
@@ -66,7 +68,18 @@ def init(invocation: Invocation, directory: str, domain: str, roles: tuple[str, 
     if is_new:
         tasks.write_text(_TASKS, encoding="utf-8")
     (state / ".gitignore").write_text("*\n", encoding="utf-8")
-    if invocation.quiet:
+    if wants_json():
+        print_json(
+            {
+                "identities": [
+                    {"name": name, "certificate": str(certificate), "key": str(key)}
+                    for name, key, certificate in made
+                ],
+                "tasks": str(tasks),
+                "new": is_new,
+            }
+        )
+    if invocation.quiet or wants_json():
         return
     for name, key, certificate in made:
         click.echo(f"{name:<10} {certificate}  (key: {key})")

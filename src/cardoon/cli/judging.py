@@ -22,9 +22,9 @@ from cardoon.deployment import Deployment
 from cardoon.exceptions import Refusal, RefusedError
 from cardoon.lookup import Remembering
 from cardoon.message.headers import parse_headers
-from cardoon.message.protocol import Claims, Kind
+from cardoon.message.protocol import EVERY_WORKER, Claims, Kind
 from cardoon.message.serializers import decode_body
-from cardoon.producer import BRIDGED, EVERY_WORKER, RESULTS
+from cardoon.producer import BRIDGED, RESULTS
 from cardoon.queues import broadcast_names, private_queue
 from cardoon.security.explaining import (
     Circumstances,

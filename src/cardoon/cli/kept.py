@@ -12,6 +12,8 @@ import click
 
 from cardoon.broker import Inspectable, Kept, KeptMessage
 from cardoon.cli.access import (
+    answer,
+    answer_option,
     find_app,
     json_option,
     open_audit,
@@ -130,12 +132,14 @@ def _group(name: str, where: Kept, texts: dict[str, str]) -> click.Group:
     @group.command("purge", help=texts["purge"])
     @click.argument("numbers", type=int, nargs=-1)
     @click.option("-f", "--force", is_flag=True, help="Do not ask.")
+    @answer_option
     @click.pass_obj
     def discard(invocation: Invocation, numbers: tuple[int, ...], force: bool) -> None:  # noqa: FBT001
         with open_broker(invocation) as broker:
             if not numbers and not force:
                 click.confirm("Delete all of them?", abort=True)
-            click.echo(f"deleted {broker.discard(where, numbers or None)} messages")
+            count = broker.discard(where, numbers or None)
+            answer({"deleted": count}, f"deleted {count} messages")
 
     return group
 
@@ -146,6 +150,7 @@ def _add_restore(group: click.Group, where: Kept) -> None:
 
         @group.command(help="Put dead letters back in their queues, with a clean record.")
         @click.argument("numbers", type=int, nargs=-1, required=True)
+        @answer_option
         @click.pass_obj
         def retry(invocation: Invocation, numbers: tuple[int, ...]) -> None:
             with open_stores(invocation) as (broker, backend):
@@ -154,7 +159,8 @@ def _add_restore(group: click.Group, where: Kept) -> None:
                 if backend is not None:
                     # How it ended before must not stand in the way of how it ends.
                     backend.forget([message.id for message in kept])
-                click.echo(f"put back {broker.restore(where, numbers)} messages")
+                count = broker.restore(where, numbers)
+                answer({"restored": count}, f"put back {count} messages")
 
         return
 
@@ -167,6 +173,7 @@ def _add_restore(group: click.Group, where: Kept) -> None:
         is_flag=True,
         help="Have messages run that may have run before.",
     )
+    @answer_option
     @click.pass_obj
     def release(
         invocation: Invocation, numbers: tuple[int, ...], reason: str | None, *, accepts_old: bool
@@ -183,23 +190,28 @@ def _add_restore(group: click.Group, where: Kept) -> None:
                 _with_numbers(broker, where, numbers) if numbers else _with_reason(broker, reason)
             )
             _refuse_results("quarantine release", kept)
-            old = [message for message in kept if message.reason == Refusal.BEFORE_EPOCH]
-            if old and not accepts_old:
-                raise click.ClickException(
-                    f"quarantine release: number {old[0].number} was signed before the replay store began "
-                    "to remember, so it may have run before; find out whether it did, and purge it, or "
-                    "have it run with --unsafe-accept-old"
-                )
-            with contextlib.closing(open_audit(invocation)) as audit:
-                for message in old:
-                    audit.record(
-                        "operator.accept_old",
-                        number=message.number,
-                        queue=message.queue,
-                        message=message.id,
-                    )
+            _accept_old(invocation, kept, accepts=accepts_old)
             count = broker.restore(where, [message.number for message in kept])
-            click.echo(f"put back {count} messages")
+            answer({"restored": count}, f"put back {count} messages")
+
+
+def _accept_old(invocation: Invocation, kept: Sequence[KeptMessage], *, accepts: bool) -> None:
+    """Refuse to release what may have run before, or put in the audit trail that it is wanted."""
+    old = [message for message in kept if message.reason == Refusal.BEFORE_EPOCH]
+    if old and not accepts:
+        raise click.ClickException(
+            f"quarantine release: number {old[0].number} was signed before the replay store began to remember, "
+            "so it may have run before; find out whether it did, and purge it, or have it run with "
+            "--unsafe-accept-old"
+        )
+    with contextlib.closing(open_audit(invocation)) as audit:
+        for message in old:
+            audit.record(
+                "operator.accept_old",
+                number=message.number,
+                queue=message.queue,
+                message=message.id,
+            )
 
 
 dead = _group(

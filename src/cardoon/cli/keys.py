@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from cardoon.cli.access import find_app, json_option, print_json, print_table, when
+from cardoon.cli.access import (
+    answer,
+    answer_option,
+    find_app,
+    json_option,
+    print_json,
+    print_table,
+    when,
+)
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
@@ -96,6 +104,7 @@ def keys() -> None:
 @_FOLDER
 @_ROLE
 @_DAYS
+@answer_option
 @click.pass_obj
 def init(invocation: Invocation, name: str, folder: str | None, role: str, days: int) -> None:
     """Make a keyset with a first key. What exists is kept."""
@@ -153,6 +162,7 @@ def show(
     show_default=True,
     help="Seconds until the new key takes over: in that time every host must have the folder's files.",
 )
+@answer_option
 @click.pass_obj
 def rotate(
     invocation: Invocation, name: str, folder: str | None, role: str, days: int, overlap: float
@@ -171,6 +181,7 @@ def rotate(
 @_FOLDER
 @_ROLE
 @_DAYS
+@answer_option
 @click.pass_obj
 def renew(invocation: Invocation, name: str, folder: str | None, role: str, days: int) -> None:
     """Sign the same keys for longer."""
@@ -197,6 +208,7 @@ def renew(invocation: Invocation, name: str, folder: str | None, role: str, days
     is_flag=True,
     help="Delete all but the present key now, as when one was stolen; what is sealed to them is lost.",
 )
+@answer_option
 @click.pass_obj
 def retire(
     invocation: Invocation,
@@ -215,11 +227,9 @@ def retire(
     gone = keymaking.retire(place.held, place.signer, now=place.now, keep=keep, lifetime=days * DAY)
     for key in gone:
         place.say("retired", name=name, key=key.id.hex(), at_once=at_once)
-        click.echo(f"deleted key {key.id.hex()}")
-    if not gone:
-        click.echo(
-            f"nothing to delete: keys are kept for {keep / DAY:g} days after the next took over"
-        )
+    nothing = f"nothing to delete: keys are kept for {keep / DAY:g} days after the next took over"
+    told = "\n".join(f"deleted key {key.id.hex()}" for key in gone) or nothing
+    answer({"deleted": [key.id.hex() for key in gone]}, told)
 
 
 def _describe(place: _Place, keyset: Keyset, key: PublicKey) -> dict[str, Any]:
@@ -234,4 +244,7 @@ def _describe(place: _Place, keyset: Keyset, key: PublicKey) -> dict[str, Any]:
 
 
 def _tell(place: _Place, what: str) -> None:
-    click.echo(f"{place.held.folder}: {what}")
+    answer(
+        {"folder": str(place.held.folder), "name": place.name, "done": what},
+        f"{place.held.folder}: {what}",
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cardoon.cli.access import find_app, json_option, print_json
+from cardoon.cli.access import answer_option, find_app, json_option, print_json, wants_json
 from cardoon.cli.main import Invocation
 from cardoon.exceptions import ImproperlyConfigured, RefusedError
 from cardoon.message.headers import ORIGIN
@@ -30,11 +30,26 @@ def policy() -> None:
 
 @policy.command()
 @_FILE
+@answer_option
 @click.pass_obj
 def check(invocation: Invocation, path: str | None) -> None:
     """Read the file as a worker would, and say what it holds."""
     rules = _load(invocation, path)
-    click.echo(f"{len(rules.roles)} roles, {len(rules.rules)} rules")
+    if wants_json():
+        print_json(
+            {
+                "roles": len(rules.roles),
+                "rules": len(rules.rules),
+                "sandboxes": len(rules.sandboxes),
+                "shadowed": [list(pair) for pair in rules.find_shadowed()],
+                "unused": list(rules.find_unused()),
+            }
+        )
+        return
+    told = f"{len(rules.roles)} roles, {len(rules.rules)} rules"
+    click.echo(f"{told}, {len(rules.sandboxes)} sandboxes" if rules.sandboxes else told)
+    for shadowed, row in rules.find_shadowed():
+        click.secho(f"sandbox {shadowed}: {row} comes first for whatever it fits", fg="yellow")
     for name in rules.find_unused():
         click.secho(f"role {name}: no rule names it, so it may do nothing", fg="yellow")
 
@@ -76,8 +91,16 @@ def explain(
         allowed = False
     else:
         allowed = True
+    row = next((one for one in rules.sandboxes if one.fits(task, queue)), None)
     if as_json:
-        print_json({"allowed": allowed, "roles": sorted(roles), "rules": objections})
+        print_json(
+            {
+                "allowed": allowed,
+                "roles": sorted(roles),
+                "rules": objections,
+                "sandbox": None if row is None else {"row": row.number, **row.profile.to_mapping()},
+            }
+        )
     else:
         click.secho("allowed" if allowed else "denied", fg="green" if allowed else "red")
         click.echo(f"roles: {', '.join(sorted(roles)) or 'none; no role has this id'}")
@@ -85,6 +108,8 @@ def explain(
             objection = objections[rule.number]
             bounds = f" ({rule.describe_bounds()})" if objection is None and rule.bounded else ""
             click.echo(f"rule {rule.number}: {objection or 'allows it'}{bounds}")
+        if row is not None and request.action is Action.SEND:
+            click.echo(f"sandbox {row.number}: it runs at the level {row.profile.level.text!r}")
     sys.exit(not allowed)
 
 

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 import click
 
-from cardoon.cli.access import json_option, open_broker, print_json, print_table
+from cardoon.cli.access import (
+    answer,
+    answer_option,
+    json_option,
+    open_broker,
+    print_json,
+    print_table,
+)
+from cardoon.cli.completing import QUEUE
 from cardoon.cli.main import Invocation
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.pausing import Pausable
@@ -44,38 +52,51 @@ def queues(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option("-Q", "--queues", "names", metavar="NAMES", help="Only these; all by default.")
+@click.option(
+    "-Q", "--queues", "names", metavar="NAMES", type=QUEUE, help="Only these; all by default."
+)
+@click.option("-X", "--exclude-queues", "without", metavar="NAMES", type=QUEUE, help="Not these.")
+@answer_option
 @click.pass_obj
-def purge(invocation: Invocation, force: bool, names: str | None) -> None:  # noqa: FBT001
+def purge(
+    invocation: Invocation,
+    force: bool,  # noqa: FBT001
+    names: str | None,
+    without: str | None,
+) -> None:
     """Delete the messages that wait in queues; what runs is left alone."""
     with open_broker(invocation) as broker:
         wanted = names.split(",") if names else [depth.queue for depth in broker.depths()]
+        wanted = [name for name in wanted if name not in (without or "").split(",")]
         if not force:
             click.confirm(
                 f"Delete all that waits in {', '.join(wanted) or 'no queue'}?", abort=True
             )
         count = sum(broker.purge(name) for name in wanted)
-    click.echo(f"deleted {count} messages")
+    answer({"deleted": count, "queues": wanted}, f"deleted {count} messages")
 
 
 @click.command()
-@click.argument("queues", nargs=-1, required=True)
+@click.argument("queues", nargs=-1, required=True, type=QUEUE)
+@answer_option
 @click.pass_obj
 def pause(invocation: Invocation, queues: Sequence[str]) -> None:
     """Let QUEUES rest: workers take nothing more from them until `resume`; what runs goes on."""
     with _pausable(invocation) as broker:
         broker.pause(queues)
-    click.echo(f"paused {', '.join(queues)}; `cardoon resume` lets workers go on")
+    told = f"paused {', '.join(queues)}; `cardoon resume` lets workers go on"
+    answer({"paused": list(queues)}, told)
 
 
 @click.command()
-@click.argument("queues", nargs=-1, required=True)
+@click.argument("queues", nargs=-1, required=True, type=QUEUE)
+@answer_option
 @click.pass_obj
 def resume(invocation: Invocation, queues: Sequence[str]) -> None:
     """Let workers go on with QUEUES."""
     with _pausable(invocation) as broker:
         broker.resume(queues)
-    click.echo(f"resumed {', '.join(queues)}")
+    answer({"resumed": list(queues)}, f"resumed {', '.join(queues)}")
 
 
 @contextmanager

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 import click
 
-from cardoon.cli.access import json_option, open_audit, open_broker, print_json, when
+from cardoon.cli.access import (
+    answer,
+    answer_option,
+    json_option,
+    open_audit,
+    open_broker,
+    print_json,
+    when,
+)
 from cardoon.cli.main import Invocation
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.security.replay import ReplayGuard
@@ -37,6 +45,7 @@ def show(invocation: Invocation, as_json: bool) -> None:  # noqa: FBT001  # clic
 
 @replay.command()
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@answer_option
 @click.pass_obj
 def renew(invocation: Invocation, force: bool) -> None:  # noqa: FBT001
     """Have the store begin to remember at this moment.
@@ -51,7 +60,8 @@ def renew(invocation: Invocation, force: bool) -> None:  # noqa: FBT001
         memory = guard.begin_anew()
     with contextlib.closing(open_audit(invocation)) as audit:
         audit.record("operator.renew_epoch", since=when(memory.since), number=memory.number)
-    click.echo(f"since {when(memory.since)} (UTC), message {memory.number}")
+    told = f"since {when(memory.since)} (UTC), message {memory.number}"
+    answer({"since": memory.since, "number": memory.number}, told)
 
 
 @contextmanager

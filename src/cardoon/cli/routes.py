@@ -10,17 +10,18 @@ import click
 from cardoon.app import Cardoon
 from cardoon.calling import check_options
 from cardoon.cli.access import find_app, json_option, print_json, print_table
+from cardoon.cli.completing import QUEUE, TASK
 from cardoon.cli.main import Invocation
 from cardoon.cli.tasks import find_task, json_list, json_object
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=TASK)
 @click.option("-a", "--args", type=json_list, default="[]", help="Arguments: a JSON list.")
 @click.option(
     "-k", "--kwargs", type=json_object, default="{}", help="Keyword arguments: an object."
 )
-@click.option("--queue", help="As if the call named this queue.")
+@click.option("--queue", type=QUEUE, metavar="NAME", help="As if the call named this queue.")
 @click.option("--exchange", help="As if the call named this exchange.")
 @click.option("--routing-key", help="As if the call named this routing key.")
 @json_option

@@ -11,6 +11,7 @@ import click
 from cardoon import states
 from cardoon.app import Cardoon
 from cardoon.cli.access import find_app, json_of, json_option, print_json
+from cardoon.cli.completing import QUEUE, TASK
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
@@ -49,7 +50,7 @@ def find_task(app: Cardoon, name: str) -> str:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=TASK)
 @click.option("-a", "--args", type=json_list, default="[]", help="Arguments: a JSON list.")
 @click.option(
     "-k", "--kwargs", type=json_object, default="{}", help="Keyword arguments: an object."
@@ -58,7 +59,7 @@ def find_task(app: Cardoon, name: str) -> str:
 @click.option("--countdown", type=float, help="Not before so many seconds from now.")
 @click.option("--expires", type=float, help="Not later than so many seconds from now.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
-@click.option("--queue", help="Send to this queue.")
+@click.option("--queue", type=QUEUE, metavar="NAME", help="Send to this queue.")
 @click.option("--exchange", help="Send to the queue that is bound to it by the routing key.")
 @click.option("--routing-key", help="Send to the queue that is bound by it.")
 @click.option("--serializer", help="How the arguments are written: json, msgpack, yaml, ...")
@@ -129,11 +130,22 @@ def _show(found: AsyncResult[Any], *, as_json: bool, with_traceback: bool) -> No
     raised = state in states.EXCEPTION_STATES
     shown = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else value
     if as_json:
-        print_json({"id": found.id, "state": state, "result": shown, "traceback": traceback})
+        print_json(
+            {
+                "id": found.id,
+                "state": state,
+                "result": shown,
+                "traceback": traceback,
+                "isolation": found.isolation,
+                "violations": [one._asdict() for one in found.violations],
+            }
+        )
     elif raised:
         click.echo(f"{state}: {shown}", err=True)
         if with_traceback and traceback:
             click.echo(traceback, err=True)
+        for one in found.violations:
+            click.echo(one.describe(), err=True)
     elif state == states.SUCCESS:
         click.echo(json_of(shown, ensure_ascii=False))
     else:

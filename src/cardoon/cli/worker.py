@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import os
-import re
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cardoon import __version__
-from cardoon.cli.daemon import become_daemon, drop_privileges, lock_pidfile, write_pidfile
+from cardoon.cli.background import (
+    background_options,
+    enter_background,
+    expand_files,
+    find_target,
+    set_up_logging,
+    warn_of_url,
+)
+from cardoon.cli.choices import POOLS
+from cardoon.cli.completing import QUEUE
 from cardoon.cli.main import Invocation
-from cardoon.config import POOLS, Conf, changed
-from cardoon.loading import load_app, load_modules
-from cardoon.log import LEVELS, log_formats, setup_logging
-from cardoon.worker.worker import Worker, WorkerOptions
+from cardoon.worker.options import HEARTBEAT_SECONDS
+
+if TYPE_CHECKING:
+    from cardoon.worker.worker import Worker
+
+# What runs a worker is imported in the functions below: `cardoon worker --help` need not wait for it.
 
 _NOT_HERE = {
-    "beat": "-B: this version has no beat yet",
-    "task_events": "-E: this version sends no events yet",
-    "autoscale": "--autoscale: this version has no autoscaler yet; use --concurrency",
     "statedb": "--statedb: not needed; revocations are kept in the broker",
+    "disable_prefetch": "--disable-prefetch: use --prefetch-multiplier 1; ETA and what waits stay in the broker",
+    "executable": "--executable: start that Python itself: PYTHON -m cardoon -A ... worker",
 }
 """Options of Celery's worker that are refused, with the reason."""
 
 
-def octal(text: str) -> int:
-    """A file mode given as an argument."""
-    if not re.fullmatch(r"(0o)?[0-7]{1,4}", text):
-        raise click.BadParameter(f"{text!r} is not a number in octal, such as 027")
-    return int(text, 8)
+def autoscale(text: str) -> tuple[int, int]:
+    """The fewest and the most tasks at a time, from `MAX,MIN`."""
+    most, _, least = text.partition(",")
+    try:
+        found = (int(least or 1), int(most))
+    except ValueError:
+        found = (0, 0)
+    if not 1 <= found[0] <= found[1]:
+        raise click.BadParameter(f"{text!r}: give MAX,MIN such as 10,2, the most and the fewest")
+    return found
 
 
 @click.command()
@@ -42,11 +53,18 @@ def octal(text: str) -> int:
 )
 @click.option("-n", "--hostname", help="Name of this worker; %h, %n and %d are replaced.")
 @click.option(
-    "-Q", "--queues", metavar="NAMES", help="Queues to consume, with commas.  [task_queues]"
+    "-Q",
+    "--queues",
+    metavar="NAMES",
+    type=QUEUE,
+    help="Queues to consume, with commas.  [task_queues]",
 )
-@click.option("-X", "--exclude-queues", metavar="NAMES", help="Queues not to consume.")
+@click.option("-X", "--exclude-queues", metavar="NAMES", type=QUEUE, help="Queues not to consume.")
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="How tasks run.  [prefork]")
 @click.option("-c", "--concurrency", type=int, help="Tasks at a time.  [number of CPUs]")
+@click.option(
+    "--autoscale", metavar="MAX[,MIN]", type=autoscale, help="Tasks at a time, as the load is."
+)
 @click.option("-I", "--include", metavar="MODULES", help="Further modules to import.")
 @click.option(
     "--prefetch-multiplier", type=int, help="Messages claimed ahead for each slot, at most."
@@ -56,45 +74,54 @@ def octal(text: str) -> int:
 @click.option("--max-tasks-per-child", type=int, help="Tasks until a process is replaced.")
 @click.option("--max-memory-per-child", type=int, help="KiB until a process is replaced.")
 @click.option("--purge", "--discard", is_flag=True, help="Delete all waiting messages first.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.  [worker_log_format]")
 @click.option(
-    "-l",
-    "--loglevel",
-    default="warning",
-    show_default=True,
-    type=click.Choice(list(LEVELS), case_sensitive=False),
-    help="The least level that is logged.",
+    "--metrics",
+    metavar="ADDRESS",
+    help="Serve metrics and health there: HOST:PORT or unix:PATH.  [worker_metrics_address]",
 )
-@click.option("-f", "--logfile", help="Log there instead of the terminal.")
-@click.option("-D", "--detach", is_flag=True, help="Go to the background; needs --logfile.")
-@click.option("--pidfile", help="Write the process id there; refuses if that process lives.")
-@click.option("--uid", help="Run as this user.")
-@click.option("--gid", help="Run as this group.")
-@click.option("--umask", type=octal, help="In octal.")
+@background_options
+@click.option(
+    "-E", "--task-events", is_flag=True, help="Send events of tasks, for `cardoon events`."
+)
+@click.option(
+    "--heartbeat-interval",
+    type=click.FloatRange(0.1, 3600),
+    default=HEARTBEAT_SECONDS,
+    show_default=True,
+    help="Seconds from one event that the worker is alive to the next.",
+)
+@click.option("--without-heartbeat", is_flag=True, help="Send none of those.")
 @click.option("-O", "--optimization", hidden=True)
 @click.option("--without-gossip", is_flag=True, hidden=True)
 @click.option("--without-mingle", is_flag=True, hidden=True)
-@click.option("--without-heartbeat", is_flag=True, hidden=True)
-@click.option("-B", "--beat", is_flag=True, hidden=True)
-@click.option("-E", "--task-events", is_flag=True, hidden=True)
-@click.option("--autoscale", hidden=True)
+@click.option("--disable-prefetch", is_flag=True, hidden=True)
+@click.option("--executable", hidden=True)
+@click.option("-B", "--beat", is_flag=True, help="Send the app's periodic tasks as well.")
 @click.option("-S", "--statedb", hidden=True)
 @click.pass_obj
 def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> None:
     """Start a worker.
 
+    \b
+    cardoon -A tasks worker -l info -c 4 -Q mails,images
+
     Stop it with Ctrl-C or SIGTERM: it claims no more, gives its tasks time to end
     (`worker_soft_shutdown_timeout`, 25 s), hands back what is left, and exits with 0. A second
-    signal, or SIGQUIT, stops it at once; no task is lost.
-    """
-    for name, reason in _NOT_HERE.items():
-        if options[name]:
-            raise click.UsageError(reason)
-    target = own_app or invocation.app
-    if target is None:
-        raise click.UsageError("-A is missing: name the module of your app, as in `-A tasks`")
-    _enter_background(options)
-    logging_setup = _logging_setup(invocation, options)
+    signal, or SIGQUIT, stops it at once; no task is lost. Several at once: `cardoon multi`.
+    """  # noqa: D301  # \b keeps click from filling the lines
+    target = _find_target(invocation, own_app, options)
+    from cardoon.config import Conf, changed  # noqa: PLC0415
+    from cardoon.loading import load_app, load_modules  # noqa: PLC0415
+    from cardoon.log import log_formats, setup_logging  # noqa: PLC0415
+    from cardoon.worker.options import WorkerOptions  # noqa: PLC0415
+    from cardoon.worker.worker import Worker  # noqa: PLC0415
+
+    name = _hostname(options["hostname"]) or f"cardoon@{os.uname().nodename}"
+    expand_files(options, name)
+    enter_background(options)
     settings = {**invocation.settings, **_settings(options)}
+    logging_setup = set_up_logging(settings, options)
     conf = Conf()
     conf.update(settings)
     draft = conf.draft()
@@ -106,6 +133,9 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
         settings=settings,
         logging_setup=logging_setup,
         purge=options["purge"],
+        heartbeat=None if options["without_heartbeat"] else options["heartbeat_interval"],
+        autoscale=options["autoscale"],
+        beat=options["beat"],
     )
     in_this_process = draft.worker_pool == "solo"
     app = load_app(target) if in_this_process else None
@@ -120,45 +150,41 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     started.install_signals()  # whoever reads the banner may stop it
     if not invocation.quiet:
         _print_banner(started)
-    _warn_of_url(invocation)
+    warn_of_url(invocation)
     sys.exit(started.run())
 
 
-def _enter_background(options: dict[str, Any]) -> None:
-    if options["detach"] and not options["logfile"]:
-        raise click.UsageError("--detach needs --logfile: there is no terminal to log to")
-    if options["umask"] is not None:
-        os.umask(options["umask"])
-    if options["uid"] or options["gid"]:
-        drop_privileges(options["uid"], options["gid"])
-    pidfile = Path(options["pidfile"]).absolute() if options["pidfile"] else None
-    lock = lock_pidfile(pidfile) if pidfile else -1
-    if options["detach"]:
-        become_daemon(Path(options["logfile"]).expanduser())
-    if pidfile:
-        write_pidfile(lock, pidfile)
-
-
-def _logging_setup(invocation: Invocation, options: dict[str, Any]) -> dict[str, Any]:
-    """Set up logging here, and describe it for the task processes."""
-    conf = Conf()
-    conf.update(invocation.settings)
-    formats = log_formats(dataclasses.asdict(conf.draft()))
-    setup = {"level": options["loglevel"], "logfile": options["logfile"], **formats}
-    setup_logging(**setup)
-    return setup
+def _find_target(invocation: Invocation, own_app: str | None, options: dict[str, Any]) -> str:
+    """The app that is named; `UsageError` for none, and for options that are not to be had."""
+    for name, reason in _NOT_HERE.items():
+        if options[name]:
+            raise click.UsageError(reason)
+    if options["autoscale"] and options["pool"] == "solo":
+        raise click.UsageError("--autoscale: the pool solo runs one task at a time; use another -P")
+    target = find_target(invocation, own_app)
+    if invocation.config is not None:
+        raise click.UsageError(
+            f"--config {invocation.config}: a worker imports no code of yours; have the app itself call "
+            f"app.config_from_object({invocation.config!r})"
+        )
+    return target
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     given = {
         "worker_pool": options["pool"],
-        "worker_concurrency": options["concurrency"],
+        "worker_concurrency": options["autoscale"][0]
+        if options["autoscale"]
+        else options["concurrency"],
         "include": options["include"],
         "worker_prefetch_multiplier": options["prefetch_multiplier"],
         "task_time_limit": options["time_limit"],
         "task_soft_time_limit": options["soft_time_limit"],
         "worker_max_tasks_per_child": options["max_tasks_per_child"],
         "worker_max_memory_per_child": options["max_memory_per_child"],
+        "worker_metrics_address": options["metrics"],
+        "worker_log_format": "json" if options["log_json"] else None,
+        "worker_send_task_events": options["task_events"] or None,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -189,11 +215,3 @@ def _print_banner(started: Worker) -> None:
         click.echo(f"             . {name}")
     click.echo()
     sys.stdout.flush()
-
-
-def _warn_of_url(invocation: Invocation) -> None:
-    for name, value in invocation.settings.items():
-        if "@" in str(value):
-            logging.getLogger(__name__).warning(
-                "%s was given on the command line, where every user of this host can read it", name
-            )

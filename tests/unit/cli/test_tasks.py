@@ -13,6 +13,9 @@ from cardoon.cli.access import json_of
 from cardoon.message.serializers import decode_body
 from cardoon.result import describe_exception
 
+UNHELD = {"isolation": None, "violations": []}
+"""Of a task that no sandbox held."""
+
 
 def calls(project):
     """What waits: name, arguments, keyword arguments."""
@@ -191,6 +194,7 @@ def test_a_value_is_shown_as_json(project, value, shown):
         "state": "SUCCESS",
         "result": value,
         "traceback": None,
+        **UNHELD,
     }
 
 
@@ -223,6 +227,7 @@ def test_a_failure_is_told_to_programs_as_well(project):
         "state": "FAILURE",
         "result": "KeyError: 'k'",
         "traceback": "Traceback of\n  hands",
+        **UNHELD,
     }
 
 
@@ -233,6 +238,7 @@ def test_an_unknown_id_is_a_task_that_is_still_to_come(project):
         "state": "PENDING",
         "result": None,
         "traceback": None,
+        **UNHELD,
     }
 
 

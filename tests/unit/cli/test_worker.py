@@ -14,12 +14,15 @@ from tests.unit.cli.conftest import PATIENCE, until
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["-B"], "-B: this version has no beat yet"),
-        (["-E"], "-E: this version sends no events yet"),
-        (["--autoscale", "10,3"], "use --concurrency"),
+        (["--autoscale", "3,10"], "'3,10': give MAX,MIN such as 10,2"),
+        (["--autoscale", "many"], "'many': give MAX,MIN such as 10,2"),
+        (["--autoscale", "9", "-P", "solo"], "the pool solo runs one task at a time"),
         (["-S", "x.db"], "--statedb: not needed"),
         (["--detach"], "--detach needs --logfile"),
-        (["-P", "gevent"], "'gevent' is not one of 'prefork', 'threads', 'asyncio', 'solo'"),
+        (
+            ["-P", "gevent"],
+            "'gevent' is not one of 'prefork', 'isolated', 'threads', 'asyncio', 'solo'",
+        ),
         (["-c", "many"], "'many' is not a valid integer"),
         (["-l", "loud"], "'loud' is not one of 'debug', 'info'"),
         (["--umask", "9"], "'9' is not a number in octal, such as 027"),
