@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attacks.makers import request_of, result_claims, seal
+from attacks.makers import Person, claims_of, request_of, result_claims, seal
 from attacks.matrix import attack
 from attacks.raid import PATIENCE, Raid, Sent
 from cardoon import chord
+from cardoon.message.protocol import Label
 
 VALUES = ("one", "two")
 
@@ -113,7 +114,7 @@ def member_from_elsewhere(raid: Raid) -> None:
 def part_by_a_stranger(raid: Raid) -> None:
     """The outcome of a member is replaced by a stranger's."""
     made, inputs = _due_body(raid)
-    raid.store.lay_outcome(inputs[0][0], _false_part(raid, inputs[0], raid.people.stranger))
+    raid.store.lay_outcome(inputs[0][0], _false_part(raid, inputs[0][0], raid.people.stranger))
     _refused(raid, made, "unknown-signer")
 
 
@@ -121,8 +122,17 @@ def part_by_a_stranger(raid: Raid) -> None:
 def part_by_another_client(raid: Raid) -> None:
     """The outcome of a member is replaced by that of a trusted client, which may not give results."""
     made, inputs = _due_body(raid)
-    raid.store.lay_outcome(inputs[0][0], _false_part(raid, inputs[0], raid.people.insider))
+    raid.store.lay_outcome(inputs[0][0], _false_part(raid, inputs[0][0], raid.people.insider))
     _refused(raid, made, "denied")
+
+
+@attack("chords")
+def part_by_a_signer_for_other_tasks_under_their_name(raid: Raid) -> None:
+    """The same by somebody who may give results of another task, which he names."""
+    made, inputs = _due_body(raid)
+    frame = _false_part(raid, inputs[0][0], raid.people.accountant, task="accounts.close")
+    raid.store.lay_outcome(inputs[0][0], frame)
+    _refused(raid, made, "wrong-request")
 
 
 @attack("chords")
@@ -158,6 +168,8 @@ def body_offered_before_its_parts(raid: Raid) -> None:
     raid.offer(frame, "wrong-input")
 
 
-def _false_part(raid: Raid, member: tuple[str, bytes], person: object) -> bytes:
+def _false_part(raid: Raid, id: str, person: Person, **changes: object) -> bytes:
     body = json.dumps({"result": [raid.name, "false"]}).encode()
-    return seal(person, result_claims(*member, body), body)  # type: ignore[arg-type]
+    true = raid.store.result(id)
+    assert true is not None
+    return seal(person, result_claims(id, claims_of(true)[Label.REQUEST], body, **changes), body)

@@ -6,7 +6,7 @@ import json
 import time
 import zlib
 
-from attacks.makers import arguments, seal, task_claims
+from attacks.makers import arguments, request_of, seal, task_claims
 from attacks.matrix import attack
 from attacks.raid import Raid
 from cardoon.message.protocol import Label
@@ -72,6 +72,27 @@ def links_to_tasks_of_others(raid: Raid) -> None:
 def waits_for_a_task_of_others(raid: Raid) -> None:
     """A task that says it takes the result of a task of others, which is not beside it."""
     _ask(raid, arguments(raid.token()), "wrong-input", compose=[0, 1, bytes(32)])
+
+
+@attack("policy")
+def task_in_the_place_of_anothers(raid: Raid) -> None:
+    """A task that is allowed, whose result is to be that of a task of somebody else."""
+    sent, genuine = raid.send_later()
+    for headers in (None, b'{"asked":"canary.note"}', b'{"asked":"accounts.close"}'):
+        body = arguments(raid.token())
+        claims = task_claims(sent.id, body, request=request_of(genuine), headers=headers)
+        raid.offer(seal(raid.people.insider, claims, body), "denied", id=f"{sent.id}>{raid.id()}")
+    raid.look(sent)
+
+
+@attack("policy")
+def failure_in_the_place_of_anothers(raid: Raid) -> None:
+    """The same with a task that the policy denies, so that the other's sender is told that it was."""
+    sent, genuine = raid.send_later()
+    body = arguments(raid.token())
+    claims = task_claims(sent.id, body, task="canary.guarded", request=request_of(genuine))
+    raid.offer(seal(raid.people.insider, claims, body), "denied", id=f"{sent.id}>x")
+    raid.look(sent)
 
 
 @attack("bombs")

@@ -60,7 +60,7 @@ def result_by_a_signer_for_other_tasks(raid: Raid) -> None:
     _lie_of_pending(raid, raid.people.accountant, "denied")
 
 
-@attack("results", limit="a result says itself which task it is of")
+@attack("results")
 def result_by_a_signer_for_other_tasks_under_their_name(raid: Raid) -> None:
     """The same says in the result that it was one of those other tasks."""
     sent, genuine = raid.send_later()
@@ -68,8 +68,8 @@ def result_by_a_signer_for_other_tasks_under_their_name(raid: Raid) -> None:
         raid, raid.people.accountant, id=sent.id, request=request_of(genuine), task="accounts.close"
     )
     raid.store.lay_result(sent.id, frame)
-    raid.refused_result(frame, "wrong-request", "denied", "bad-claims")
     raid.look(sent)
+    raid.outcome = "passed over"
 
 
 @attack("results")
@@ -182,13 +182,11 @@ def task_message_as_its_own_result(raid: Raid) -> None:
 
 @attack("results")
 def result_that_is_a_bomb(raid: Raid) -> None:
-    """A compressed result that would unpack to gigabytes, by somebody who may give results."""
+    """A compressed result that would unpack to gigabytes, by a worker that was taken over."""
     sent, genuine = raid.send_later()
     body = zlib.compress(bytes(64 * 1024 * 1024))
-    claims = result_claims(
-        sent.id, request_of(genuine), body, task="accounts.close", codec="application/json+zlib"
-    )
-    frame = seal(raid.people.accountant, claims, body)
+    claims = result_claims(sent.id, request_of(genuine), body, codec="application/json+zlib")
+    frame = seal(raid.people.worker, claims, body)
     raid.store.lay_result(sent.id, frame)
     raid.lose(sent)
 

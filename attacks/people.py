@@ -52,6 +52,8 @@ class People:
         self.authority = load_person(state, "ca")
         self.client = load_person(state, "client")
         """Whose key is used only to make certificates look like its owner's, and what is replayed."""
+        self.worker = load_person(state, "worker")
+        """Whose key is used to say what no honest worker says."""
         self.insider = load_person(state, "insider")
         """May send two tasks, and nothing else."""
         self.accountant = load_person(state, "accountant")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import SubprocessError
 
-from benchmarks import canvas, machine, measure, report
+from benchmarks import canvas, isolated, machine, measure, report
 from benchmarks.measure import ROOT, Figures, PeerError
 from benchmarks.peers import PEERS, Peer
 from benchmarks.report import Run
@@ -121,6 +121,8 @@ def main() -> int:
     options.dir.mkdir(parents=True, exist_ok=True)
     if options.what == "canvas":
         return canvas.main(options)
+    if options.what == "isolated":
+        return isolated.main(options)
     about = machine.describe(options.dir)
     print("  ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     told = [_measure(name, options) for name in options.broker or STORES]
@@ -198,7 +200,7 @@ def _lack_of(peer: Peer, store: Store, folder: Path) -> str:
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", default="peers", choices=["peers", "canvas"])
+    parser.add_argument("what", nargs="?", default="peers", choices=["peers", "canvas", "isolated"])
     parser.add_argument(
         "--broker", action="append", choices=list(STORES),
         help="measure on this one; may be repeated; without it, on all that are installed",

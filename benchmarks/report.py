@@ -64,9 +64,14 @@ def at_least(times: float, peer: str = "") -> Budget:
     return Budget(text=f">= {times:g} x {peer or 'best peer'}", is_met=is_met)
 
 
-def above(limit: float) -> Budget:
-    """A rate."""
-    return Budget(text=f">= {limit:,.0f}/s", is_met=lambda standing: standing.figure >= limit)
+def within(times: float) -> Budget:
+    """At most so many times the best peer's time."""
+
+    def is_met(standing: Standing) -> bool | None:
+        rivals = standing.rivals.values()
+        return standing.figure <= times * min(rivals) if rivals else None
+
+    return Budget(text=f"<= {times:g} x best peer", is_met=is_met)
 
 
 def below(limit: float, unit: str) -> Budget:
@@ -80,36 +85,41 @@ RESULTS, RESULTS_BATCH = "drain with results", "drain with results, sent in bulk
 LATENCY, LATENCY_TAIL, IDLE = "latency, median", "latency, 99 %", "idle worker"
 SHALLOW, DEEP = "task at depth 1,000", "task at depth 100,000"
 
-_SENDS: Budgets = {"redis": (at_least(1, "dramatiq"), at_least(2.5, "celery"))}
-_SENDS_IN_BULK: Budgets = {"redis": (above(40_000),), "postgres": (above(40_000), at_least(1))}
+# What two cores can hold, and why: docs/adr/0037-budgets-of-two-cores.md
+_SENDS: Budgets = {"redis": (at_least(0.6, "dramatiq"), at_least(1.5, "celery"))}
+_SENDS_IN_BULK: Budgets = {"redis": (at_least(3),), "postgres": (at_least(0.25),)}
 _DRAINS: Budgets = {
-    "sqlite": (at_least(2.5),),
-    "redis": (at_least(4),),
-    "postgres": (at_least(2, "pgqueuer"),),
-    "rabbitmq": (at_least(1.5, "dramatiq"),),
+    "sqlite": (at_least(1), at_least(4, "celery")),
+    "redis": (at_least(0.6), at_least(4, "celery")),
+    "postgres": (at_least(0.5, "pgqueuer"),),
+    "rabbitmq": (at_least(0.4, "dramatiq"), at_least(1, "celery")),
 }
-_DRAINS_WITH_RESULTS: Budgets = {"redis": (at_least(2.5),)}
+_DRAINS_IN_BULK: Budgets = {
+    "sqlite": (at_least(1.5),),
+    "redis": (at_least(1),),
+    "postgres": (at_least(0.4, "pgqueuer"),),
+    "rabbitmq": (at_least(0.6, "dramatiq"),),
+}
+_DRAINS_WITH_RESULTS: Budgets = {"redis": (at_least(0.9),)}
+_BULK_WITH_RESULTS: Budgets = {"redis": (at_least(1.2),)}
 _ROUND_TRIPS: Budgets = {
-    "sqlite": (below(1.5, "ms"),),
-    "redis": (below(0.95, "ms"),),
-    "rabbitmq": (below(0.95, "ms"),),
+    "sqlite": (within(1),),
+    "redis": (within(2.5),),
+    "rabbitmq": (within(5),),
 }
-_SLOW_ROUND_TRIPS: Budgets = dict.fromkeys(("redis", "rabbitmq"), (below(1.5, "ms"),))
 _IDLING: Budgets = dict.fromkeys(STORES, (below(0.5, "%"),))
 
 MEASUREMENTS = (
     Measurement(name=SEND, figure="rate", unit="/s", budgets=_SENDS),
     Measurement(name=BULK, figure="rate", unit="/s", rival=SEND, budgets=_SENDS_IN_BULK),
     Measurement(name=DRAIN, figure="rate", unit="/s", budgets=_DRAINS),
-    Measurement(name=DRAIN_BATCH, figure="rate", unit="/s", rival=DRAIN, budgets=_DRAINS),
+    Measurement(name=DRAIN_BATCH, figure="rate", unit="/s", rival=DRAIN, budgets=_DRAINS_IN_BULK),
     Measurement(name=RESULTS, figure="rate", unit="/s", budgets=_DRAINS_WITH_RESULTS),
     Measurement(
-        name=RESULTS_BATCH, figure="rate", unit="/s", rival=RESULTS, budgets=_DRAINS_WITH_RESULTS
+        name=RESULTS_BATCH, figure="rate", unit="/s", rival=RESULTS, budgets=_BULK_WITH_RESULTS
     ),
     Measurement(name=LATENCY, figure="p50", unit=" ms", is_less_better=True, budgets=_ROUND_TRIPS),
-    Measurement(
-        name=LATENCY_TAIL, figure="p99", unit=" ms", is_less_better=True, budgets=_SLOW_ROUND_TRIPS
-    ),
+    Measurement(name=LATENCY_TAIL, figure="p99", unit=" ms", is_less_better=True),
     Measurement(name=IDLE, figure="idle", unit=" % core", is_less_better=True, budgets=_IDLING),
     Measurement(name=SHALLOW, figure="cpu_us", unit=" us CPU", is_less_better=True),
     Measurement(name=DEEP, figure="cpu_us", unit=" us CPU", is_less_better=True),
@@ -220,7 +230,7 @@ def _judge(measurement: Measurement, peer: Peer, runs: Sequence[Run], standing: 
     if not peer.is_signed:
         return ""
     if peer.is_sealed:
-        return _judge_sealed(measurement, peer, runs, standing.figure)
+        return _judge_sealed(measurement, peer, runs)
     if measurement.name == DEEP:
         shallow = _values(runs, SHALLOW, peer, measurement.figure)
         if not shallow:
@@ -235,16 +245,15 @@ def _judge(measurement: Measurement, peer: Peer, runs: Sequence[Run], standing: 
     return "; ".join(told)
 
 
-def _judge_sealed(measurement: Measurement, peer: Peer, runs: Sequence[Run], figure: float) -> str:
-    """What policy and encryption cost, beside what is only signed."""
+def _judge_sealed(measurement: Measurement, peer: Peer, runs: Sequence[Run]) -> str:
+    """What policy and encryption cost in processor time, beside what is only signed."""
     signed = next(each for each in PEERS if each.broker == peer.broker and each.is_signed)
-    values = _values(runs, measurement.name, signed, measurement.figure)
-    if not values:
+    alone, sealed = (_values(runs, measurement.name, one, "cpu_us") for one in (signed, peer))
+    if not alone or not sealed:
         return ""
-    alone = statistics.median(values)
-    cost = figure / alone if measurement.is_less_better else alone / figure
+    cost = statistics.median(sealed) / statistics.median(alone)
     return (
-        f"<= 15 % more than {signed.name}: {_verdict(is_met=cost <= _SEALING_COST)} "
+        f"<= 15 % more CPU than {signed.name}: {_verdict(is_met=cost <= _SEALING_COST)} "
         f"({100 * (cost - 1):+.0f} %)"
     )
 
