@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 FOLDER ?=
 QUERY ?=
 FAULTS ?=
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 FUZZ_SECONDS ?= 60
 ATTACKS ?=
+ESCAPES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers servers check docs bench faults attack simulate fuzz mutate coverage clean
+.PHONY: help demo test test-brokers servers check docs bench faults attack test-sandbox simulate fuzz mutate coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,10 @@ faults: $(VENV)/.installed-test ## break workers, brokers and links, and count w
 
 attack: $(VENV)/.installed-test ## attack a deployment on every broker in over two hundred ways (ATTACKS="--broker redis --only forge")
 	$(BIN)/python -m attacks $(ATTACKS)
+
+test-sandbox: $(VENV)/.installed-test ## over two hundred attempts to get out of a sandbox, at each level, as root and as an ordinary user (ESCAPES="--level strict")
+	$(BIN)/python -m escapes $(ESCAPES)
+	CARDOON_TEST_ISOLATED_TASKS=10000 $(BIN)/python -m pytest -q tests/sandbox
 
 simulate: $(VENV)/.installed-test ## a thousand simulated histories, and each part of the design switched off
 	$(BIN)/python tests/simulation/run.py --seeds 1000

@@ -1,14 +1,27 @@
-"""Servers that tests share, since each takes seconds to start."""
+"""Servers that tests share, since each takes seconds to start, and what they leave as it was."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cardoon.log import TASK_LOGGER, release_logging
 from tests.servers.ground import Authority, running
 from tests.servers.rabbitmq import RabbitServer
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands that run in the tests' own process set logging up for good."""
+    root, tasks = logging.getLogger(), logging.getLogger(TASK_LOGGER)
+    level, propagates = root.level, tasks.propagate
+    yield
+    release_logging()
+    root.setLevel(level)
+    tasks.propagate = propagates
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from cardoon.canvas import signature as subtask
     from cardoon.result import AsyncResult, EagerResult, GroupResult, ResultSet
+    from cardoon.sandbox.profile import Level, Sandbox
     from cardoon.shared import shared_task
     from cardoon.task import Task
     from cardoon.utils import uuid
@@ -51,7 +52,9 @@ __all__ = [
     "Celery",
     "EagerResult",
     "GroupResult",
+    "Level",
     "ResultSet",
+    "Sandbox",
     "Signature",
     "Task",
     "__version__",
@@ -78,7 +81,9 @@ _HOMES = {
     "Celery": "cardoon.app",
     "EagerResult": "cardoon.result",
     "GroupResult": "cardoon.result",
+    "Level": "cardoon.sandbox.profile",
     "ResultSet": "cardoon.result",
+    "Sandbox": "cardoon.sandbox.profile",
     "Signature": "cardoon.canvas",
     "Task": "cardoon.task",
     "bugreport": "cardoon.app",

@@ -31,6 +31,7 @@ from cardoon.context import current_request
 from cardoon.control import Control
 from cardoon.decorators import BoundTaskDecorator, CoroutineTask, TaskDecorator
 from cardoon.deployment import Deployment, require_signatures
+from cardoon.events import Events
 from cardoon.exceptions import ImproperlyConfigured, InvalidTaskError
 from cardoon.fixups import fix_up
 from cardoon.habits import Habits, take_arguments
@@ -39,6 +40,7 @@ from cardoon.producer import Producer
 from cardoon.registry import SHARED, Registry, SharedFunction
 from cardoon.result import set_default_source
 from cardoon.schedules import BaseSchedule
+from cardoon.scheduling import Schedules
 from cardoon.sender import Sender
 from cardoon.settings_source import Packages, import_related, is_unfinished, read_source
 from cardoon.standin import Current, StandIn
@@ -266,6 +268,16 @@ class Cardoon(Calls, Habits):
     def control(self) -> Control:
         """Commands to every worker: `app.control.revoke(task_id)`."""
         return Control(self)
+
+    @property
+    def events(self) -> Events:
+        """Events of workers and tasks: `app.events.Receiver(handlers=...)`, `State()`, `Dispatcher()`."""
+        return Events(self)
+
+    @property
+    def schedules(self) -> Schedules:
+        """Periodic tasks that are added and changed while everything runs: `app.schedules.add(...)`."""
+        return Schedules(self)
 
     @property
     def current_task(self) -> _Task[..., Any] | None:

@@ -7,7 +7,8 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,22 +67,29 @@ class AuditLog:
         self._clock = clock
         self._source = source
         self._descriptor: int | None = None
-        self._lock = threading.Lock()  # protects the descriptor
+        self._lock = threading.Lock()  # protects the descriptor and the counts
+        self._followers: list[Callable[[Mapping[str, object]], None]] = []
         self.lost = 0
+        self.counts: Counter[str] = Counter()
+        """Records by event since this began, also of those that could not be written."""
 
     def record(self, event: str, **fields: object) -> None:
         """Append one record."""
-        if self._path is None:
+        with self._lock:
+            self.counts[event] += 1
+        if self._path is None and not self._followers:
             return
         moment = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="microseconds")
         entry = {"time": moment, "event": event, "source": self._source, "pid": os.getpid()}
         entry.update({name: _bounded(value) for name, value in fields.items() if value is not None})
-        line = json.dumps(entry, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
-        try:
-            os.write(self._open(), line)
-        except (OSError, SecurityError):
-            self.lost += 1
-            logger.exception("audit record lost: %s", event)
+        if self._path is not None:
+            self._append(entry)
+        for follow in self._followers:
+            follow(entry)
+
+    def follow(self, follower: Callable[[Mapping[str, object]], None]) -> None:
+        """Hand each record from now on to `follower`, too, which neither waits nor raises."""
+        self._followers.append(follower)
 
     def close(self) -> None:
         """Close the file; safe twice."""
@@ -89,6 +97,14 @@ class AuditLog:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
+
+    def _append(self, entry: Mapping[str, object]) -> None:
+        line = json.dumps(entry, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        try:
+            os.write(self._open(), line)
+        except (OSError, SecurityError):
+            self.lost += 1
+            logger.exception("audit record lost: %s", entry["event"])
 
     def _open(self) -> int:
         with self._lock:

@@ -28,14 +28,19 @@ from cardoon.diverting import DIVERSION
 from cardoon.eager import run_eagerly
 from cardoon.exceptions import InvalidTaskError
 from cardoon.ids import make_id
-from cardoon.publishing import announce_publish, announce_published
+from cardoon.publishing import (
+    announce_publish,
+    announce_published,
+    announce_unpublished,
+    telling_of_failure,
+)
 from cardoon.registry import Registry
 from cardoon.result import AsyncResult as _AsyncResult
 from cardoon.result import EagerResult
 from cardoon.retrying import publish_delays, publish_until
 from cardoon.routing import AMQP, Router
 from cardoon.sender import Call, Duplicate, Handle, Receipt, Report, Sender
-from cardoon.signals import after_task_publish, before_task_publish
+from cardoon.signals import after_task_publish, before_task_publish, task_not_published
 from cardoon.task import Task as _Task
 from cardoon.workflow import make_calls
 
@@ -82,7 +87,8 @@ class Calls:
         """Send a canvas: all its steps or none."""
         told = {name: steps[0].options.get(name) for name in _PUBLISH_OPTIONS} if steps else {}
         calls = make_calls(self, steps)
-        receipts = self._dispatch(calls, check_options(told))
+        with telling_of_failure(calls):
+            receipts = self._dispatch(calls, check_options(told))
         _announce_sent(calls, receipts)
         return receipts
 
@@ -126,10 +132,11 @@ class Calls:
                 f"{task.name}: a coroutine cannot send within a block that diverts what is sent, such as "
                 "atomic_send; use delay or apply_async there, or send behind it"
             )
-        if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
-            [receipt] = await asyncio.to_thread(self._sign_and_store, [call], checked)
-        else:
-            receipt = await self._sends.send(call, within=self.settings.task_publish_timeout)
+        with telling_of_failure([call]):
+            if checked.timeout is not None or checked.retry is not None or checked.retry_policy:
+                [receipt] = await asyncio.to_thread(self._sign_and_store, [call], checked)
+            else:
+                receipt = await self._sends.send(call, within=self.settings.task_publish_timeout)
         # In the context that `before_task_publish` had.
         return self._results_of([call], [receipt], checked, task)[0]
 
@@ -303,7 +310,9 @@ class Calls:
     def _publish(
         self, calls: Sequence[Call], options: CallOptions, task: _Task[..., Any] | None = None
     ) -> list[_AsyncResult[Any]]:
-        return self._results_of(calls, self._dispatch(calls, options), options, task)
+        with telling_of_failure(calls):
+            receipts = self._dispatch(calls, options)
+        return self._results_of(calls, receipts, options, task)
 
     def _results_of(
         self,
@@ -357,6 +366,10 @@ def _announce_sent(calls: Sequence[Call], receipts: Sequence[Receipt | None]) ->
     if after_task_publish.receivers:
         sent = zip(calls, receipts, strict=True)
         announce_published([call for call, receipt in sent if not isinstance(receipt, Duplicate)])
+    if task_not_published.receivers:
+        sent = zip(calls, receipts, strict=True)
+        again = [call for call, receipt in sent if isinstance(receipt, Duplicate)]
+        announce_unpublished(again, None)
 
 
 def _split_call(name: str, call: object) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -7,9 +7,9 @@ there is refused, because silence would be taken for consent.
 from __future__ import annotations
 
 _CONNECTIONS = "connections are made anew for as long as it takes, and every wait has a deadline"
-_EVENTS = "this version sends no events yet"
-_BEAT = "this version has no beat yet"
-_CONTROL = "this version has no remote control but revoke yet"
+_EVENTS = "events go through the broker's store, which keeps each for a minute"
+_BEAT = "beats take no commands; start or stop them, or pause their entries"
+_CONTROL = "commands go by the store of the broker, and have no queues"
 _URL = "set broker_url, which says all of it"
 _BACKEND = (
     "results are kept in sqlite, redis, postgresql or memory, or sent by rpc; set result_backend"
@@ -18,6 +18,8 @@ _POOLS = "the pools are made otherwise here"
 _OWN_PROCESS = "the parts of the worker cannot be exchanged"
 
 UNNEEDED: dict[str, str] = {
+    "beat_schedule_filename": "how far entries were sent is kept in the broker's store",
+    "beat_sync_every": "how far an entry was sent is noted with every tick",
     "broker_channel_error_retry": _CONNECTIONS,
     "broker_connection_max_retries": _CONNECTIONS,
     "broker_connection_retry": _CONNECTIONS,
@@ -28,6 +30,11 @@ UNNEEDED: dict[str, str] = {
     "broker_heartbeat_checkrate": _CONNECTIONS,
     "broker_pool_acquire_timeout": _CONNECTIONS,
     "broker_pool_limit": _CONNECTIONS,
+    "control_exchange": _CONTROL,
+    "control_queue_durable": _CONTROL,
+    "control_queue_exclusive": _CONTROL,
+    "control_queue_expires": _CONTROL,
+    "control_queue_ttl": _CONTROL,
     "redis_max_connections": _CONNECTIONS,
     "redis_retry_on_timeout": _CONNECTIONS,
     "redis_socket_connect_timeout": _CONNECTIONS,
@@ -56,6 +63,7 @@ UNNEEDED: dict[str, str] = {
     "worker_eta_task_limit": "tasks with an ETA wait in the broker, not in the worker",
     "worker_lost_wait": "the death of a process is noticed at once",
     "worker_pool_putlocks": _POOLS,
+    "worker_pool_restarts": "who may restart a pool is for the policy to say",
     "worker_proc_alive_timeout": _POOLS,
     "worker_redirect_stdouts": "what tasks print goes where the worker's own output goes",
     "worker_redirect_stdouts_level": "what tasks print goes where the worker's own output goes",
@@ -80,7 +88,7 @@ REFUSED: dict[str, str] = {
     "task_repr_maxlevels": "arguments are never shown",
     "task_retry_on_worker_lost": "set task_reject_on_worker_lost",
     "task_store_eager_result": "eager results are returned, and stored nowhere",
-    "worker_autoscaler": "set worker_concurrency",
+    "worker_autoscaler": "use --autoscale of `cardoon worker`, or app.control.autoscale",
     "worker_disable_rate_limits": "take the rate_limit off the tasks",
     "worker_enable_soft_shutdown_on_idle": "an idle worker stops at once",
     "worker_log_datefmt": "set worker_log_format",
@@ -88,11 +96,7 @@ REFUSED: dict[str, str] = {
     "worker_agent": _OWN_PROCESS,
     "worker_consumer": _OWN_PROCESS,
     "worker_timer": _OWN_PROCESS,
-    "worker_pool_restarts": _CONTROL,
     "worker_pool_start_method": _POOLS,
-    "worker_enable_remote_control": _CONTROL,
-    "worker_send_task_events": _EVENTS,
-    "task_send_sent_event": _EVENTS,
     "cache_backend": _BACKEND,
     "cache_backend_options": _BACKEND,
 }
@@ -100,7 +104,6 @@ REFUSED: dict[str, str] = {
 
 _PREFIXES = {
     "beat_": _BEAT,
-    "control_": _CONTROL,
     "event_": _EVENTS,
     "broker_native_delayed_delivery": "tasks with an ETA always wait in the broker",
     "result_chord_expires": "what a chord waits for is kept until it has run",

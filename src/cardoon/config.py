@@ -34,7 +34,9 @@ from cardoon.option import (
     priority,
     publish_policy,
     rate,
+    sandbox,
     seconds,
+    status_address,
     text,
     timezone,
     tls_options,
@@ -43,7 +45,8 @@ from cardoon.option import (
 )
 from cardoon.queues import EXCHANGE_TYPES, Queue, parse_queue_name, parse_queues, tell_queues
 from cardoon.routes import Entry, exchange_name, parse_routes
-from cardoon.timetable import EMPTY, Timetable, parse_timetable
+from cardoon.sandbox.profile import Sandbox
+from cardoon.timetable import EMPTY, STANDARD, Timetable, parse_scheduler, parse_timetable
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ ROLE_VARIABLE = "CARDOON_PROCESS"
 """Set by the supervisor to "task" in processes that run task code and must hold no secret."""
 WITHHELD = "withheld:"
 """What a variable that holds a secret reads as in a task process; the variable's name follows."""
-POOLS = ("prefork", "threads", "asyncio", "solo")
+POOLS = ("prefork", "isolated", "threads", "asyncio", "solo")
 _LEAST_LEASE = 1.0
 _MOST_SHOWN = 200
 """Characters of a wrong value in its error."""
@@ -141,6 +144,8 @@ class Settings:
     task_serializer: str = _setting("auth", text)
     result_serializer: str = _setting("", text)
     event_serializer: str = _setting("auth", choice("auth"))
+    task_send_sent_event: bool = _setting(False, boolean)
+    worker_send_task_events: bool = _setting(False, boolean)
     task_compression: str | None = _setting(None, optional(choice(*COMPRESSIONS)))
     unsafe_allow_pickle: bool = _setting(False, boolean)
     task_default_queue: str = _setting("celery", parse_queue_name)
@@ -163,6 +168,9 @@ class Settings:
 
     # What is sent by itself
     beat_schedule: Timetable = _setting(EMPTY, parse_timetable, tell=None)  # noqa: RUF009  # as all the others
+    beat_max_loop_interval: float = _setting(0.0, seconds(0, 3600))
+    beat_cron_starting_deadline: float | None = _setting(None, optional(seconds(0, 366 * 86400)))
+    beat_scheduler: str = _setting(STANDARD, parse_scheduler)
 
     # How tasks run
     task_acks_late: bool = _setting(True, boolean)
@@ -175,13 +183,21 @@ class Settings:
     task_soft_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
     task_default_rate_limit: str | float | None = _setting(None, optional(rate))
     worker_direct: bool = _setting(False, boolean)
+    worker_enable_remote_control: bool = _setting(True, boolean)
     worker_pool: str = _setting("prefork", choice(*POOLS))
     worker_concurrency: int | None = _setting(None, optional(integer(1, 10_000)))
     worker_prefetch_multiplier: int = _setting(0, integer(0, 10_000))
     worker_max_tasks_per_child: int | None = _setting(None, optional(integer(1, 1 << 31)))
     worker_max_memory_per_child: int | None = _setting(None, optional(integer(1, 1 << 40)))
+    worker_sandbox: Sandbox | None = _setting(  # noqa: RUF009  # as all the others
+        None, optional(sandbox), tell=lambda found: found and found.to_mapping()
+    )
+    unsafe_sandbox_best_effort: bool = _setting(False, boolean)
     worker_soft_shutdown_timeout: float = _setting(25.0, seconds(0, 86400))
     worker_pass_environment: tuple[str, ...] = _setting((), names)
+    worker_metrics_address: str = _setting("", status_address)
+    worker_metrics_token: str = _setting("", text, secret=True)
+    unsafe_allow_open_metrics: bool = _setting(False, boolean)
     worker_hijack_root_logger: bool = _setting(True, boolean)
     worker_log_format: str = _setting(
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s", text

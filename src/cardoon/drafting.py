@@ -15,7 +15,7 @@ from cardoon.sender import Call
 def call_draft(call: Call, reply: str | None = None) -> Draft:
     """What is signed of a call; `reply` is where its sender listens for the result."""
     # By place, since this runs for every message and names would double its cost.
-    return Draft(
+    draft = Draft(
         Kind.TASK,
         call.task,
         call.id,
@@ -35,6 +35,10 @@ def call_draft(call: Call, reply: str | None = None) -> Draft:
         after=call.after,
         reply=reply,
     )
+    tick = call.tick
+    if tick is None:
+        return draft
+    return draft._replace(session=tick.session, sequence=tick.sequence, until=tick.until)
 
 
 def outgoing_of(
@@ -55,14 +59,17 @@ def outgoing_of(
             trigger = Trigger.FAILURE if call.take is Take.FAILURE else Trigger.SUCCESS
             after = tuple(Predecessor(calls[at].id, signed[at].request) for at in call.after)
             message = message._replace(after=after, trigger=trigger, delay=call.delay)
-        if call.unique is not None or call.limit is not None:
+        unique = call.unique
+        if unique is None and call.tick is not None and call.queue not in broadcasts:
+            unique = call.tick.claim if isinstance(broker, Limiting) else None
+        if unique is not None or call.limit is not None:
             if not isinstance(broker, Limiting):
                 raise ImproperlyConfigured(
                     f"{call.task}: this broker can keep no task unique, and no limit over all "
                     "workers; use sqlite:///, redis:// or postgresql://, or leave unique, concurrency_limit and "
                     "cluster_rate_limit out"
                 )
-            message = message._replace(unique=call.unique, limit=call.limit)
+            message = message._replace(unique=unique, limit=call.limit)
         if call.queue in broadcasts:
             _check_broadcast(call, broker)
             message = message._replace(fanout=True)

@@ -13,6 +13,7 @@
     │   ├── TimeoutError            a result did not come in time
     │   ├── IncompleteStream        of those that a task has called, some have not ended
     │   ├── MaxRetriesExceededError, TaskRevokedError, TaskDeniedError, ChordError, QueueNotFound
+    │   ├── ScheduleError           a periodic task cannot be kept, or is not there
     │   ├── WorkerLostError, TimeLimitExceeded, Terminated
     │   └── RemoteError             a task's exception whose type is not rebuilt here
     └── TaskPredicate               raised by task code to say how it ends
@@ -130,6 +131,10 @@ class QueueNotFound(TaskError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class ScheduleError(TaskError, ValueError):
+    """An entry cannot be kept as it is, is not there, or was changed by somebody else meanwhile."""
 
 
 class TimeoutError(TaskError):

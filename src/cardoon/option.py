@@ -12,6 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from cardoon.exceptions import ImproperlyConfigured
+from cardoon.sandbox.profile import Sandbox
+from cardoon.status_address import parse_address
+
 Parser = Callable[[object], Any]
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/([smh]))?")
@@ -254,6 +258,16 @@ def _queue_names(value: object) -> dict[str, str]:
     return {name: name for name in names(value)}
 
 
+def sandbox(value: object) -> Sandbox:
+    """A profile, or a dict with its fields."""
+    if isinstance(value, Sandbox):
+        return value
+    try:
+        return Sandbox.from_mapping(dictionary(value))
+    except ImproperlyConfigured as error:
+        raise ValueError(f"is no profile: {error}") from None
+
+
 publish_policy = mapping("max_retries", "interval_start", "interval_step", "interval_max")
 
 
@@ -266,3 +280,11 @@ def timezone(value: object) -> str:
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # some are folders
             raise ValueError("is not a time zone of the tz database") from None
     return name
+
+
+def status_address(value: object) -> str:
+    """Where metrics are served: `HOST:PORT`, `PORT` or `unix:PATH`; nowhere for an empty string."""
+    told = text(
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else value or ""
+    )
+    return str(parse_address(told)) if told else ""

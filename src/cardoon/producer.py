@@ -5,40 +5,50 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cardoon import states
 from cardoon.audit import REFUSAL_EVENTS
 from cardoon.backend import ResultBackend, SealedResult, listening
 from cardoon.broker import Broadcaster, Broker, Inspectable, Outgoing
+from cardoon.commanding import Commander
 from cardoon.deployment import Deployment
 from cardoon.drafting import call_draft, outgoing_of
+from cardoon.events import EventDispatcher, client_name, make_dispatcher
+from cardoon.events.sending import sent_event
 from cardoon.exceptions import (
-    CardoonError,
     ImproperlyConfigured,
     InvalidTaskError,
-    OperationalError,
     Refusal,
     RefusedError,
 )
+from cardoon.gathering import GroupCommit
 from cardoon.lookup import Findable
 from cardoon.message.headers import parse_headers
-from cardoon.message.protocol import REVOKE, REVOKE_BY_STAMPS, Kind
+from cardoon.message.protocol import EVERY_WORKER, REVOKE, REVOKE_BY_STAMPS, Kind
+from cardoon.message.requests import bind_name
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.pending import Pending
 from cardoon.queues import broadcast_names
 from cardoon.security.gate import Gate, VerifiedMessage
 from cardoon.security.signing import Draft, Signed
-from cardoon.sender import Call, Handle, Receipt, Report, Revocation, receipts_of
+from cardoon.sender import (
+    Answer,
+    Call,
+    Handle,
+    Order,
+    Receipt,
+    Refused,
+    Report,
+    Revocation,
+    receipts_of,
+)
 
 logger = logging.getLogger(__name__)
 
-EVERY_WORKER = "*"
-"""Audience of a control message for all workers of the domain."""
 NEVER_EXPIRES = 10 * 366 * 86400.0
 """Seconds for which a result is valid that is to be kept for ever."""
 _GROUP = "cardoon.group"
@@ -75,8 +85,10 @@ class Producer:
         self._signer = deployment.make_signer(deployment.settings.task_serializer)
         self._broadcasts = broadcast_names(deployment.settings.task_queues)
         self._commits = GroupCommit(self._publish)
+        self._events = self._make_dispatcher()
         self._gate: Gate | None = None
         self._doubted: dict[str, float] = {}
+        self._unreadable: set[Handle] = set()
 
     @property
     def stores(self) -> tuple[Broker, ResultBackend | None]:
@@ -133,6 +145,21 @@ class Producer:
                 return
             time.sleep(_PAUSE_AFTER_REFUSAL)
 
+    def report_unreadable(self, handle: Handle, report: Report, error: RefusedError) -> None:
+        """Put away, once, a result that somebody trusted has signed and nobody can read; see `Objecting`.
+
+        It stays where it is: whoever else asks for it is to hear of it as well, instead of waiting.
+        """
+        if handle in self._unreadable:
+            return
+        if len(self._unreadable) > _MAX_DOUBTED:
+            self._unreadable.clear()
+        self._unreadable.add(handle)
+        sealed = self._need_backend().load([handle.task_id]).get(handle.task_id)
+        # What lies there may be another one by now.
+        if sealed is not None and self._open(sealed, handle) == report:
+            self._keep(sealed, error)
+
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete results."""
         self._need_backend().forget(task_ids)
@@ -150,6 +177,27 @@ class Producer:
             self.audit.record("operator.revoke", stamps=",".join(sorted(revocation.stamps)[:5]))
         else:
             self.audit.record("operator.revoke", tasks=",".join(revocation.task_ids[:5]))
+
+    def command(self, order: Order) -> None:
+        """Command workers; see `Commanding`."""
+        self._commander().tell(order)
+
+    def ask(
+        self, order: Order, *, timeout: float, limit: int | None = None
+    ) -> Iterator[Answer | Refused]:
+        """Command workers and hear what they answer; see `Commanding`."""
+        return self._commander().ask(order, timeout=timeout, limit=limit)
+
+    def _commander(self) -> Commander:
+        settings = self.deployment.settings
+        return Commander(
+            broker=self._broker,
+            signer=self._signer,
+            gate=self.deployment.make_gate(settings.accept_content),
+            audit=self.audit,
+            clock=self.deployment.clock,
+            max_age=settings.security_max_age,
+        )
 
     def find(self, task_ids: Sequence[str]) -> Mapping[str, str]:
         """Where messages lie; see `Finder`."""
@@ -182,7 +230,7 @@ class Producer:
             codec=codec,
             body=body,
             headers=json.dumps(told).encode(),
-            request=group_handle(group_id).request,
+            request=_group_request(group_id),
             lifetime=NEVER_EXPIRES if expires is None else expires,
             seal=self.deployment.encrypting().seal(),
         )
@@ -204,10 +252,18 @@ class Producer:
 
     def close(self) -> None:
         """Let go of the connections; safe twice."""
+        if self._events is not None:
+            self._events.close()
         if self._backend is not None:
             self._backend.close()
         self._broker.close()
         self.audit.close()
+
+    def _make_dispatcher(self) -> EventDispatcher | None:
+        """What tells that tasks were sent, where that is wanted; a worker has one of its own."""
+        if not self.deployment.settings.task_send_sent_event or self.deployment.role == "worker":
+            return None
+        return make_dispatcher(self.deployment, self._broker, hostname=client_name())
 
     def _publish(self, calls: Sequence[Call], timeout: float) -> Sequence[Receipt]:
         clock = self.deployment.clock
@@ -216,6 +272,10 @@ class Producer:
         outgoing = outgoing_of(calls, signed, self._broker, self._broadcasts)
         left = max(0.0, deadline - clock.monotonic())
         stand_ins = self._broker.publish(outgoing, timeout=left)
+        if self._events is not None:
+            now = clock.now()
+            told = [sent_event(call, now) for call in calls if call.id not in stand_ins]
+            self._events.put(told)
         return receipts_of(calls, [one.request for one in signed], stand_ins)
 
     def _sign(self, calls: Sequence[Call], timeout: float) -> Sequence[Signed]:
@@ -277,6 +337,10 @@ class Producer:
 
     def _refuse(self, sealed: SealedResult, error: RefusedError) -> None:
         """Keep it for people to look at, and make room for the true one."""
+        self._keep(sealed, error)
+        self._need_backend().forget([sealed.task_id])
+
+    def _keep(self, sealed: SealedResult, error: RefusedError) -> None:
         logger.warning("result of task %s refused: %s", sealed.task_id, error)
         self.audit.record(
             REFUSAL_EVENTS[error.reason],
@@ -293,132 +357,6 @@ class Producer:
                 reason=error.reason.value,
                 detail=error.detail,
             )
-        self._need_backend().forget([sealed.task_id])
-
-
-class GroupCommit:
-    """Gathers what threads send at the same time into one batch: one signature, one transaction.
-
-    Whoever finds nobody publishing leads: it publishes its own, and then hands the lead to the first of those
-    that have come meanwhile, who publishes for all of them. Nothing is delayed on purpose, so a lone sender
-    pays nothing (message-security 7.2).
-    """
-
-    def __init__(self, publish: Callable[[Sequence[Call], float], Sequence[Receipt]]) -> None:
-        self._publish = publish
-        self._lock = threading.Lock()  # protects the two below
-        self._waiting: list[_Batch] = []
-        self._led = False
-
-    def commit(self, calls: Sequence[Call], *, timeout: float) -> Sequence[Receipt]:
-        """Publish these calls, alone or with others; return their receipts."""
-        batch = self._join(calls)
-        if batch is None:
-            try:
-                return self._publish(calls, timeout)
-            finally:
-                self._hand_on(())
-        self._wait(batch, timeout)
-        if batch.leads:
-            self._lead(timeout)
-        if batch.error is not None:
-            raise batch.error
-        return batch.digests or ()
-
-    def _join(self, calls: Sequence[Call]) -> _Batch | None:
-        """Stand in line; None for whoever finds nobody publishing, and so leads."""
-        with self._lock:
-            if not self._led:
-                self._led = True
-                return None
-            batch = _Batch(calls)
-            self._waiting.append(batch)
-            return batch
-
-    def _wait(self, batch: _Batch, timeout: float) -> None:
-        """Until it was published, or is to lead. An interrupted waiter must not keep the lead."""
-        try:
-            woken = batch.woken.wait(timeout)
-        except BaseException:
-            with self._lock:
-                self._withdraw(batch)
-            if batch.leads:
-                self._hand_on([])
-            raise
-        if woken:
-            return
-        with self._lock:
-            if batch.leads:
-                return
-            self._withdraw(batch)
-        if not batch.woken.is_set():
-            raise OperationalError(f"publish: not confirmed within {timeout:g} seconds")
-
-    def _withdraw(self, batch: _Batch) -> None:
-        if batch in self._waiting:
-            self._waiting.remove(batch)
-
-    def _lead(self, timeout: float) -> None:
-        batches: list[_Batch] = []
-        try:
-            with self._lock:
-                batches, self._waiting = self._waiting, []
-            self._committogether(batches, timeout)
-        finally:
-            for one in batches:
-                if one.digests is None and one.error is None:  # the leader raises what stopped it
-                    one.error = OperationalError("publish: the thread that did it was interrupted")
-            self._hand_on(batches)
-
-    def _hand_on(self, batches: Sequence[_Batch]) -> None:
-        with self._lock:
-            heirs = self._waiting[:1]
-            self._led = bool(heirs)
-            for heir in heirs:
-                heir.leads = True
-        for batch in (*batches, *heirs):
-            batch.woken.set()
-
-    def _committogether(self, batches: Sequence[_Batch], timeout: float) -> None:
-        try:
-            digests = iter(self._publish(together([one.calls for one in batches]), timeout))
-        except CardoonError as error:
-            if len(batches) > 1 and not isinstance(error, OperationalError):
-                for one in batches:  # one caller's mistake must not be another's failure
-                    self._committogether([one], timeout)
-                return
-            for one in batches:
-                one.error = error
-        else:
-            for one in batches:
-                one.digests = [next(digests) for _ in one.calls]
-
-
-def together(sent: Sequence[Sequence[Call]]) -> list[Call]:
-    """Calls that were sent apart, and that name each other by their places, in one list."""
-    calls: list[Call] = []
-    for some in sent:
-        start = len(calls)
-        calls += (
-            call._replace(after=tuple(start + place for place in call.after))
-            if start and call.after
-            else call
-            for call in some
-        )
-    return calls
-
-
-class _Batch:
-    """What one caller wants published."""
-
-    __slots__ = ("calls", "digests", "error", "leads", "woken")
-
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = calls
-        self.digests: Sequence[Receipt] | None = None
-        self.error: CardoonError | None = None
-        self.leads = False
-        self.woken = threading.Event()
 
 
 def _check_is_result(message: VerifiedMessage, handle: Handle) -> None:
@@ -430,10 +368,13 @@ def _check_is_result(message: VerifiedMessage, handle: Handle) -> None:
 def group_handle(group_id: str) -> Handle:
     """The handle on what a group consists of.
 
-    In the place of a request's digest: nobody asked for a group, and nothing else has this one.
+    In the place of a message's digest: nobody asked for a group, and nothing else has this one.
     """
-    digest = hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
-    return Handle(group_id, digest)
+    return Handle(group_id, bind_name(Kind.RESULT, _GROUP, _group_request(group_id)))
+
+
+def _group_request(group_id: str) -> bytes:
+    return hashlib.sha256(b"cardoon/1/group\x00" + group_id.encode()).digest()
 
 
 def revocation_draft(revocation: Revocation) -> Draft:
@@ -445,7 +386,7 @@ def revocation_draft(revocation: Revocation) -> Draft:
         kind=Kind.CONTROL,
         task=REVOKE_BY_STAMPS if revocation.stamps else REVOKE,
         id=str(uuid.uuid4()),
-        audience=(EVERY_WORKER,),
+        audience=revocation.destination or (EVERY_WORKER,),
         codec=JSON,
         body=encode_body(
             {**which, "terminate": revocation.terminate, "signal": revocation.signal}, JSON
@@ -477,4 +418,6 @@ def report_of(message: VerifiedMessage) -> Report:
         done_at=float(done) if isinstance(done, (int, float)) and 0 <= done < 1e11 else None,
         retries=claims.retries or 0,
         worker=str(told.get("worker", "")),
+        isolation=str(told.get("isolation", "")),
+        violations=tuple(found) if isinstance(found := told.get("violations"), list) else (),
     )

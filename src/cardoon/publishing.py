@@ -12,7 +12,8 @@ import logging
 import os
 import reprlib
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from cardoon.config import Settings
 from cardoon.exceptions import InvalidTaskError
 from cardoon.message.serializers import decode_body, encode_body
 from cardoon.sender import NO_EMBED, Call
-from cardoon.signals import after_task_publish, before_task_publish
+from cardoon.signals import after_task_publish, before_task_publish, task_not_published
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,25 @@ def announce_published(calls: Sequence[Call]) -> None:
             exchange=_EXCHANGE,
             routing_key=call.queue,
             headers={**(told.get("headers") or {}), **_known_headers(call, told, args, kwargs)},
+        )
+
+
+@contextmanager
+def telling_of_failure(calls: Sequence[Call]) -> Iterator[None]:
+    """`task_not_published`, for each of these, where they cannot be sent."""
+    try:
+        yield
+    except Exception as error:
+        if task_not_published.receivers:
+            announce_unpublished(calls, error)
+        raise
+
+
+def announce_unpublished(calls: Sequence[Call], error: BaseException | None) -> None:
+    """`task_not_published`, for each of these; without an error they are unique, and were sent before."""
+    for call in calls:
+        task_not_published.send(
+            sender=call.task, task_id=call.id, routing_key=call.queue, exception=error
         )
 
 

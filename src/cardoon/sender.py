@@ -12,10 +12,23 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cardoon.broker import Limit, Outgoing, Unique
+from cardoon.exceptions import RefusedError
 from cardoon.message.protocol import GroupMember, Take
 
 NO_EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 """The third part of a body that says nothing besides the arguments."""
+
+
+class Tick(NamedTuple):
+    """What makes a call that one tick of a periodic task, whoever sends it and however often."""
+
+    session: bytes
+    sequence: int
+    """The nonce, the same in every copy: workers carry out one of them."""
+    until: float
+    """In seconds since the epoch: valid no longer, in no copy. As long as that workers remember it."""
+    claim: Unique | None = None
+    """Turns copies away as long as somebody might send one, where the broker can."""
 
 
 class Call(NamedTuple):
@@ -40,7 +53,7 @@ class Call(NamedTuple):
     root: str | None = None
     parent: str | None = None
     request: bytes | None = None
-    """The message whose place this one takes, where a retry changed something: `Handle.request`."""
+    """The message whose place this one takes: SHA-256 of its claims."""
     group: GroupMember | None = None
     after: tuple[int, ...] = ()
     """What it waits for: calls that are sent together with it, by their place among them."""
@@ -49,6 +62,7 @@ class Call(NamedTuple):
     """Seconds from their end until it may run."""
     unique: Unique | None = None
     limit: Limit | None = None
+    tick: Tick | None = None
 
 
 class Duplicate(NamedTuple):
@@ -79,7 +93,7 @@ class Handle(NamedTuple):
 
     task_id: str
     request: bytes | None = None
-    """SHA-256 of the signed claims that the result must answer, where this process sent them."""
+    """The request digest of the message that the result must answer, where this process sent it."""
 
 
 class Report(NamedTuple):
@@ -96,6 +110,10 @@ class Report(NamedTuple):
     worker: str = ""
     unreadable: str = ""
     """Why the body is not here, though there is one: it is sealed to others."""
+    isolation: str = ""
+    """What its worker held the task to while it ran."""
+    violations: Sequence[Any] = ()
+    """What that has refused it, as its worker tells it; `sandbox.violations` reads it."""
 
 
 class Revocation(NamedTuple):
@@ -106,6 +124,35 @@ class Revocation(NamedTuple):
     signal: str = "SIGTERM"
     stamps: Mapping[str, Sequence[Any]] = MappingProxyType({})
     """Instead of ids: the tasks with one of these values of one of these stamps."""
+    destination: tuple[str, ...] = ()
+    """The workers that are told; empty for every one."""
+
+
+class Order(NamedTuple):
+    """A command to workers."""
+
+    command: str
+    arguments: Mapping[str, Any] = MappingProxyType({})
+    destination: tuple[str, ...] = ()
+    """Names of workers; empty for every one."""
+    pattern: str = ""
+    """Shell wildcards that the name of a worker must fit; empty for any."""
+
+
+class Answer(NamedTuple):
+    """What one worker says to a command; its signature was verified."""
+
+    worker: str
+    content: Any
+    left_out: int = 0
+    """Members of a list that had no room."""
+
+
+class Refused(NamedTuple):
+    """An answer that was not taken."""
+
+    reason: str
+    detail: str
 
 
 class Sender(Protocol):
@@ -151,7 +198,19 @@ class Finder(Protocol):
         ...
 
 
+@runtime_checkable
+class Objecting(Protocol):
+    """A sender that can put away a result that is signed as it should be, and cannot be read."""
+
+    def report_unreadable(self, handle: Handle, report: Report, error: RefusedError) -> None:
+        """Keep it for people, and write it down; once, however often it is read."""
+        ...
+
+
 NOT_IN_TASKS = "purge: queues are emptied by clients, not in tasks"
+NO_COMMANDS_IN_TASKS = (
+    "workers are commanded and asked by clients, not in tasks; tasks can only revoke"
+)
 
 
 @runtime_checkable
@@ -160,6 +219,21 @@ class Purger(Protocol):
 
     def purge(self) -> int:
         """Delete what waits in every queue; return how many messages that was."""
+        ...
+
+
+@runtime_checkable
+class Commanding(Protocol):
+    """A sender that can command workers, and ask them."""
+
+    def command(self, order: Order) -> None:
+        """Tell workers. Durable on return, for those that are up within five minutes."""
+        ...
+
+    def ask(
+        self, order: Order, *, timeout: float, limit: int | None = None
+    ) -> Iterator[Answer | Refused]:
+        """Tell workers, and yield what they answer within `timeout` seconds, of `limit` at most."""
         ...
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "setup_logging",
     "task_failure",
     "task_internal_error",
+    "task_not_published",
     "task_postrun",
     "task_prerun",
     "task_received",
@@ -48,7 +49,6 @@ __all__ = [
     "worker_shutting_down",
 ]
 
-_NO_BEAT = "this version has no beat"
 _NO_EVENTLET = "there is no such pool; use asyncio or threads, and worker_process_init"
 
 # Who sends
@@ -68,6 +68,10 @@ before_task_publish = Signal(
 after_task_publish = Signal(
     name="after_task_publish", providing_args={"body", "headers", "exchange", "routing_key"}
 )
+task_not_published = Signal(
+    name="task_not_published", providing_args={"task_id", "routing_key", "exception"}
+)
+"""Ours. `exception` is None for a unique task that was sent before."""
 task_sent = Signal(name="task_sent", never_sent="use after_task_publish")
 
 # Who runs
@@ -126,10 +130,13 @@ after_setup_task_logger = Signal(
     providing_args={"logger", "loglevel", "logfile", "format", "colorize"},
 )
 
+# A beat's life
+
+beat_init = Signal(name="beat_init")
+beat_embedded_init = Signal(name="beat_embedded_init")
+
 # Never sent by this version
 
-beat_init = Signal(name="beat_init", never_sent=_NO_BEAT)
-beat_embedded_init = Signal(name="beat_embedded_init", never_sent=_NO_BEAT)
 eventlet_pool_started = Signal(name="eventlet_pool_started", never_sent=_NO_EVENTLET)
 eventlet_pool_preshutdown = Signal(name="eventlet_pool_preshutdown", never_sent=_NO_EVENTLET)
 eventlet_pool_postshutdown = Signal(name="eventlet_pool_postshutdown", never_sent=_NO_EVENTLET)

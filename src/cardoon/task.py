@@ -35,6 +35,7 @@ from cardoon.message.serializers import encode_body
 from cardoon.queues import Queue
 from cardoon.result import AsyncResult, EagerResult
 from cardoon.retrying import NO_LIMIT, retry_limit
+from cardoon.sandbox.profile import Sandbox
 from cardoon.stamps import as_options
 from cardoon.task_options import CALL_OPTIONS, TASK_OPTIONS, ArgumentCheck, check_task_options
 
@@ -85,6 +86,8 @@ class Task(Generic[P, R]):
     """As `unique_key`: those with equal ones share the two limits; by default all of the task."""
     cluster_rate_limit: str | float | None = None
     """As `rate_limit`, over all workers."""
+    sandbox: Sandbox | None = None
+    """What it may reach where it runs, with `-P isolated`; a dict of the same fields will do."""
     time_limit: float | None = None
     soft_time_limit: float | None = None
     serializer: str | None = None

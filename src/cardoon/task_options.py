@@ -18,6 +18,7 @@ from cardoon.option import (
     optional,
     priority,
     rate,
+    sandbox,
     seconds,
     text,
 )
@@ -73,6 +74,7 @@ TASK_OPTIONS: Mapping[str, Parser] = {
     "retry_jitter": boolean,
     "retry_kwargs": dictionary,
     "routing_key": optional(text),
+    "sandbox": optional(sandbox),
     "serializer": optional(text),
     "soft_time_limit": _LIMIT,
     "store_errors_even_if_ignored": _FLAG,

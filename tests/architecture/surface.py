@@ -6,6 +6,7 @@ purpose, with a decision record, and shown in the diff of `surface.txt`.
 
 from __future__ import annotations
 
+import enum
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,12 @@ UNSAID = {
     "__eq__",
     "__annotate__",
     "__annotate_func__",
+    "__new__",
+    "__setattr__",
+    "__delattr__",
+    "__getstate__",
+    "__setstate__",
+    "__replace__",
 }
 """Dunders that everything has, that the class's own line shows, or that Python adds."""
 
@@ -63,7 +70,7 @@ def describe_names(names: Iterable[tuple[str, Any]]) -> Iterator[str]:
 
 def describe_class(name: str, kind: type) -> Iterator[str]:
     """A class and its members, those of its own bases in this package included."""
-    yield f"{name}{signature(kind)}"
+    yield name if issubclass(kind, enum.Enum) else f"{name}{signature(kind)}"
     members: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.partition(".")[0] == "cardoon":

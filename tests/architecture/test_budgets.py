@@ -107,8 +107,9 @@ def undescribed(body: list[ast.stmt], prefix: str) -> Iterator[str]:
 
 def only_the_gate_makes_verified_messages(module: Module) -> Iterator[str]:
     for node in module.nodes(ast.Call):
-        made = ast.unparse(node.func).rpartition(".")[2] == "VerifiedMessage"
-        if made and module.name != "cardoon.security.gate":
+        named = ast.unparse(node.func).split(".")
+        # Whether by its name or by `_make`.
+        if "VerifiedMessage" in named[-2:] and module.name != "cardoon.security.gate":
             yield f"line {node.lineno} makes a VerifiedMessage; only the gate may"
 
 
@@ -239,6 +240,7 @@ BROKEN = [
     ),
     (only_the_gate_makes_verified_messages, "cardoon.app", "VerifiedMessage(body=b'')", "line 1"),
     (only_the_gate_makes_verified_messages, "cardoon.app", "gate.VerifiedMessage()", "line 1"),
+    (only_the_gate_makes_verified_messages, "cardoon.app", "VerifiedMessage._make([])", "line 1"),
     (user_code_runs_in_one_place, "cardoon.app", "from cardoon.executor import execute", "imports"),
     (user_code_runs_in_one_place, "cardoon.app", "from cardoon import executor", "imports"),
     (user_code_runs_in_one_place, "cardoon.app", "def f():\n  import cardoon.executor", "imports"),

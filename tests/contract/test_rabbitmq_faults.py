@@ -261,6 +261,7 @@ def test_a_copy_whose_second_worker_died_as_well_is_no_replay(connect):
     broker.companion.finish([nonce(1)])
     broker._intake.close()  # the end of its process, as the server sees it
     (again,) = until(other)
+    other._watcher.close()  # who is dead does not take it once more
     other.companion.settle([Requeue(again, Cause.CRASHED)])  # what the next worker of the name does
     other._intake.close()
 

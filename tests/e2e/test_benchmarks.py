@@ -37,6 +37,25 @@ def test_a_small_run_measures_cardoon_and_loses_no_task(tmp_path):
     assert {row[0] for row in sqlite["table"][1:]} == set(runs)
 
 
+def test_what_a_process_for_each_task_costs_is_told_beside_the_others(tmp_path):
+    told = tmp_path / "told.json"
+    sizes = ["--tasks", "20", "--latency", "5", "--dir", tmp_path, "--json", told]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "isolated", *sizes],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    costs = json.loads(told.read_text())
+    levels = [f"isolated, {one}" for one in ("process", "confined", "strict")]
+    assert all(one in costs or f"! {one}: skipped: " in done.stdout for one in levels)
+    assert {*costs} - {*levels} == {
+        "prefork", "exec python -I", "exec python -I, with the app",
+    }  # fmt: skip
+    assert costs["prefork"]["cpu"] < costs["exec python -I"]["cpu"]
+
+
 def _verdicts(*runs: Run) -> dict[str, str]:
     return {row[0]: row[-1] for row in report.make_table(runs)[1:] if row[1] == "cardoon-signed"}
 
@@ -53,17 +72,27 @@ def test_a_budget_is_judged_against_the_best_peer_on_that_broker():
         _run("huey", report.DRAIN, rate=90_000.0, broker="sqlite"),
     )
 
-    assert found == {report.DRAIN: ">= 4 x best peer: met"}
+    assert found == {report.DRAIN: ">= 0.6 x best peer: met; >= 4 x celery: met"}
 
 
 def test_a_budget_that_names_a_peer_is_not_judged_without_it():
-    sends = _run("cardoon-signed", report.SEND, rate=5_000.0)
+    sends = _run("cardoon-signed", report.SEND, rate=3_000.0)
 
     alone = _verdicts(sends, _run("huey", report.SEND, rate=9_000.0))
     beside = _verdicts(sends, _run("dramatiq", report.SEND, rate=6_000.0))
 
     assert alone == {report.SEND: ""}
-    assert beside == {report.SEND: ">= 1 x dramatiq: MISSED"}
+    assert beside == {report.SEND: ">= 0.6 x dramatiq: MISSED"}
+
+
+def test_a_time_is_judged_against_the_best_peer():
+    ours = _run("cardoon-signed", report.LATENCY, p50=3.0)
+
+    near = _verdicts(ours, _run("huey", report.LATENCY, p50=1.5))
+    far = _verdicts(ours, _run("huey", report.LATENCY, p50=1.0))
+
+    assert near == {report.LATENCY: "<= 2.5 x best peer: met"}
+    assert far == {report.LATENCY: "<= 2.5 x best peer: MISSED"}
 
 
 def test_a_run_that_lost_tasks_counts_for_nothing():

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 from cryptography.hazmat.primitives import serialization
 
-from cardoon import Cardoon
-from tests.e2e.conftest import PROJECT
+from cardoon import Cardoon, brokers
+from cardoon.broker import Outgoing
+from cardoon.clock import SystemClock
+from tests.e2e.conftest import DEADLINE, PROJECT
 from tests.security.actors import DAY, make_person
 
 
@@ -95,3 +100,47 @@ def test_what_is_refused_is_explained_mended_and_runs(site):
     (site.folder / "gate").touch()
     assert waiting.get(timeout=30) == 4
     assert ask(site, "why", sent.id)[1]["state"] == "ended"
+
+
+def test_a_flood_of_what_is_refused_is_loud_and_honest_tasks_run(site):
+    site.start("-c", "1")
+    store = brokers.connect(f"sqlite:///{site.folder}/.cardoon/cardoon.db", clock=SystemClock())
+    with closing(store):
+        store.publish([Outgoing("celery", f"junk-{n}", b"junk") for n in range(150)], timeout=10)
+
+    assert site.call("add", 1, 2) == 3
+
+    trail = site.folder / ".cardoon" / "audit.jsonl"
+    site.until(lambda: '"messages.refused_often"' in trail.read_text())
+    [told] = [
+        one
+        for one in map(json.loads, trail.read_text().splitlines())
+        if "refused_often" in one["event"]
+    ]
+    assert (told["queue"], told["reasons"]) == ("celery", f"{told['count']} malformed")
+
+
+def test_a_store_that_was_set_back_while_no_worker_ran_is_noticed_by_the_next(site):
+    def events():
+        trail = (site.folder / ".cardoon" / "audit.jsonl").read_text().splitlines()
+        return [one["event"] for one in map(json.loads, trail) if "replay." in one["event"]]
+
+    def copy(source, target):
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+
+    store, backup = site.folder / ".cardoon" / "cardoon.db", site.folder / "backup.db"
+    worker = site.start("-c", "1")
+    site.call("add", 1, 2)
+    copy(store, backup)
+    until = time.monotonic() + 2.5  # it looks once a second
+    while time.monotonic() < until:
+        site.call("add", 3, 4)
+    worker.terminate()
+    worker.wait(DEADLINE)
+
+    copy(backup, store)
+    site.start("-c", "1")
+
+    site.until(lambda: events() == ["replay.epoch", "replay.epoch", "replay.set_back"])
+    assert "it was set back from message" in site.log.read_text()

@@ -89,11 +89,11 @@ def test_a_retry_may_change_the_arguments(pool):
     assert pool.call("retry_changed", 0) == 3
 
 
-def test_a_task_retries_by_itself(pool, tmp_path):
+def test_a_task_retries_by_itself(pool, place):
     with pytest.raises(ValueError, match="always"):
-        pool.call("retried_by_itself", str(tmp_path / "tries"))
+        pool.call("retried_by_itself", str(place / "tries"))
 
-    assert len((tmp_path / "tries").read_text().splitlines()) == 3
+    assert len((place / "tries").read_text().splitlines()) == 3
 
 
 def test_an_ignored_task_stores_nothing(pool):
@@ -111,8 +111,8 @@ def test_a_rejected_task_says_so(pool):
     assert result.state == states.REJECTED
 
 
-def test_progress_is_visible_while_the_task_runs(pool, tmp_path):
-    gate = tmp_path / "gate"
+def test_progress_is_visible_while_the_task_runs(pool, place):
+    gate = place / "gate"
     result = pool.send("progress", str(gate))
     pool.until(lambda: result.state == "PROGRESS")
 
@@ -186,20 +186,20 @@ def test_the_hard_limit_ends_a_task(pool):
     assert pool.call("add", 1, 2) == 3
 
 
-def test_a_limit_of_the_call_counts(pool, tmp_path):
+def test_a_limit_of_the_call_counts(pool, place):
     with pytest.raises(TimeLimitExceeded, match=r"0\.4 seconds"):
-        pool.call("hold", str(tmp_path / "x"), str(tmp_path / "never"), time_limit=0.4)
+        pool.call("hold", str(place / "x"), str(place / "never"), time_limit=0.4)
 
 
-def test_a_task_comes_no_earlier_than_asked(pool, tmp_path):
+def test_a_task_comes_no_earlier_than_asked(pool, place):
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.4)
-    pool.call("touch", str(tmp_path / "late"), eta=soon)
+    pool.call("touch", str(place / "late"), eta=soon)
 
     assert dt.datetime.now(dt.UTC) >= soon
 
 
-def test_what_is_linked_follows(pool, tmp_path):
-    path = tmp_path / "linked"
+def test_what_is_linked_follows(pool, place):
+    path = place / "linked"
     after = pool.app.signature("work.touch", (str(path), "after"), immutable=True)
     pool.call("add", 1, 1, link=after)
     pool.until(path.exists)

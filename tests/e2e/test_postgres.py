@@ -122,6 +122,17 @@ def test_each_worker_runs_what_is_broadcast_once_and_not_while_the_queue_rests(s
     assert (waiting["ready"], waiting["paused"]) == (2, True)
 
 
+def test_workers_are_asked_and_commanded(site):
+    site.start("-c", "1", "-n", "one@here")
+    asked = site.app.control.inspect("one@here", timeout=DEADLINE)
+
+    assert asked.ping() == {"one@here": {"ok": "pong"}}
+    [told] = site.app.control.pool_grow(2, destination="one@here", reply=True, timeout=DEADLINE)
+    assert told == {"one@here": {"ok": "pool will grow to 3"}}
+    assert asked.stats()["one@here"]["pool"]["max-concurrency"] == 3
+    assert not asked.refused
+
+
 def _caches(site):
     queues = json.loads(site.run_cli("-A", "announced", "queues", "--json"))
     return {one["queue"]: one for one in queues}.get("caches", {})

@@ -167,3 +167,17 @@ def test_a_worker_that_is_killed_and_started_again_does_not_wait_for_its_leases(
     redis_site.folder.joinpath("gate").touch()
     assert running.get(timeout=DEADLINE) == "released"
     assert "gave back 1 messages" in redis_site.log.read_text()
+
+
+def test_workers_are_asked_and_commanded(redis_site):
+    redis_site.start("-c", "1", "-n", "one@here", env=redis_site.environment, app="flows")
+    asked = redis_site.app.control.inspect("one@here", timeout=DEADLINE)
+
+    assert asked.ping() == {"one@here": {"ok": "pong"}}
+    assert asked.stats()["one@here"]["broker"]["transport"].startswith("redis")
+    [told] = redis_site.app.control.pool_grow(
+        2, destination="one@here", reply=True, timeout=DEADLINE
+    )
+    assert told == {"one@here": {"ok": "pool will grow to 3"}}
+    assert asked.stats()["one@here"]["pool"]["max-concurrency"] == 3
+    assert not asked.refused

@@ -32,7 +32,7 @@ class SpiffeSite(Site):
         self.helpers[role].write(self.server, svid)
         return svid
 
-    def environment(self, **more):
+    def variables(self, **more):
         settings = {**self.helpers["worker"].settings(), **more}
         told = {f"CARDOON_{name.upper()}": value for name, value in settings.items()}
         return {
@@ -79,7 +79,7 @@ def test_a_worker_loses_nothing_while_the_agent_with_its_key_is_killed_and_start
 ):
     site = spiffe_site
     path = site.folder / "signer.sock"
-    environment = site.environment(security_key=f"unix:{path}")
+    environment = site.variables(security_key=f"unix:{path}")
     with agent(site, path) as running:
         site.start("-c", "2", env=environment)
         sent = [site.send("touch", site.path("ran"), str(number)) for number in range(20)]
@@ -100,7 +100,7 @@ def test_a_worker_loses_nothing_while_the_agent_with_its_key_is_killed_and_start
 
 def test_identities_are_replaced_three_times_in_ten_seconds_and_no_task_is_lost(spiffe_site):
     site = spiffe_site
-    site.start("-c", "2", env=site.environment())
+    site.start("-c", "2", env=site.variables())
     began = time.monotonic()
     last = {}
     sent = []

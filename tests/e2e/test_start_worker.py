@@ -12,10 +12,8 @@ from cardoon.contrib.testing.worker import start_worker
 PROJECT = """
 import os
 from cardoon import Cardoon
-from cardoon.schedules import crontab
 
 app = Cardoon("pooled", broker="memory://", state_directory={folder!r})
-app.conf.beat_schedule = {{"nightly": {{"task": "pooled.pid", "schedule": crontab(hour=3)}}}}
 
 @app.task
 def pid():
@@ -28,9 +26,7 @@ def parent():
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_pool_of_processes_runs_tasks_from_the_memory_of_the_test(
-    pool, tmp_path, monkeypatch, caplog
-):
+def test_a_pool_of_processes_runs_tasks_from_the_memory_of_the_test(pool, tmp_path, monkeypatch):
     (tmp_path / "pooled.py").write_text(PROJECT.format(folder=str(tmp_path / "state")))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "pooled", raising=False)
@@ -46,6 +42,3 @@ def test_a_pool_of_processes_runs_tasks_from_the_memory_of_the_test(
     finally:
         pooled.app.close()
         sys.modules.pop("pooled")
-
-    [warned] = [one for one in caplog.messages if "beat_schedule" in one]
-    assert "beat_schedule has 1 entry (pooled.pid), but this version sends no periodic" in warned

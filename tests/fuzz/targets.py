@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from cardoon import brokers
 from cardoon.backend import SealedResult
@@ -30,7 +31,7 @@ from cardoon.drafting import call_draft, outgoing_of
 from cardoon.exceptions import CardoonError, OperationalError, RefusedError, SecurityError
 from cardoon.message import cbor, envelope
 from cardoon.message.claims import encode_claims, parse_claims
-from cardoon.message.protocol import Kind
+from cardoon.message.protocol import Encryption, Kind, Suite
 from cardoon.message.serializers import JSON, JSON_ZLIB, decode_body
 from cardoon.producer import parse_headers
 from cardoon.rabbitmq import frames
@@ -43,6 +44,7 @@ from cardoon.security.identity import UNREADABLE, Identity
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
 from cardoon.security.replay import Nonce
+from cardoon.security.sealing import Context, KeyPair, Unsealer
 from cardoon.security.signing import PlainSigner
 from cardoon.security.trust import TrustStore
 from cardoon.sender import Call
@@ -509,7 +511,7 @@ def headers_target():
     revoked.add({"order": ["1", 2, None]}, until=1e12)
     claims = parse_claims(bytes.fromhex(load("claims")["valid"][1]["hex"]))
     message = VerifiedMessage(
-        claims=claims, body=b"", signer=None, request=bytes(32), nonce=Nonce(bytes(16), 0, 0.0)
+        claims=claims, body=b"", signer=None, digest=bytes(32), nonce=Nonce(bytes(16), 0, 0.0)
     )
 
     def run(data):
@@ -646,12 +648,59 @@ def _as_pem(data: bytes, label: str) -> bytes:
     return f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n".encode()
 
 
+def seal_target():
+    """Sealed bodies, of which a trusted sender can make what he likes."""
+    found = load("seal")
+    ours = KeyPair(X25519PrivateKey.from_private_bytes(_key_of(found, "workers")))
+    unsealer = Unsealer(_Ring(ours))
+    signer, session = bytes.fromhex(found["signer"]), bytes.fromhex(found["session"])
+    strangers = bytes.fromhex(found["keys"]["client"]["id"])
+    readers = ((ours.id,), (ours.id, strangers), (strangers, ours.id), (strangers,))
+    true = {case["clear"] for case in found["cases"] if "clear" in case}
+    corpus = []
+    for case in found["cases"]:
+        named = tuple(map(bytes.fromhex, case["recipients"]))
+        place = readers.index(named) if named in readers else 3
+        head = bytes((place, case["kind"] - 1, found["sequence"]))
+        corpus.append(head + bytes.fromhex(case["body"]))
+
+    def run(data):
+        feed = Feed(data)
+        encryption = Encryption(Suite.X25519, feed.choice(readers))
+        kind = feed.choice((Kind.TASK, Kind.RESULT))
+        context = Context(signer, session, feed.byte(), kind)
+        try:
+            clear = unsealer.open(encryption, context, feed.rest())
+        except RefusedError as error:
+            return error.reason.value
+        assert clear.hex() in true, "a body that nobody has sealed"
+        assert len(unsealer._opened) <= 4096
+        return "read"
+
+    return Target(corpus, run)
+
+
+def _key_of(found, name):
+    return bytes.fromhex(found["keys"][name]["private"])
+
+
+class _Ring:
+    """One private key."""
+
+    def __init__(self, pair):
+        self._pair = pair
+
+    def find(self, key_id):
+        return self._pair if key_id == self._pair.id else None
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "cbor": cbor_target,
     "envelope": envelope_target,
     "claims": claims_target,
     "gate": gate_target,
     "body": body_target,
+    "seal": seal_target,
     "headers": headers_target,
     "policy": policy_target,
     "certificates": certificates_target,

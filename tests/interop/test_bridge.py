@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
+from cardoon import Cardoon
+from cardoon.clock import SystemClock
 from cardoon.contrib.celery import Bridge, Fence
+from tests.interop.conftest import DEADLINE
 
 pytestmark = pytest.mark.slow  # each starts processes
 
@@ -242,3 +249,88 @@ class TestDeath:
 
         assert client.get(sent) == {"value": 3}
         dead.close()
+
+
+class Ahead(SystemClock):
+    """A clock that goes by years wrong, until somebody puts it right."""
+
+    seconds = 0.0
+
+    def now(self):
+        return super().now() + self.seconds
+
+
+class TestWhatItCannotDoNow:
+    """What is the bridge's own fault is no message's: all of them wait, and none is refused."""
+
+    @pytest.fixture
+    def bridge(self, site):
+        """Runs a bridge in a thread of ours, with these settings and this clock."""
+        running = []
+
+        def run(clock=None, **settings):
+            app = Cardoon(
+                "ours",
+                state_directory=str(site.state),
+                set_as_current=False,
+                clock=clock,
+                **settings,
+            )
+            fence = Fence(queues={site.queue: "from_celery"}, tasks=("shop.*",))
+            made = Bridge(app, fence, broker_url=site.server.url)
+            thread = threading.Thread(target=made.run)
+            thread.start()
+            running.append((app, made, thread))
+            return made
+
+        yield run
+        for app, made, thread in running:
+            made.request_stop()
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+            app.close()
+
+    def watch(self, site, caplog, said, mend):
+        """Send while it cannot, mend it, and see that each ran once."""
+        client, notes = site.client(), str(site.folder / "notes")
+        with caplog.at_level(logging.WARNING, "cardoon"):
+            sent = [client.send("shop.note", notes, f"n{number}")[0] for number in range(3)]
+            site.until(lambda: caplog.text.count(said) >= 2, said)
+        assert (site.lines("notes"), site.refused()) == ([], [])
+
+        mend()
+
+        site.until(lambda: len(site.lines("notes")) >= 3, "those that waited")
+        for one in sent:
+            site.app.AsyncResult(one).get(timeout=DEADLINE)
+        assert sorted(line.split()[0] for line in site.lines("notes")) == ["n0", "n1", "n2"]
+        assert site.refused() == []
+
+    def test_while_its_certificate_has_expired_nothing_is_signed_and_nothing_lost(
+        self, site, bridge, caplog
+    ):
+        site.worker()
+        clock = Ahead()
+        made = bridge(clock)
+        site.until(lambda: any(one["event"] == "bridge.start" for one in site.audit()))
+        clock.seconds = 100 * 366 * 86400.0
+
+        self.watch(site, caplog, "the bridge cannot sign", lambda: setattr(clock, "seconds", 0.0))
+
+        assert (made.counts.forwarded, made.counts.refused) == (3, 0)
+
+    def test_while_there_is_no_keyset_nothing_goes_in_the_clear_and_nothing_is_lost(
+        self, site, bridge, caplog
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "cardoon", "-A", "ours", "keys", "init"],
+            cwd=site.folder, env=site.env(), check=True, capture_output=True,
+        )  # fmt: skip
+        site.worker()
+        record = site.state / "keyset" / "keyset.cose"
+        made = bridge(security_encrypt="body")
+        hidden = record.rename(record.with_name("hidden"))
+
+        self.watch(site, caplog, "nothing can be sealed now", lambda: hidden.rename(record))
+
+        assert (made.counts.forwarded, made.counts.refused) == (3, 0)

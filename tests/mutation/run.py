@@ -43,17 +43,25 @@ MODULES = {
     "claims": "cardoon.message.claims",
     "merkle": "cardoon.message.merkle",
     "protocol": "cardoon.message.protocol",
+    "headers": "cardoon.message.headers",
+    "requests": "cardoon.message.requests",
     "opening": "cardoon.worker.opening",
+    "netrules": "cardoon.sandbox.netrules",
 }
 """What is mutated, by a short name."""
 TESTS = (
     *(f"tests/unit/security/test_{name}.py" for name in ("gate", "trust", "revocation", "keys")),
     *(f"tests/unit/security/test_{name}.py" for name in ("policy", "replay", "signing")),
-    *(f"tests/unit/message/test_{name}.py" for name in ("cbor", "claims", "envelope", "merkle")),
+    *(
+        f"tests/unit/message/test_{name}.py"
+        for name in ("cbor", "claims", "envelope", "headers", "merkle")
+    ),
     *("tests/vectors/test_vectors.py", "tests/vectors/test_wycheproof.py", "tests/security"),
     *("tests/vectors/test_sealed.py", "tests/unit/worker/test_orders.py"),
-    *("tests/unit/worker/test_origins.py", "tests/unit/security/test_sealing.py"),
-    "tests/mutation/test_corners.py",
+    *("tests/unit/worker/test_origins.py", "tests/unit/worker/test_places.py"),
+    "tests/unit/security/test_sealing.py",
+    *("tests/mutation/test_corners.py", "tests/sandbox/test_netrules.py"),
+    "tests/sandbox/test_merging.py",
 )
 FEW = ("tests/unit/security/test_gate.py", "tests/vectors/test_vectors.py")
 """Enough for what `raise` stands in the gate."""
@@ -61,6 +69,7 @@ LEFT_OUT = (
     *("test_pickles", "test_amqp_headers", "test_broadcasts", "test_other_tools", "test_bombs"),
     *("test_the_files_are_what", "test_every_file_has", "test_workflows", "test_threads_never"),
     *("test_a_session_ends_after", "test_no_bit_can_be_changed"),
+    "test_whatever_a_row_says",
 )
 """Tests that start processes or servers, take long, or say nothing of the modules."""
 

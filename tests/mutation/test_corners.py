@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from cardoon.broker import Delivery
+from cardoon.broker import Delivery, Input
 from cardoon.contents import MSGPACK, Accepted, all_codecs
-from cardoon.exceptions import MessageError, Refusal, RefusedError, SecurityError
+from cardoon.exceptions import IdentityError, MessageError, Refusal, RefusedError, SecurityError
 from cardoon.message import envelope, protocol
-from cardoon.message.protocol import MAX_NAME, Encryption, Kind, Suite
+from cardoon.message.protocol import MAX_NAME, Encryption, Kind, Suite, Take
 from cardoon.security import chains, rules
 from cardoon.security.gate import DeniedError
 from cardoon.security.identity import identify
-from cardoon.security.keys import check_private_key, check_public_key
+from cardoon.security.keys import (
+    Algorithm,
+    check_private_key,
+    check_public_key,
+    make_sign_within,
+)
 from cardoon.security.origins import MAX_PARTIES, read_origin
 from cardoon.security.patterns import MAX_LENGTH
 from cardoon.security.policy import Action, Request
 from cardoon.security.policyfile import parse_rules
 from cardoon.security.replay import make_nonce, nonce_of_reader
-from cardoon.security.sealing import KeyPair, Unsealer, key_id_of
+from cardoon.security.sealing import KeyPair, Seal, Unsealer, key_id_of
 from cardoon.security.sessions import SessionMeter
 from cardoon.security.signing import PlainSigner
 from cardoon.security.trust import TrustEvent, TrustStore
 from cardoon.testing import FakeClock
-from cardoon.worker.opening import Opener
+from cardoon.worker.held import Held
+from cardoon.worker.inputs import Inputs
+from cardoon.worker.opening import LOOKS_AT_THE_FUTURE, SECOND_LOOK, Opener, until_next_look
 from cardoon.worker.orders import Orders
 from tests.security.actors import (
+    BODY,
+    digest_of,
     draft,
+    ed25519_key,
     make_authority,
     make_gate,
     make_member,
@@ -431,3 +443,153 @@ def test_sessions_are_counted_over_the_hour(clock):
     meter.check(b"bob", b"3", 2)
     clock.advance(3600)
     meter.check(b"alice", b"3", 2)
+
+
+def test_only_who_is_trusted_for_itself_is_pinned(folder, tmp_path, clock):
+    authority = make_authority()
+    member = make_member(authority)
+    anchor = write(tmp_path, "ca.pem", authority.pem)
+    store = TrustStore(pins=[tmp_path / "0-*.pem"], anchors=[anchor], clock=clock)
+    ours, other = (
+        envelope.protected_header(-19, each.fingerprint, batch=False) for each in (ALICE, member)
+    )
+
+    assert store.resolve(other, [member.der])
+    assert store.is_pinned(ours)
+    assert not store.is_pinned(other)
+
+
+def resigned(authority, certificate, part, by):
+    """A certificate in which a part was another before its authority signed it."""
+    inner = certificate.tbs_certificate_bytes.replace(part, by, 1)
+    assert inner != certificate.tbs_certificate_bytes
+    signature = authority.key.sign(inner, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    body = inner + algorithm + b"\x03" + bytes([len(signature) + 1, 0]) + signature
+    assert len(body) > 255, "so that its length takes two bytes"
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+def test_a_member_whose_name_cannot_be_read_is_nobody(tmp_path, clock):
+    """Its chain is good; only who asks for its subject finds out."""
+    authority = make_authority()
+    member = make_member(authority, "e" * 40, uris=())
+    broken = resigned(authority, member.certificate, b"\x0c\x28eee", b"\xbb\x28eee")
+    store = TrustStore(anchors=[write(tmp_path, "ca.pem", authority.pem)], clock=clock)
+    named = envelope.protected_header(-19, hashlib.sha256(broken).digest(), batch=False)
+
+    with pytest.raises(RefusedError, match="unknown-signer: certificate: unreadable"):
+        store.resolve(named, [broken])
+
+
+def test_a_leaf_has_a_key_that_we_take():
+    weak = make_person("weak", key=ec.generate_private_key(ec.SECP384R1()))
+
+    assert chains.check_leaf(ALICE.certificate) is None
+    with pytest.raises(SecurityError, match="curve secp384r1"):
+        chains.check_leaf(weak.certificate)
+
+
+class Token:
+    """A device that holds one key, and says that it holds another where that is told."""
+
+    def __init__(self, key, shown=None):
+        self._key, self._shown = key, shown or key
+        self.asked = []
+
+    def public_key(self):
+        return self._shown.public_key()
+
+    def sign(self, content, algorithm, timeout):
+        self.asked.append((content, algorithm, timeout))
+        return self._key.sign(content)
+
+
+def test_what_a_key_elsewhere_signs_is_verified_here():
+    key, other = ed25519_key(1), ed25519_key(2)
+    token = Token(key)
+
+    signature = make_sign_within(token, Algorithm.ED25519)(b"content", 2.5)
+
+    assert token.asked == [(b"content", Algorithm.ED25519, 2.5)]
+    assert signature == make_sign_within(key, Algorithm.ED25519)(b"content", 2.5)
+    with pytest.raises(IdentityError, match="do not fit our certificate"):
+        make_sign_within(Token(other, key), Algorithm.ED25519)(b"content", 2.5)
+
+
+class OneKey:
+    """One private key."""
+
+    def __init__(self):
+        self.pair = KeyPair(X25519PrivateKey.generate())
+        self.seal = Seal((self.pair.public,))
+
+    def find(self, key_id):
+        return self.pair if key_id == key_id_of(self.pair.public) else None
+
+
+def chained(signer, *, first=None, second=None):
+    """A task that waits for another, as a broker hands it out with the result of that one."""
+    asked, body = signer.sign([draft(0), draft(1, after=(0,), seal=second)])
+    request = digest_of(asked.frame)
+    [ended] = signer.sign([draft(0, kind=Kind.RESULT, request=request, seal=first)])
+    inputs = (Input("task-0", asked.request, ended.frame),)
+    return Delivery("celery", "task-1", body.frame, 1, 1, inputs=inputs)
+
+
+def test_what_is_sealed_to_others_does_not_get_past_the_opener(folder, clock):
+    ours, other = OneKey(), OneKey()
+    opener = Opener(make_gate(folder, clock, unsealer=Unsealer(ours)), ["celery"])
+    signer = ALICE.signer(clock)
+
+    good, task, result = opener.open_all(
+        [
+            chained(signer, first=ours.seal, second=ours.seal),
+            chained(signer, second=other.seal),
+            chained(signer, first=other.seal),
+        ]
+    )
+
+    assert len(good.inputs) == 1
+    assert (task.reason, result.reason) == (Refusal.UNKNOWN_KEY, Refusal.UNKNOWN_KEY)
+
+
+def test_an_input_that_is_not_there_is_none(folder, clock):
+    opener = Opener(make_gate(folder, clock), ["celery"])
+    lent = chained(ALICE.signer(clock))
+
+    [found] = opener.open_all([lent._replace(inputs=(lent.inputs[0]._replace(frame=None),))])
+
+    assert found.inputs == (None,)
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_task_and_what_it_waited_for_are_unsealed_together(folder, clock, has_failed):
+    ours = OneKey()
+    opener = Opener(make_gate(folder, clock, unsealer=Unsealer(ours)), ["celery"])
+    lent = chained(ALICE.signer(clock), first=ours.seal, second=ours.seal)
+    [(message, (result,))] = opener.open_all([lent])
+    inputs = Inputs(Take.RESULT, [result], result if has_failed else None, True, 0.0)
+    held = Held(1, lent, message, None, {}, taken_at=0.0, inputs=inputs)
+    assert result.body != BODY
+
+    assert opener.unseal(held) is None
+
+    clear = result._replace(body=BODY)
+    assert held.message == message._replace(body=BODY)
+    assert held.inputs == inputs._replace(results=[clear], failure=clear if has_failed else None)
+
+
+@pytest.mark.parametrize("reason", [Refusal.UNKNOWN_SIGNER, Refusal.UNKNOWN_KEY])
+def test_who_is_unknown_gets_one_second_look(reason):
+    assert [until_next_look(reason, attempt) for attempt in (1, 2)] == [SECOND_LOOK, None]
+
+
+def test_the_future_is_looked_at_so_often_and_no_more():
+    looks = [
+        until_next_look(Refusal.ISSUED_IN_FUTURE, attempt)
+        for attempt in (1, 2, LOOKS_AT_THE_FUTURE - 1, LOOKS_AT_THE_FUTURE)
+    ]
+
+    assert looks == [1.5, 3.0, 60.0, None]
+    assert until_next_look(Refusal.DENIED, 1) is None

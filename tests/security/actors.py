@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+from cardoon.message.envelope import parse_frame
 from cardoon.message.protocol import Kind
 from cardoon.message.serializers import JSON
 from cardoon.security.gate import Gate
@@ -206,6 +207,11 @@ def draft(number=0, *, kind=Kind.TASK, **changes):
     if kind is Kind.RESULT:
         usual = usual._replace(request=bytes(32))
     return usual._replace(**changes)
+
+
+def digest_of(frame):
+    """What an answer to a message names: SHA-256 of its claims."""
+    return hashlib.sha256(parse_frame(frame).claims).digest()
 
 
 def make_gate(folder, clock, *, domain=DOMAIN, accept=("auth",), **options):

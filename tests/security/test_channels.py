@@ -15,9 +15,11 @@ import pytest
 
 from cardoon.broker import Delivery, Outgoing
 from cardoon.brokers.memory import MemoryBroker
+from cardoon.entries import ENTRY, read_entry
 from cardoon.exceptions import EncodeError, Refusal, RefusedError
 from cardoon.message import envelope
 from cardoon.message.protocol import Kind
+from cardoon.message.requests import bind_name
 from cardoon.security.gate import Input
 from cardoon.security.replay import NonceClaim, NonceState
 from cardoon.security.signing import PlainSigner
@@ -29,7 +31,9 @@ from tests.security.actors import DOMAIN, draft, ed25519_key, make_gate, make_pe
 ALICE = make_person("alice")
 MALLORY = make_person("mallory", key=ed25519_key(66))
 QUESTION = b"q" * 32
-"""The request digest that answers must name."""
+"""The digest that answers must name."""
+ASKED = bind_name(Kind.TASK, "shop.orders.pay", QUESTION)
+"""What an answer to a task is held against."""
 PING, REVOKE = "ping", "revoke"
 
 
@@ -39,7 +43,7 @@ class Receiver:
     def __init__(self, folder, clock):
         self.gate = make_gate(folder, clock)
         self.orders = Orders(self.gate, clock=clock, worker="node@here")
-        [self.waiting] = ALICE.signer(clock).sign([draft(9, after=(QUESTION,))])
+        [self.waiting] = ALICE.signer(clock).sign([draft(9, after=(ASKED,))])
 
     def task(self, frame):
         message = self.gate.open(
@@ -49,11 +53,11 @@ class Receiver:
         return message
 
     def answer(self, frame):
-        return self.gate.open(frame, kind=Kind.RESULT, id="task-0", request=QUESTION)
+        return self.gate.open(frame, kind=Kind.RESULT, id="task-0", request=ASKED)
 
     def input(self, frame):
         waiting = self.gate.open(self.waiting.frame, kind=Kind.TASK)
-        [found] = self.gate.open_inputs(waiting, [Input("task-0", QUESTION, frame)])
+        [found] = self.gate.open_inputs(waiting, [Input("task-0", ASKED, frame)])
         return found
 
     def command(self, frame):
@@ -67,6 +71,11 @@ class Receiver:
 
     def keyset(self, frame):
         return self.gate.open(frame, kind=Kind.KEYSET)
+
+    def entry(self, frame):
+        message = self.gate.open(frame, kind=Kind.BEAT, audience=frozenset({ENTRY}), id="task-0")
+        read_entry(message, revision=1)
+        return message
 
 
 class Channel(NamedTuple):
@@ -88,6 +97,11 @@ CHANNELS = {
     "event": Channel(Kind.EVENT, Receiver.event),
     "command's reply": Channel(Kind.CONTROL_REPLY, Receiver.reply, ANSWER),
     "keyset": Channel(Kind.KEYSET, Receiver.keyset, {"task": "workers", "audience": ()}),
+    "kept entry": Channel(
+        Kind.BEAT,
+        Receiver.entry,
+        {"audience": (ENTRY,), "headers": b'{"revision":1,"removed":true}'},
+    ),
 }
 
 
@@ -232,7 +246,7 @@ def test_a_chord_part_in_the_place_of_another(receiver, clock):
     frame = sign(CHANNELS["chord part"], clock, request=other)
     waiting = receiver.gate.open(receiver.waiting.frame, kind=Kind.TASK)
 
-    for inputs in ([Input("task-0", other, frame)], [Input("task-0", QUESTION, frame)] * 2, []):
+    for inputs in ([Input("task-0", other, frame)], [Input("task-0", ASKED, frame)] * 2, []):
         with pytest.raises(RefusedError) as refused:
             receiver.gate.open_inputs(waiting, inputs)
         assert refused.value.reason is Refusal.WRONG_INPUT

@@ -11,7 +11,7 @@ from cardoon.message import envelope, merkle
 from cardoon.message.envelope import parse_frame
 from cardoon.message.protocol import Kind
 from cardoon.testing import FakeClock
-from tests.security.actors import BODY, DOMAIN, draft, make_gate, make_person, pin
+from tests.security.actors import BODY, DOMAIN, digest_of, draft, make_gate, make_person, pin
 
 KINDS = [Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY]
 ALICE = make_person("alice")
@@ -70,7 +70,7 @@ def test_a_message_for_one_queue_is_refused_in_another(store, clock):
 def test_the_answer_to_one_call_is_none_to_another(store, clock):
     signer = ALICE.signer(clock)
     first, second = signer.sign([draft(0), draft(0)])
-    [answer] = signer.sign([draft(0, kind=Kind.RESULT, request=first.request)])
+    [answer] = signer.sign([draft(0, kind=Kind.RESULT, request=digest_of(first.frame))])
     gate = make_gate(store, clock)
     gate.open(answer.frame, kind=Kind.RESULT, id="task-0", request=first.request)
 

@@ -11,7 +11,7 @@ from cardoon.security.gate import DeniedError
 from cardoon.security.policyfile import parse_rules
 from cardoon.testing import FakeClock
 from cardoon.worker.opening import Opener
-from tests.security.actors import draft, make_gate, make_person, pin
+from tests.security.actors import digest_of, draft, make_gate, make_person, pin
 
 ALICE, INSIDER = make_person("alice"), make_person("insider")
 LAW = f"""
@@ -33,7 +33,7 @@ def test_it_is_refused_as_denied_and_not_taken_for_a_wish_of_the_tasks_sender(tm
     gate = make_gate(pin(tmp_path, ALICE, INSIDER), clock, policy=rules)
     first, body = ALICE.signer(clock).sign([draft(1), draft(2, after=(0,))])
     told = json.dumps({"state": "SUCCESS"}).encode()
-    lie = draft(1, kind=Kind.RESULT, request=first.request, headers=told)
+    lie = draft(1, kind=Kind.RESULT, request=digest_of(first.frame), headers=told)
     [forged] = INSIDER.signer(clock).sign([lie])
     inputs = (Input("task-1", first.request, forged.frame),)
 

@@ -14,6 +14,7 @@ import pytest
 from cardoon import chain, chord, states
 from cardoon.broker import Input, Kept, Outgoing
 from cardoon.exceptions import Refusal
+from cardoon.message.claims import parse_claims
 from cardoon.message.envelope import parse_frame
 from cardoon.message.protocol import Kind, Take
 from cardoon.message.serializers import JSON, encode_body
@@ -131,6 +132,11 @@ class Stage:
         signer = signer or MALLORY.signer(self.troupe.clock, domain="acme/prod")
         [signed] = signer.sign([draft])
         return signed.frame
+
+
+def answered_by(frame):
+    """The digest of claims that a result names."""
+    return parse_claims(parse_frame(frame).claims).request
 
 
 def rebuilt(frame, *, claims=None, body=None):
@@ -287,7 +293,7 @@ def test_a_task_that_waits_for_nothing_takes_no_input(stage):
 def test_a_result_that_a_stranger_signed_is_no_input(stage):
     delivery, result = stage.due_link()
     [one] = delivery.inputs
-    forged = stage.signed_result(result.parent.id, one.request)
+    forged = stage.signed_result(result.parent.id, answered_by(one.frame))
 
     inputs = (one._replace(frame=forged),)
 
@@ -319,7 +325,7 @@ def test_a_state_on_the_way_wakes_nobody(stage, state):
     delivery, result = stage.due_link()
     [one] = delivery.inputs
     worker = stage.troupe.client.deployment.make_signer("auth")
-    told = stage.signed_result(result.parent.id, one.request, signer=worker, state=state)
+    told = stage.signed_result(result.parent.id, answered_by(one.frame), signer=worker, state=state)
 
     attack = delivery._replace(inputs=(one._replace(frame=told),))
 

@@ -11,7 +11,8 @@ from cardoon.deployment import Deployment
 from cardoon.exceptions import CardoonError, OperationalError
 from cardoon.worker.catalogue import TaskRules
 from cardoon.worker.child import Phase, Placed, TaskProcess
-from cardoon.worker.consumer import Consumer, Options
+from cardoon.worker.claiming import Options
+from cardoon.worker.consumer import Consumer
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger

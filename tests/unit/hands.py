@@ -84,7 +84,7 @@ class Hands:
             state,
             id=claims.id,
             task=claims.task,
-            request=message.request,
+            request=message.digest,
             seal=answer_seal(message),
         )
 

@@ -14,7 +14,7 @@ from cardoon.producer import Producer
 from cardoon.queues import Broadcast, Queue, private_queue
 from cardoon.testing import FakeClock
 from cardoon.testing.simulated import SimulatedBroker, SimulatedWorker
-from cardoon.worker.worker import WorkerOptions
+from cardoon.worker.options import WorkerOptions
 
 QUEUES = (Queue("celery"), Broadcast("news"), Broadcast("weather"))
 

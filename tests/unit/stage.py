@@ -27,8 +27,10 @@ from cardoon.result import describe_exception
 from cardoon.sender import Call
 from cardoon.testing import FakeClock
 from cardoon.worker.catalogue import TaskRules
-from cardoon.worker.consumer import Consumer, Options
+from cardoon.worker.claiming import Options
+from cardoon.worker.consumer import Consumer
 from cardoon.worker.held import Held, HeldTable
+from cardoon.worker.isolation import NO_ISOLATION, Isolation
 from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
@@ -111,7 +113,9 @@ class Stage:
         room: int = 100,
         result_expires: float | None = 3600.0,
         notices: Any = None,
+        watch: Callable[[Stage], Any] | None = None,
         book: LeaseBook | None = None,
+        isolation: Isolation = NO_ISOLATION,
     ) -> None:
         self.clock = FakeClock()
         self.folder = folder
@@ -144,7 +148,10 @@ class Stage:
             result_expires=result_expires,
             book=book,
         )
-        self.settler = Settler(self.ledger, held=self.held, clock=self.clock, notices=notices)
+        watchers = () if watch is None else (watch(self),)
+        self.settler = Settler(
+            self.ledger, held=self.held, clock=self.clock, notices=notices, watchers=watchers
+        )
         self.consumer = Consumer(
             Options(queues=("celery",), lease=30.0, hostname="cardoon@here", max_bytes=MAX_BYTES),
             broker=self.broker,
@@ -158,7 +165,9 @@ class Stage:
             audit=self.audit,
             clock=self.clock,
             notices=notices,
+            watchers=watchers,
             book=book,
+            isolation=isolation,
         )
         self.dropped: list[Held] = []
         self.terminated: list[tuple[Held, str]] = []

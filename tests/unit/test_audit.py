@@ -165,3 +165,15 @@ def test_every_refusal_has_a_name_by_which_alarms_are_set():
         area, _, what = event.partition(".")
         assert area in {"message", "cert", "task"}
         assert what.replace("_", "").isalpha()
+
+
+def test_a_follower_is_told_of_each_record_even_where_no_file_is_written():
+    log, told = AuditLog(None, clock=FakeClock(), source="client"), []
+    log.follow(told.append)
+
+    log.record("message.replay", task="shop.pay", reason=None)
+
+    assert [(entry["event"], entry["source"], entry["task"]) for entry in told] == [
+        ("message.replay", "client", "shop.pay")
+    ]
+    assert "reason" not in told[0]

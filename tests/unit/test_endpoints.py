@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from cardoon.endpoints import Access, Tls, parse_endpoints
+from cardoon.endpoints import Access, Tls, addresses_of, parse_endpoints
 from cardoon.exceptions import ImproperlyConfigured
 from tests.servers.ground import Authority
 
@@ -174,3 +174,15 @@ def test_files_that_are_no_certificates_are_told(tmp_path):
 
     with pytest.raises(ImproperlyConfigured, match=r"TLS: cannot use .*ca\.pem"):
         Tls(ca=str(tmp_path / "ca.pem")).context()
+
+
+def test_the_addresses_of_servers_are_known_whatever_may_be_trusted() -> None:
+    found = addresses_of(
+        "redis://one.example;rediss://two.example:7000",
+        "postgresql://db.example/x",
+        "sqlite:///file",
+        "redis+socket:///run/redis.sock",
+        "",
+    )
+
+    assert found == (("one.example", 6379), ("two.example", 7000), ("db.example", 5432))

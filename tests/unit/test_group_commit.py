@@ -8,8 +8,8 @@ import time
 import pytest
 
 from cardoon.exceptions import EncodeError, OperationalError
+from cardoon.gathering import GroupCommit
 from cardoon.message.serializers import JSON
-from cardoon.producer import GroupCommit
 from cardoon.sender import Call
 from tests.unit.stage import PATIENCE
 

@@ -33,6 +33,11 @@ NAMES = {
     "celery.app.utils": "Settings bugreport",
     "celery.canvas": "Signature chain chord chunks group maybe_signature signature xmap xstarmap",
     "celery.contrib.abortable": "AbortableTask AbortableAsyncResult ABORTED",
+    "celery.events": "Event EventDispatcher EventReceiver group_from",
+    "celery.events.dispatcher": "EventDispatcher",
+    "celery.events.receiver": "EventReceiver",
+    "celery.events.snapshot": "Polaroid",
+    "celery.events.state": "State Task Worker",
     "celery.exceptions": "CeleryError ImproperlyConfigured SecurityError OperationalError "
     "TaskPredicate Ignore Reject Retry TaskError QueueNotFound NotRegistered AlreadyRegistered "
     "TimeoutError MaxRetriesExceededError TaskRevokedError InvalidTaskError ChordError "
@@ -112,7 +117,6 @@ def test_what_is_not_here_has_a_reason(module, name, why):
     ("module", "name", "why"),
     [
         ("cardoon.exceptions", "WorkerShutdown", "send the worker SIGTERM"),
-        ("cardoon.app.control", "Inspect", "workers hear revocations only"),
         ("cardoon.utils", "memoize", "functools.lru_cache"),
         ("cardoon.utils.log", "ColorFormatter", "not coloured"),
     ],

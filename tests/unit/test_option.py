@@ -28,6 +28,7 @@ PARSERS = [
     option.text,
     option.url,
     option.boolean,
+    option.status_address,
     option.integer(0, 9),
     option.seconds(0, 10),
     option.choice("a", "b"),
@@ -193,3 +194,23 @@ def test_a_time_zone_of_the_database_is_taken(name):
 def test_what_is_no_time_zone_is_refused(name):
     with pytest.raises(ValueError, match="is not a time zone"):
         option.timezone(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ""),
+        (None, ""),
+        (9464, "127.0.0.1:9464"),
+        ("[::1]:80", "[::1]:80"),
+        ("unix:/a", "unix:/a"),
+    ],
+)
+def test_a_status_address_is_written_in_one_way(value, expected):
+    assert option.status_address(value) == expected
+
+
+@pytest.mark.parametrize("value", ["somewhere", "host:port", "unix:", 99999, True])
+def test_what_is_no_status_address_is_refused(value):
+    with pytest.raises(ValueError, match="is not"):
+        option.status_address(value)

@@ -9,11 +9,12 @@ import sys
 import textwrap
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
-from cardoon import states
+from cardoon import GroupResult, states
 from cardoon.backend import SealedResult
 from cardoon.broker import Kept
 from cardoon.exceptions import (
@@ -25,7 +26,7 @@ from cardoon.exceptions import (
 )
 from cardoon.message.headers import parse_headers
 from cardoon.message.protocol import Kind
-from cardoon.message.serializers import JSON, encode_body
+from cardoon.message.serializers import JSON, JSON_ZLIB, encode_body
 from cardoon.producer import SECOND_LOOK, Producer
 from cardoon.security.authority import ensure_identity
 from cardoon.security.identity import load_identity
@@ -149,14 +150,14 @@ class Answers:
         given = {
             "task": "shop.pay",
             "id": self.sent.id,
-            "request": self.sent.request,
+            "request": self.stage.held.get(self.job.key).answered,
             "headers": b'{"state":"SUCCESS","worker":"w@h"}',
             "body": encode_body({"result": "forged"}, JSON),
             "kind": Kind.RESULT,
             "audience": (),
             **changes,
         }
-        return Draft(codec=JSON, **given)
+        return Draft(**{"codec": JSON, **given})
 
     def signed(self, signer=None, **changes):
         [signed] = (signer or self.worker).sign([self.draft(**changes)])
@@ -246,6 +247,52 @@ class TestResults:
         waiting.join(PATIENCE)
 
         assert found == ["true"]
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"body": b"{"}, "undecodable"),
+            ({"body": b"[7]"}, "undecodable"),
+            ({"body": b"[" * 100_000}, "undecodable"),
+            ({"body": b"junk", "codec": JSON_ZLIB}, "undecodable"),
+            ({"body": zlib.compress(bytes(1 << 26)), "codec": JSON_ZLIB}, "decompression-bomb"),
+        ],
+    )
+    def test_one_of_a_worker_that_cannot_be_read_is_told_kept_and_written_down_once(
+        self, stage, answers, changes, reason
+    ):
+        answers.put(answers.signed(**changes))
+
+        for _ in range(2):
+            with pytest.raises(RefusedError, match=f"the result of task {answers.sent.id}") as told:
+                answers.sent.get(timeout=0)
+            assert told.value.reason == reason
+
+        assert answers.sent.state == states.SUCCESS
+        assert answers.is_stored()  # for whoever else asks
+        assert answers.refused() == [("results", answers.sent.id, reason)]
+        events = [one for one in stage.events() if one.get("kind") == "result"]
+        assert [(one["task_id"], one["reason"]) for one in events] == [(answers.sent.id, reason)]
+
+    def test_one_that_has_another_in_its_place_by_now_is_not_put_away(self, stage, answers):
+        answers.put(answers.signed(body=b"{"))
+        assert answers.sent.ready()
+        answers.put(answers.signed())
+
+        with pytest.raises(RefusedError, match="undecodable"):
+            answers.sent.get(timeout=0)
+
+        assert answers.refused() == []
+
+    def test_one_that_is_gone_by_now_is_told_all_the_same(self, stage, answers):
+        answers.put(answers.signed(body=b"{"))
+        assert answers.sent.ready()
+        stage.backend.forget([answers.sent.id])
+
+        with pytest.raises(RefusedError, match="undecodable"):
+            answers.sent.get(timeout=0)
+
+        assert answers.refused() == []
 
     def test_a_forged_state_is_no_state(self, answers):
         answers.put(b"garbage", final=False)
@@ -423,3 +470,13 @@ def test_headers_are_utf_8_and_nothing_else(encoding):
 
     assert refused.value.reason is Refusal.BAD_CLAIMS
     assert parse_headers(written.encode()) == {"shadow": "a name"}
+
+
+@pytest.mark.parametrize(
+    "content", [[], {}, {"result": 7}, {"result": [7]}, {"result": [{"id": "a"}]}, {"result": [{}]}]
+)
+def test_a_saved_group_that_says_nothing_of_a_group_is_refused(stage, content):
+    stage.client.save_group("g1", JSON, encode_body(content, JSON))
+
+    with pytest.raises(RefusedError, match="undecodable"):
+        GroupResult.restore("g1", app=stage.app)

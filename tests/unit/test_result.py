@@ -204,8 +204,9 @@ def test_a_failure_without_exception_is_raised_nevertheless(state):
 
 
 @pytest.mark.parametrize("content", [[], 5, None, "text"])
-def test_a_result_of_another_form_is_none(content):
-    assert result_of(states.SUCCESS, content).get() is None
+def test_a_result_of_another_form_is_refused(content):
+    with pytest.raises(RefusedError, match="no object"):
+        result_of(states.SUCCESS, content).get()
 
 
 def test_a_result_that_cannot_be_read_is_refused():

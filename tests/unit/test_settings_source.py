@@ -151,9 +151,9 @@ def test_what_the_app_was_given_stays(app):
         ("no.such.module", None, "config_from_object: 'no.such.module': No module named 'no'"),
         ("sys:no_such_thing", None, "config_from_object: 'sys:no_such_thing'"),
         (
-            {"beat_scheduler": {}},
+            {"beat_enable_remote_control": True},
             None,
-            "'beat_scheduler' is Celery's and not here: this version has no",
+            "'beat_enable_remote_control' is Celery's and not here: beats take no commands",
         ),
     ],
 )

@@ -66,9 +66,7 @@ def test_every_signal_of_celery_is_here():
         assert found.name == name
 
 
-@pytest.mark.parametrize(
-    "name", ["beat_init", "beat_embedded_init", "eventlet_pool_apply", "user_preload_options"]
-)
+@pytest.mark.parametrize("name", ["eventlet_pool_apply", "user_preload_options"])
 def test_a_signal_that_is_never_sent_says_why(name):
     assert getattr(signals, name).never_sent
 

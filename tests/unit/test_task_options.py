@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cardoon.exceptions import InvalidTaskError
 from cardoon.retrying import NO_LIMIT
+from cardoon.sandbox.profile import Sandbox
 from cardoon.task_options import TASK_OPTIONS, ArgumentCheck, check_task_options, parse_rate
 
 
@@ -202,3 +203,27 @@ def test_a_function_that_does_not_say_what_it_takes_is_given_anything():
     check = ArgumentCheck("a.b", time.time)
 
     check([1, 2], {"three": 3})
+
+
+def test_a_sandbox_is_a_profile_or_a_dict_of_its_fields():
+    told = {"level": "strict", "tmp": "1MiB"}
+
+    for one in (told, Sandbox(**told)):
+        assert check_task_options("shop.pay", {"sandbox": one}) == {"sandbox": Sandbox(**told)}
+    assert check_task_options("shop.pay", {"sandbox": None}) == {"sandbox": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ({"levl": "strict"}, "is no profile: sandbox: unknown field 'levl'; did you mean 'level'?"),
+        ({"network": "any"}, "is no profile: sandbox: network='any' needs syscalls='net'"),
+        ("strict", "is not a dict"),
+        ({5: 1}, "task 'shop.pay': sandbox="),
+    ],
+)
+def test_a_sandbox_that_is_none_is_refused(value, complaint):
+    with pytest.raises(InvalidTaskError) as caught:
+        check_task_options("shop.pay", {"sandbox": value})
+
+    assert complaint in str(caught.value)

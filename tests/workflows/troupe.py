@@ -28,7 +28,8 @@ from cardoon.producer import Producer
 from cardoon.sqlite.database import Database
 from cardoon.testing import FakeClock
 from cardoon.worker.catalogue import rules_of
-from cardoon.worker.consumer import Consumer, Options
+from cardoon.worker.claiming import Options
+from cardoon.worker.consumer import Consumer
 from cardoon.worker.held import HeldTable
 from cardoon.worker.ipc import FROM_CHILD, FROM_WORKER, Frame, FrameReader, FrameType, pack_frame
 from cardoon.worker.jobs import Answer, answer_codec, answer_of, prepare

@@ -1,4 +1,4 @@
-"""Exceptions as results describe them: names and text one way, an allow-list the other."""
+"""What results hold, and exceptions as they describe them: names and text one way, an allow-list the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cardoon import exceptions
-from cardoon.exceptions import RemoteError
+from cardoon.exceptions import Refusal, RefusedError, RemoteError
+from cardoon.message.serializers import decode_body
+from cardoon.sender import Report
 
 _REBUILT: Mapping[str, type[BaseException]] = {
     kind.__name__: kind
@@ -28,6 +30,16 @@ _REBUILT: Mapping[str, type[BaseException]] = {
     )
 }
 """Our own exceptions that a result may name; any other one of `cardoon` becomes a `RemoteError`."""
+
+
+def read_content(report: Report, *, max_bytes: int) -> Mapping[str, Any]:
+    """What a result holds; `RefusedError` for what whoever signed it has not written as results are written."""
+    content = decode_body(report.codec, report.body, max_bytes=max_bytes)
+    if not isinstance(content, dict):
+        raise RefusedError(
+            Refusal.UNDECODABLE, f"its body is a {type(content).__name__}, no object"
+        )
+    return content
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:

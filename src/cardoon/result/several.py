@@ -17,9 +17,10 @@ from typing import Any, Self, TypeAlias
 
 from cardoon import states
 from cardoon.context import MAX_CHILDREN
-from cardoon.exceptions import InvalidTaskError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.exceptions import InvalidTaskError, Refusal, RefusedError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
 from cardoon.message.protocol import MAX_ID
-from cardoon.message.serializers import decode_body, encode_body
+from cardoon.message.serializers import encode_body
+from cardoon.result.described import read_content
 from cardoon.result.single import AsyncResult, set_children_reader
 from cardoon.result.source import ResultSource, check_may_wait, find_source
 from cardoon.sender import GroupKeeper, Revocation
@@ -291,8 +292,13 @@ class GroupResult(ResultSet):
                 f"group {id}: this process cannot read what was saved: {report.unreadable}; set "
                 "security_reply_keyset for all that are to read it"
             )
-        content = decode_body(report.codec, report.body, max_bytes=source.max_result_bytes)
-        return cls(id, [_rebuild(one, source) for one in content["result"]], source=source)
+        content = read_content(report, max_bytes=source.max_result_bytes)
+        try:
+            members = [_rebuild(one, source) for one in content["result"]]
+        except (KeyError, TypeError, RecursionError) as error:
+            detail = f"group {id}: what was saved does not say what it consists of"
+            raise RefusedError(Refusal.UNDECODABLE, detail) from error
+        return cls(id, members, source=source)
 
     def delete(self) -> None:
         """Delete what `save` kept."""

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cardoon import states
-from cardoon.exceptions import CardoonError, RemoteError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
-from cardoon.message.serializers import decode_body
-from cardoon.result.described import rebuild_exception
+from cardoon.exceptions import CardoonError, RefusedError, RemoteError, SecurityError, TimeoutError  # noqa: A004  # Celery's name
+from cardoon.result.described import read_content, rebuild_exception
 from cardoon.result.family import Graph, draw, walk
 from cardoon.result.source import ResultSource, check_may_wait, find_places, find_source
-from cardoon.sender import Duplicate, Finder, Handle, Receipt, Report, Revocation
+from cardoon.sandbox.violations import Violation
+from cardoon.sandbox.violations import lines as describe_violations
+from cardoon.sandbox.violations import parse as parse_violations
+from cardoon.sender import Duplicate, Finder, Handle, Objecting, Receipt, Report, Revocation
 from cardoon.stamps import parse_wanted
 
 if TYPE_CHECKING:
@@ -191,6 +193,18 @@ class AsyncResult(Generic[R]):
         """The worker that ran it."""
         report = self._present_report()
         return report.worker or None if report is not None else None
+
+    @property
+    def isolation(self) -> str | None:
+        """What its worker held the task to while it ran, as `strict/v1`; None for nothing, or not yet."""
+        report = self._present_report()
+        return report.isolation or None if report is not None else None
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """What its sandbox has refused the task, as its worker says."""
+        report = self._present_report()
+        return () if report is None else parse_violations(report.violations)
 
     task_id = property(lambda self: self.id, doc="Celery's second name for `id`.")
 
@@ -431,13 +445,22 @@ class AsyncResult(Generic[R]):
                 f"{report.unreadable}; ask the process that sent the task, or set security_reply_keyset "
                 "for all that are to read results"
             )
-        content = decode_body(report.codec, report.body, max_bytes=self.source.max_result_bytes)
-        return content if isinstance(content, dict) else {}
+        try:
+            return read_content(report, max_bytes=self.source.max_result_bytes)
+        except RefusedError as error:
+            sender: object = self.source.sender
+            if isinstance(sender, Objecting):
+                sender.report_unreadable(self.handle, report, error)
+            detail = f"the result of task {self.id}: {error.detail}"
+            raise RefusedError(error.reason, detail) from error
 
     def _value(self, report: Report) -> Any:
         content = self._content(report)
         if "error" in content:
-            return rebuild_exception(content["error"])
+            error = rebuild_exception(content["error"])
+            for line in describe_violations(parse_violations(report.violations)):
+                error.add_note(line)
+            return error
         if (
             report.state in states.PROPAGATE_STATES
         ):  # told by `update_state`, in the task's own words

@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cardoon.backend import ResultBackend, SealedResult
+from cardoon.records import Recording
 from cardoon.testing.clock import FakeClock
+from cardoon.testing.recording import RecordingTests
 
 LONG = 20.0
 """Seconds in real time after which a test gives up on something that should happen at once."""
@@ -29,8 +31,8 @@ def result(
     return SealedResult(task_id, frame, final, expires_at)
 
 
-class BackendSuite:
-    """The contract of `ResultBackend`."""
+class BackendSuite(RecordingTests):
+    """The contract of `ResultBackend`, and of the optional powers that the driver has."""
 
     def make(self, clock: FakeClock) -> ResultBackend:
         """A result backend with an empty store that lives by this clock."""
@@ -49,6 +51,12 @@ class BackendSuite:
         backend = self.make(clock)
         yield backend
         backend.close()
+
+    @pytest.fixture
+    def recording(self, backend: ResultBackend) -> Recording:
+        if not isinstance(backend, Recording):
+            pytest.skip("this driver is not Recording")
+        return backend
 
     def test_a_stored_result_is_loaded_whole(
         self, backend: ResultBackend, clock: FakeClock

@@ -30,6 +30,7 @@ from cardoon.testing.finding import ErrbackSuite, FindableSuite
 from cardoon.testing.inspecting import InspectableSuite
 from cardoon.testing.limiting import CrowdSuite, LimitSuite, RateSuite
 from cardoon.testing.pausing import PausingSuite
+from cardoon.testing.posting import PostingSuite
 from cardoon.testing.powers import (
     AdoptingSuite,
     BroadcasterSuite,
@@ -39,6 +40,7 @@ from cardoon.testing.powers import (
 )
 from cardoon.testing.quarantining import QuarantiningSuite
 from cardoon.testing.recalling import RecallingSuite
+from cardoon.testing.recording import RecordingSuite
 from cardoon.testing.setting import message, publish, receive
 from cardoon.testing.subscribing import SubscribingSuite
 from cardoon.testing.tracing import RememberingSuite, TraceableSuite
@@ -57,6 +59,8 @@ class BrokerSuite(
     ReplaySuite,
     EpochSuite,
     BroadcasterSuite,
+    PostingSuite,
+    RecordingSuite,
     PausingSuite,
     InspectableSuite,
     QuarantiningSuite,

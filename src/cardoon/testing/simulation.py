@@ -17,10 +17,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Self
 
 from cardoon.app import Cardoon, current_application
 from cardoon.backends.memory import MemoryBackend
+from cardoon.beat.agenda import Agenda
+from cardoon.beat.rounds import Rounds
+from cardoon.beat.sending import make_entry_calls
+from cardoon.beat.service import terms_of, window_of
+from cardoon.beat.sources import TimetableSource
 from cardoon.broker import Kept
 from cardoon.config import Conf
 from cardoon.deployment import Deployment
@@ -30,9 +36,8 @@ from cardoon.producer import Producer
 from cardoon.testing.capturing import not_eager
 from cardoon.testing.clock import START, FakeClock
 from cardoon.testing.simulated import SimulatedBroker, SimulatedLink, SimulatedWorker
-from cardoon.timetable import PeriodicTask
+from cardoon.worker.options import WorkerOptions
 from cardoon.worker.pool import Ending, Job
-from cardoon.worker.worker import WorkerOptions
 
 _OWN_PLACE: dict[str, Any] = {
     "broker_url": "memory://",
@@ -108,7 +113,6 @@ class Simulation:
         self._seed = seed
         self._lock = threading.RLock()  # one thread at a time lets time pass
         self._exits: ExitStack | None = None
-        self._timetable: dict[str, tuple[PeriodicTask, float]] = {}
         self._kept_up = 0.0
 
     def __enter__(self) -> Self:
@@ -122,7 +126,8 @@ class Simulation:
             before, self.app.clock = self.app.clock, self.clock
             exits.callback(setattr, self.app, "clock", before)
             self._exits = exits.pop_all()
-        self._follow_timetable()
+        self._rounds = self._make_rounds()
+        self._rounds.follow()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -217,11 +222,26 @@ class Simulation:
         link = SimulatedLink(self.worker, client, clock=self.clock, run=self._run_for)
         exits.enter_context(self.app.attached(link))
 
+    def _make_rounds(self) -> Rounds:
+        """What a beat does, by the same code; but it forgets with the simulation how far it came."""
+        settings = self.app.settings
+        return Rounds(
+            [TimetableSource(lambda: self.app.settings.beat_schedule)],
+            make_calls=partial(make_entry_calls, self.app),
+            send_calls=lambda calls, *, timeout: self.app.sender.send(calls, timeout=timeout),
+            notes=None,
+            terms=terms_of(settings, sees_copies=False),
+            agenda=Agenda(zone=settings.timezone, window=window_of(settings)),
+            audit=self.worker.audit,
+            clock=self.clock,
+            is_strict=True,
+        )
+
     def _run_due(self, most: int) -> int:
         self._check_open()
         ran = 0
         while True:
-            self._send_periodic()
+            self._rounds.step()
             self.worker.keeper.listen()
             if not self.worker.claim(self._broker, limit=self._concurrency, only=self._queues):
                 return ran
@@ -270,8 +290,9 @@ class Simulation:
             return True
 
     def _next_due(self) -> float | None:
-        self._follow_timetable()
-        found = [due for _, due in self._timetable.values()]
+        self._rounds.follow()
+        tick = self._rounds.agenda.next_due()
+        found = [] if tick is None else [tick.timestamp()]
         message = self._broker.next_due()
         return min(found if message is None else [*found, message], default=None)
 
@@ -280,29 +301,6 @@ class Simulation:
         if self.clock.monotonic() - self._kept_up >= _UPKEEP_SECONDS:
             self._kept_up = self.clock.monotonic()
             self._broker.maintain()
-
-    def _follow_timetable(self) -> None:
-        """Take in what has changed in `beat_schedule`; a new entry counts from now."""
-        entries = self.app.settings.beat_schedule
-        if not entries and not self._timetable:
-            return
-        self._timetable = {
-            name: present
-            if (present := self._timetable.get(name)) is not None and present[0] == entry
-            else (entry, self._next_of(entry))
-            for name, entry in entries.items()
-        }
-
-    def _next_of(self, entry: PeriodicTask) -> float:
-        zone = zoneinfo.ZoneInfo(self.app.settings.timezone)
-        return entry.schedule.next_after(self.now, zone).timestamp()
-
-    def _send_periodic(self) -> None:
-        self._follow_timetable()
-        for name, (entry, due) in list(self._timetable.items()):
-            if due <= self.clock.now():
-                self._timetable[name] = (entry, self._next_of(entry))
-                self.app.send_task(entry.task, entry.args, entry.kwargs, **entry.options)
 
     def _note(self, job: Job, ending: Ending) -> None:
         outcome = type(ending).__name__.lower()

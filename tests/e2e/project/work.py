@@ -106,6 +106,11 @@ def describe(self: Task) -> dict:
 
 
 @app.task
+def variables() -> list[str]:
+    return sorted(os.environ)
+
+
+@app.task
 def nested(x: int) -> str:
     return describe.delay().id
 
@@ -174,6 +179,14 @@ def hold(started: str, gate: str) -> str:
         touch(started, "shutdown")
         raise
     return "released"
+
+
+@app.task
+def say_late(text: str, started: str, gate: str) -> str:
+    """Say that it runs, and say something when it is let go."""
+    touch(started, "start")
+    wait_for(gate)
+    return text
 
 
 @app.task

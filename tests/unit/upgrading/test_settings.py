@@ -110,7 +110,7 @@ def test_what_is_no_setting_is_left(upgraded, text):
         ("worker_agent = 'x'", "the parts of the worker cannot be exchanged"),
         ("CELERYD_AGENT = 'x'", "the parts of the worker cannot be exchanged"),
         ("worker_concurrency = 0", "is not between 1 and"),
-        ("worker_pool = 'gevent'", "use prefork, threads, asyncio, solo"),
+        ("worker_pool = 'gevent'", "use prefork, isolated, threads, asyncio, solo"),
         ("task_serializer = 'pickle'", "task_serializer"),
         ("accept_content = ['json', 'pickle']", "accept_content names 'pickle'"),
     ],

@@ -209,8 +209,8 @@ def _logging_kept(*, hijacked: bool) -> Iterator[None]:
     """
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
-    enabled = [one for one in _loggers() if not one.disabled]
     tasks = logging.getLogger("cardoon.task")
+    enabled = [one for one in _loggers() if not one.disabled]
     task_handlers, propagates = tasks.handlers[:], tasks.propagate
     try:
         yield

@@ -19,8 +19,9 @@ from cardoon.loading import load_modules
 from cardoon.producer import Producer
 from cardoon.sender import NOT_IN_TASKS, Call, Handle, Purger, Receipt, Report, Revocation
 from cardoon.worker.local import LocalLink
+from cardoon.worker.options import WorkerOptions
 from cardoon.worker.pool import Pool
-from cardoon.worker.worker import Worker, WorkerOptions
+from cardoon.worker.worker import Worker
 
 WORKER_LOGLEVEL = os.environ.get("WORKER_LOGLEVEL", "error")
 """Of what the worker says itself; tasks log as they ever do."""
