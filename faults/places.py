@@ -24,6 +24,8 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.rabbitmq import RabbitCluster, RabbitServer
 from tests.servers.redis import RedisServer
 
+SMALL_DISKS = {"postgres": "160m", "rabbitmq": "192m"}
+"""By broker, where it is not `SMALL_DISK`: an empty PostgreSQL takes 55 MB, and RabbitMQ wants 50 MB free."""
 SMALL_DISK = "32m"
 CLUSTER = "rabbitmq3"
 """Three nodes of RabbitMQ, for the faults of single ones."""
@@ -109,16 +111,15 @@ class _MigratedServer(PostgresServer):
             self._is_migrated = True
 
 
-def _postgres() -> Place:
-    # Its data lie outside of the run's folder, which nobody but its owner may enter.
-    server = _MigratedServer(durable=True)
+def _postgres(folder: Path) -> Place:
+    server = _MigratedServer(durable=True, below=folder)
     return Place(server, discard=server.discard)
 
 
 PLACES: dict[str, Callable[[Path], Place]] = {
     "sqlite": lambda folder: Place(f"sqlite:///{folder / 'cardoon.db'}"),
     "redis": lambda folder: Place(RedisServer(folder)),
-    "postgres": lambda _: _postgres(),
+    "postgres": _postgres,
     "rabbitmq": lambda folder: Place(
         RabbitServer(folder), results=f"sqlite:///{folder / 'cardoon.db'}"
     ),
@@ -132,9 +133,9 @@ PLACES: dict[str, Callable[[Path], Place]] = {
 class SmallDisk:
     """A small file system on an empty folder, which can be filled; needs root and Linux."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, size: str = SMALL_DISK) -> None:
         self._path = path
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "faults", str(path)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "faults", str(path)]
         subprocess.run(command, check=True, capture_output=True)
 
     @property

@@ -20,7 +20,7 @@ from cardoon.testing.clock import FakeClock
 from faults import ledger
 from faults.client import Job
 from faults.ledger import Ledger
-from faults.places import PLACES, Place, Server, SmallDisk
+from faults.places import PLACES, SMALL_DISK, SMALL_DISKS, Place, Server, SmallDisk
 from faults.programs import Program
 from tests.servers.rabbitmq import RabbitCluster
 
@@ -58,7 +58,8 @@ class Stage:
         self.count = count
         self.folder = folder
         self.ledger = Ledger(folder / "ledger")
-        self._disk = SmallDisk(store) if on_small_disk else None
+        size = SMALL_DISKS.get(broker, SMALL_DISK)
+        self._disk = SmallDisk(store, size=size) if on_small_disk else None
         self.place: Place = PLACES[broker](store)
         self.workers: list[Program] = []
         self.clients: list[Program] = []

@@ -32,15 +32,18 @@ class PostgresServer:
     """Passwords by SCRAM, and with an authority TLS with client certificates and nothing else.
 
     Without `durable` it does not wait for the disk, and loses nothing but what a power failure would.
+    Its data lie in a new folder `below` another, which everybody must be able to enter.
     """
 
-    def __init__(self, *, tls: Authority | None = None, durable: bool = False) -> None:
+    def __init__(
+        self, *, tls: Authority | None = None, durable: bool = False, below: Path | None = None
+    ) -> None:
         initdb = find_program("initdb", folders=FOLDERS)
         program = find_program("postgres", folders=FOLDERS)
         self.port = free_port()
         self._tls = tls
         # Not in a folder of pytest's: nobody else may enter those, and PostgreSQL does not run as root.
-        self.folder = Path(tempfile.mkdtemp(prefix="cardoon-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cardoon-postgres-", dir=below))
         self.data = self.folder / "data"
         self._options = unprivileged(self.folder)
         secret = self.folder / "password"
