@@ -85,17 +85,20 @@ def test_a_task_reads_its_code_and_none_of_the_secrets_in_it(level: str, shop: P
 def test_a_secret_that_is_replaced_stays_out_of_sight(level: str, shop: Path, as_user: bool):
     ready, begun = os.pipe()
     done, replaced = os.pipe()
-    if os.fork() == 0:
-        os.read(ready, 1)
-        for name in (".env", "broker.db", "later.db"):
-            made = shop.parent / "made"
-            made.write_text("NEW")
-            made.chmod(0o644)
-            made.replace(shop / name)
-        os.write(replaced, b"x")
+    pid = os.fork()
+    if pid == 0:
+        os.close(begun)
+        if os.read(ready, 1):
+            for name in (".env", "broker.db", "later.db"):
+                made = shop.parent / "made"
+                made.write_text("NEW")
+                made.chmod(0o644)
+                made.replace(shop / name)
+            os.write(replaced, b"x")
         os._exit(0)
 
     def before() -> None:
+        os.close(replaced)
         os.write(begun, b"x")
         os.read(done, 1)
 
@@ -109,9 +112,9 @@ def test_a_secret_that_is_replaced_stays_out_of_sight(level: str, shop: Path, as
 
     for one in (ready, begun, done, replaced):
         os.close(one)
-    os.wait()
-    assert (shop / "later.db").read_text() == "NEW"
+    os.waitpid(pid, 0)
     assert found == [MISSING if level == "strict" else DENIED] * 3
+    assert (shop / "later.db").read_text() == "NEW"
 
 
 @users
@@ -424,6 +427,33 @@ def test_a_process_with_threads_is_no_nest():
         return None
 
     assert "2 threads run" in str(apart(nest))
+
+
+@pytest.mark.parametrize("level", ["process", "confined", "strict"])
+def test_a_thread_that_begins_with_a_fork_is_not_left_outside(level: str):
+    def nest() -> object:
+        confinement = Confinement(Sandbox(level=level), readable_ground(), layers=EVERY)
+        confinement.enter_nest()
+        stay = threading.Thread(target=threading.Event().wait, daemon=True)
+        os.register_at_fork(after_in_child=stay.start)
+        return in_task(confinement, lambda: "it ran")
+
+    assert "2 threads run" in str(apart(nest))
+
+
+@pytest.mark.parametrize("level", ["process", "confined", "strict"])
+def test_a_thread_that_ends_in_a_moment_is_waited_for(level: str):
+    def nest() -> object:
+        def start() -> None:
+            threading.Thread(target=time.sleep, args=(0.05,), daemon=True).start()
+
+        confinement = Confinement(Sandbox(level=level), readable_ground(), layers=EVERY)
+        start()
+        confinement.enter_nest()
+        os.register_at_fork(after_in_child=start)
+        return in_task(confinement, lambda: "it ran")
+
+    assert apart(nest) == "it ran"
 
 
 def test_the_ground_comes_through_json_and_knows_only_absolute_paths():

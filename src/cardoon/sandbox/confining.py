@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from cardoon.sandbox import cgroups, landlock, namespaces, notifying
@@ -54,6 +55,8 @@ _OTHERS_SLACK = 256
 """Processes and threads of the same user that may begin after they were counted."""
 _RECOUNT = 64
 """Forks after which they are counted again, which takes some 20 microseconds for each."""
+_SECONDS_TO_END = 1.0
+"""That a thread has, after who waited for it has heard that it ended, to be gone."""
 _NAME_FILES = ("/etc/hosts", "/etc/nsswitch.conf")
 _ROLE = "CARDOON_PROCESS"
 """Says that a process is a task's; `cardoon.config.ROLE_VARIABLE`."""
@@ -168,6 +171,7 @@ class Confinement:
         hatch is closed. `group` is the door of a control group, closed as well.
         """
         profile = self._held
+        _check_is_alone()
         if group is not None:
             cgroups.enter(group)
         if self._own_pids is not None:
@@ -346,14 +350,23 @@ def _lead_session() -> None:
 
 
 def _check_is_alone() -> None:
-    """Landlock and forks need one thread."""
+    """Landlock, filters and user namespaces are of one thread, and another would stay outside of them.
+
+    Threads that what runs after a fork has started and joined are gone from the kernel a moment later.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while (count := _count_threads()) != 1:
+        if time.monotonic() > deadline:
+            raise ConfinementError(
+                "threads",
+                f"{count} threads run where there has to be one; start them in worker_process_init, and set "
+                "OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and MKL_NUM_THREADS to 1",
+            )
+        time.sleep(0.001)
+
+
+def _count_threads() -> int:
     try:
-        count = sum(1 for _ in Path("/proc/self/task").iterdir())
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError as error:
         raise ConfinementError("threads", "/proc/self/task", error.errno or 0) from error
-    if count != 1:
-        raise ConfinementError(
-            "threads",
-            f"{count} threads run, and a nest has one; start them in worker_process_init, and set "
-            "OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and MKL_NUM_THREADS to 1",
-        )
