@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 FOLDER ?=
 QUERY ?=
 FAULTS ?=
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 FUZZ_SECONDS ?= 60
 ATTACKS ?=
 ESCAPES ?=
@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test servers ## run the tests
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20
 
 test-brokers: $(VENV)/.installed-test servers ## run the suite of the contract on every driver, and print a table
-	$(BIN)/python -m pytest -q tests/contract
+	CARDOON_TEST_THOROUGH=1 $(BIN)/python -m pytest -q tests/contract
 
 servers: ## install the servers that tests start, on Debian and Ubuntu, where that is allowed
 	@sh tests/servers/install.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 
@@ -11,9 +12,15 @@ from tests.servers.ground import Authority, running
 from tests.servers.postgres import postgres, postgres_tls
 from tests.servers.redis import RedisCluster, RedisServer
 
+THOROUGH = bool(os.environ.get("CARDOON_TEST_THOROUGH"))
+"""Set by `make test-brokers`: what takes minutes, and `make test` tries with fewer examples."""
+
 __all__ = ["postgres", "postgres_tls"]
 
 _DRIVER = re.compile(r"::Test([A-Za-z]+?)(Tls)?(Broker|Backend|Machine|Turns|Copying)::")
+_SAME_STORE = re.compile(
+    r"::Test\w*(Tls|Cluster|Beside|Backend)\w*::test_there_is_a_bound_on_records$"
+)
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
 
@@ -37,6 +44,16 @@ def redis_cluster(tmp_path_factory):
     """Three masters, any of which may be asked."""
     with running(RedisCluster(tmp_path_factory.mktemp("redis-cluster"))) as cluster:
         yield cluster
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Ten thousand records are written once for each store, unless all is to be tried."""
+    if THOROUGH:
+        return
+    again = [one for one in items if _SAME_STORE.search(one.nodeid)]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [one for one in items if one not in set(again)]
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -17,9 +17,12 @@ from cardoon.sqlite.database import Database
 from cardoon.testing.copying import CopyingMachine
 from cardoon.testing.model import BrokerMachine
 from cardoon.testing.turns import TurnsMachine
+from tests.contract.conftest import THOROUGH
 from tests.servers.redis import RedisServer
 
-SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)
+SETTINGS = settings(
+    max_examples=100 if THOROUGH else 40, stateful_step_count=50, deadline=None, derandomize=True
+)
 
 
 class MemoryMachine(BrokerMachine):

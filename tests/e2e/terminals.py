@@ -17,6 +17,8 @@ import pyte
 
 from tests.e2e.sites import DEADLINE
 
+_SIZE = ("LINES", "COLUMNS")
+
 
 class Terminal:
     """A program in a terminal of so many lines and columns."""
@@ -30,6 +32,8 @@ class Terminal:
         columns: int = 120,
         **environment: str,
     ) -> None:
+        # Readline notes the size of the terminal that the tests were started in there.
+        inherited = {name: os.environ[name] for name in os.environ if name not in _SIZE}
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._near, far = pty.openpty()
@@ -37,7 +41,7 @@ class Terminal:
         self.process = subprocess.Popen(
             words,
             cwd=folder,
-            env={**os.environ, "TERM": "linux", "LC_ALL": "C.UTF-8", **environment},
+            env={**inherited, "TERM": "linux", "LC_ALL": "C.UTF-8", **environment},
             stdin=far,
             stdout=far,
             stderr=far,

@@ -10,12 +10,12 @@ import pytest
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_changed_messages_end_in_refusals():
+def test_thousands_of_changed_messages_end_in_refusals():
     script = Path(__file__).with_name("gate_fuzz.py")
 
     # In a process of its own, because its memory is measured.
     finished = subprocess.run(
-        [sys.executable, str(script), "--count", "100000", "--seed", "0"],
+        [sys.executable, str(script), "--count", "25000", "--seed", "0"],
         capture_output=True,
         text=True,
         timeout=300,

@@ -102,7 +102,7 @@ def long_result(size: int) -> str:
     return "x" * size
 
 
-@app.task(name="work.lie", bind=True)
+@app.task(name="work.lie", bind=True, max_crashes=1)
 def lie(self: Task, how: str) -> str:
     """Speak to the worker past Cardoon, as a task that has been taken over would."""
     channel = _channel()
