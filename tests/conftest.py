@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from cardoon.log import TASK_LOGGER, release_logging
+from tests.forks import pytest_fixture_setup, pytest_pyfunc_call
 from tests.servers.ground import Authority, running
 from tests.servers.rabbitmq import RabbitServer
+
+__all__ = ["pytest_fixture_setup", "pytest_pyfunc_call"]
 
 
 @pytest.fixture(autouse=True)

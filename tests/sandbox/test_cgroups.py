@@ -94,6 +94,7 @@ def test_a_group_that_holds_something_is_not_removed_and_none_is_made_twice(subt
     pid = os.fork()
     if pid == 0:
         time.sleep(60)
+        os._exit(0)
     (group.place / "cgroup.procs").write_text(str(pid))
 
     with pytest.raises(ConfinementError, match=r"task-1' stays.*EBUSY"):
@@ -111,6 +112,7 @@ def test_what_runs_in_the_subtree_moves_to_a_leaf(subtree: Subtree):
     pid = os.fork()
     if pid == 0:
         time.sleep(60)
+        os._exit(0)
     (subtree.place / "cgroup.procs").write_text(str(pid))
 
     subtree.prepare()

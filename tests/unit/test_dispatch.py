@@ -275,8 +275,10 @@ def test_a_forked_child_may_connect_although_another_thread_was_about_to(signal)
     held.wait(20)
     pid = os.fork()
     if pid == 0:
-        signal.connect(note_into([]), weak=False)
-        os._exit(len(signal.receivers))
+        try:
+            signal.connect(note_into([]), weak=False)
+        finally:
+            os._exit(len(signal.receivers))
     release.set()
     thread.join()
 

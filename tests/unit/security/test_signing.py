@@ -282,10 +282,12 @@ def test_a_forked_process_has_a_session_of_its_own(signer):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        [signed] = signer.sign([draft()])
-        session, sequence = nonces_of([signed])[0]
-        os.write(writing, session + bytes([sequence]))
-        os._exit(0)
+        try:
+            [signed] = signer.sign([draft()])
+            session, sequence = nonces_of([signed])[0]
+            os.write(writing, session + bytes([sequence]))
+        finally:
+            os._exit(0)
     os.close(writing)
 
     told = os.read(reading, 17)
