@@ -114,8 +114,8 @@ class Nest:
     def prepare(self) -> None:
         """Take what the tasks share, and report it. Raises what keeps it from that."""
         hatch = () if self._hatch is None else (self._hatch,)
+        log_lines()  # first, since it closes a log file, which nobody may have closed before
         close_all_but((*self._server.own, *hatch))
-        log_lines()
         self._confinement.enter_nest(self._hatch)
         prove(self._confinement, self._hatch)
         self._prepare_runner()
