@@ -26,6 +26,7 @@ class SizedPool(RecordingPool):
     def __init__(self, size: int = 4) -> None:
         super().__init__()
         self.size = size
+        self.waiting = 0
         self.renewed = 0
         self.begun: set[int] = set()
 

@@ -1,7 +1,7 @@
 """Autoscaling: a pool that follows its load, between two bounds.
 
-It grows while every place is taken and something waits in the queues, by half of what it is; it shrinks by one
-a second, once a place has been free for half a minute.
+It grows while every place is taken and something waits, here or in the queues, by half of what it is; it shrinks by
+one a second, once a place has been free for half a minute.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Autoscaler:
         busy = sum(1 for one in pool.placements().values() if one.begun is not None)
         if busy >= pool.size:
             self._full_at = now
-            if pool.size < most and (waiting := self._backlog()):
+            if pool.size < most and (waiting := pool.waiting + self._backlog()):
                 more = min(most - pool.size, max(1, pool.size // 2), waiting)
                 logger.info("autoscale: %d more tasks at a time; %d wait", more, waiting)
                 pool.resize(pool.size + more)

@@ -61,6 +61,11 @@ class Placing(ABC):
         self._backlog = deque(one for one in self._backlog if one[0].key != key)
         return len(self._backlog) < before
 
+    def waiting(self) -> int:
+        """Jobs that have not begun: without a process, or behind another one in theirs."""
+        placed = (placed for p in self.processes.values() for placed in p.jobs.values())
+        return len(self._backlog) + sum(1 for one in placed if not one.begun)
+
     def is_empty(self) -> bool:
         """Whether there is no job anywhere."""
         return not self._backlog and not any(p.jobs for p in self.processes.values())

@@ -54,6 +54,11 @@ class Observable(Protocol):
 class Resizable(Observable, Protocol):
     """A pool whose size can be changed."""
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that it holds and that have not begun."""
+        ...
+
     def resize(self, size: int) -> None:
         """Run so many tasks at a time from now on; what runs goes on."""
         ...
@@ -75,6 +80,12 @@ class Sizing(ABC):
         """Tasks that it runs at a time."""
         return self._plan.processes * self._plan.slots
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that it holds and that have not begun."""
+        with self._lock:
+            return self._scheduler.waiting()
+
     def placements(self) -> Mapping[int, Placement]:
         """Where each job is, by its key."""
         with self._lock:
@@ -95,7 +106,7 @@ class Sizing(ABC):
                 "processes": [one.pid for one in processes if one.pid is not None],
                 "phases": dict(Counter(one.phase.value for one in processes)),
                 "running": running,
-                "waiting": sum(len(one.jobs) for one in processes) - running,
+                "waiting": self._scheduler.waiting(),
                 "max-tasks-per-child": plan.max_tasks or "N/A",
                 "depth": self._scheduler.pace.depth,
             }

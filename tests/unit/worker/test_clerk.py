@@ -380,6 +380,18 @@ def test_it_grows_while_everything_is_taken_and_shrinks_when_it_is_not(counter):
     assert counter.pool.size == 2
 
 
+def test_a_pool_grows_for_what_it_holds_itself_and_cannot_begin(counter):
+    counter.ask("autoscale", max=8, min=2)
+    for _ in range(4):
+        counter.stage.send()
+    counter.pool.begun.update(job.key for job in counter.stage.consume())
+    counter.pool.waiting = 1
+
+    counter.autoscaler.look()
+
+    assert counter.pool.size == 5
+
+
 def test_bounds_that_make_no_sense_are_an_error_and_growing_by_hand_ends_it(counter):
     assert "give max >= min >= 1" in counter.ask("autoscale", max=1, min=2)["error"]
 
