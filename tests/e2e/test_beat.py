@@ -219,6 +219,12 @@ def test_on_postgresql_two_beats_one_of_which_is_killed_send_every_tick_once(tmp
         ),
         (["-A", "ticking", "beat", "--max-interval", "0"], "--max-interval"),
         (["-A", "ticking", "beat", "--detach"], "--detach needs --logfile"),
+        (["-A", "ticking", "beat", "--executable", "pypy3"], "pypy3 -m cardoon -A ... beat"),
+        (["-A", "ticking", "events", "--executable", "pypy3"], "pypy3 -m cardoon -A ... events"),
+        (
+            ["-A", "ticking", "worker", "-B", "-s", "x", "--scheduler", "other:Scheduler"],
+            "beat_scheduler",
+        ),
     ],
 )
 def test_what_a_beat_cannot_do_is_said_at_once(tmp_path, arguments, said):

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.e2e.cell import cell_site
 from tests.e2e.conftest import DEADLINE, PROJECT
 
 PATIENT = ("-t", "10")
@@ -71,6 +72,13 @@ def test_two_workers_answer_and_one_may_be_asked_alone(one):
     assert pools == {"one@here": "prefork", "two@here": "threads"}
     code, out, _ = run(one, "status", "-d", "one@here,two@here", *PATIENT)
     assert (code, "2 nodes online." in out) == (0, True)
+
+
+def test_what_is_nearly_a_command_is_asked_for_and_warned_of(site):
+    code, out, err = run(site, "inspect", "activ", "-t", "0.1")
+
+    assert (code, out) == (69, "")
+    assert "no command 'activ' here; did you mean 'active'?" in err
 
 
 def test_nobody_answers_where_nobody_is(site):
@@ -164,6 +172,22 @@ def test_a_pool_follows_its_load(one):
 
     (one.folder / "gate").touch()
     assert [task.get(timeout=DEADLINE) for task in sent] == ["all"] * 4
+
+
+def test_isolated_tasks_are_stopped_and_follow_the_load_also_with_a_log_file():
+    with cell_site("process", "-n", "one@here", "-f", "own.log") as site:
+        assert answer(site, "control autoscale 4 1")[1] == {"ok": "autoscale now max=4 min=1"}
+        sent = [site.send("progress", str(site.place / "gate")) for _ in range(4)]
+        site.until(lambda: all(task.state == "PROGRESS" for task in sent))
+
+        assert answer(site, f"control terminate SIGTERM {sent[0].id}")[1]["terminated"] == [
+            sent[0].id
+        ]
+
+        site.until(lambda: sent[0].state == "REVOKED")
+        (site.place / "gate").touch()
+        assert [task.get(timeout=DEADLINE) for task in sent[1:]] == ["all"] * 3
+        assert any("revoked" in line for line in site.lines("own.log"))
 
 
 def test_a_worker_is_shut_down(one):

@@ -24,6 +24,15 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
+def refuse_executable(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Celery's `--executable` is refused with what does the same."""
+    if value is not None and not ctx.resilient_parsing:
+        raise click.UsageError(
+            f"--executable {value}: start that Python itself: {value} -m cardoon -A ... {ctx.info_name}",
+            ctx,
+        )
+
+
 _OPTIONS = (
     click.option(
         "-l",
@@ -41,6 +50,7 @@ _OPTIONS = (
     click.option("--uid", help="Run as this user."),
     click.option("--gid", help="Run as this group."),
     click.option("--umask", type=octal, help="In octal."),
+    click.option("--executable", hidden=True, expose_value=False, callback=refuse_executable),
 )
 
 

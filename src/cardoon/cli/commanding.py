@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +14,13 @@ import click
 from cardoon.app import Cardoon
 from cardoon.cli.access import find_app, json_of, print_json, print_table, printable
 from cardoon.cli.main import Invocation
-from cardoon.commands import COMMANDS, CONTROL, Command, check_order, named, texts
+from cardoon.commands import COMMANDS, CONTROL, NOT_HERE, Command, check_order, named, texts
 from cardoon.inspection import Options, Question, read_destination
 from cardoon.sender import Answer, Order
 from cardoon.worker.control import CommandInfo, Panel
 
+_NEAR = 0.8
+"""How alike a name and a command are where the command is meant; 1 is the same."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 NO_ANSWER = 69
@@ -209,6 +212,8 @@ def _usage(command: Command) -> str:
 def _read_custom(command: str, words: Sequence[str]) -> dict[str, Any]:
     """Arguments of a command of the app's own, in the order that it was registered with."""
     info = Panel.meta.get(command)
+    if info is None:
+        _warn_of_near_miss(command)
     places = list((info.args if info else None) or ())
     found: dict[str, Any] = {}
     for word in words:
@@ -223,6 +228,18 @@ def _read_custom(command: str, words: Sequence[str]) -> dict[str, Any]:
         else:
             raise click.UsageError(f"{command}: {word!r}: give arguments as name=value")
     return found
+
+
+def _warn_of_near_miss(command: str) -> None:
+    """Say so of what is nearly a command; it is asked for all the same, since a worker's app may have it."""
+    close = difflib.get_close_matches(command, [*COMMANDS, *Panel.meta], n=1, cutoff=_NEAR)
+    if close and command not in NOT_HERE:
+        click.secho(
+            f"warning: no command {printable(command)!r} here; did you mean {close[0]!r}? It is asked for, since "
+            "workers may have it",
+            fg="yellow",
+            err=True,
+        )
 
 
 def _read_value(text: str) -> Any:

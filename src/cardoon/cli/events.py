@@ -16,7 +16,7 @@ import click
 
 from cardoon.app import Cardoon
 from cardoon.cli.access import find_app, printable
-from cardoon.cli.background import enter_background, octal
+from cardoon.cli.background import enter_background, octal, refuse_executable
 from cardoon.cli.main import Invocation
 from cardoon.config import Settings
 from cardoon.events import State
@@ -61,6 +61,7 @@ _LESS = frozenset({*_HEAD, "utcoffset", "clock", "local_received", "uuid"})
 @click.option("--uid", help="Run as this user.")
 @click.option("--gid", help="Run as this group.")
 @click.option("--umask", type=octal, help="In octal.")
+@click.option("--executable", hidden=True, expose_value=False, callback=refuse_executable)
 @click.pass_obj
 def events(invocation: Invocation, /, **options: Any) -> None:
     """Watch workers and tasks, live.

@@ -10,7 +10,7 @@ import click
 
 from cardoon import states
 from cardoon.app import Cardoon
-from cardoon.cli.access import find_app, json_of, json_option, print_json
+from cardoon.cli.access import find_app, json_of, json_option, print_json, printable
 from cardoon.cli.completing import QUEUE, TASK
 from cardoon.cli.main import Invocation
 from cardoon.clock import SystemClock
@@ -42,6 +42,28 @@ def _parse_json(text: str, example: str) -> object:
         raise click.BadParameter(f"{text!r} is not JSON, such as {example}: {error}") from error
 
 
+def moment(text: str) -> datetime:
+    """A time given as an argument; without a zone it is one of the setting `timezone`."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time") from error
+
+
+def expiry(text: str) -> float | datetime:
+    """Seconds, or a time."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return moment(text)
+    except click.BadParameter:
+        raise click.BadParameter(
+            f"{text!r} is neither a number of seconds nor an ISO 8601 time, such as 2026-12-31T18:00:00Z"
+        ) from None
+
+
 def find_task(app: Cardoon, name: str) -> str:
     """The full name of a task that may be given without its module."""
     if name not in app.tasks and "." not in name:
@@ -57,7 +79,12 @@ def find_task(app: Cardoon, name: str) -> str:
 )
 @click.option("--eta", metavar="ISO8601", help="Not before this time.")
 @click.option("--countdown", type=float, help="Not before so many seconds from now.")
-@click.option("--expires", type=float, help="Not later than so many seconds from now.")
+@click.option(
+    "--expires",
+    metavar="SECONDS|ISO8601",
+    type=expiry,
+    help="Not later than so many seconds from now, or than this time.",
+)
 @click.option("--priority", type=click.IntRange(0, 9), help="9 is the most urgent.")
 @click.option("--queue", type=QUEUE, metavar="NAME", help="Send to this queue.")
 @click.option("--exchange", help="Send to the queue that is bound to it by the routing key.")
@@ -91,6 +118,8 @@ def call(
             given["eta"] = datetime.fromisoformat(eta)
         except ValueError as error:
             raise click.BadParameter(f"--eta {eta!r} is no ISO 8601 time") from error
+    if invocation.app is not None and name not in app.tasks:
+        _warn_of_name(app, name)
     with app:
         sent = app.send_task(name, args, kwargs, **given)
         if wait:
@@ -102,8 +131,23 @@ def call(
             click.echo(sent.id)
 
 
+def _warn_of_name(app: Cardoon, name: str) -> None:
+    """Say that the app has no such task: a worker may have one, so it is sent."""
+    import difflib  # noqa: PLC0415 - only for somebody who mistyped
+
+    known = {one: one for one in app.tasks} | {one.rpartition(".")[2]: one for one in app.tasks}
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {printable(known[close[0]])!r}?" if close else "."
+    click.secho(
+        f"warning: the app has no task {printable(name)!r}{hint} It is sent for workers that may have it",
+        fg="yellow",
+        err=True,
+    )
+
+
 @click.command()
 @click.argument("task_id")
+@click.option("-t", "--task", hidden=True, expose_value=False)
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show the traceback, too.")
 @json_option
 @click.pass_obj

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _NOT_HERE = {
     "statedb": "--statedb: not needed; revocations are kept in the broker",
     "disable_prefetch": "--disable-prefetch: use --prefetch-multiplier 1; ETA and what waits stay in the broker",
-    "executable": "--executable: start that Python itself: PYTHON -m cardoon -A ... worker",
 }
 """Options of Celery's worker that are refused, with the reason."""
 
@@ -96,9 +95,10 @@ def autoscale(text: str) -> tuple[int, int]:
 @click.option("--without-gossip", is_flag=True, hidden=True)
 @click.option("--without-mingle", is_flag=True, hidden=True)
 @click.option("--disable-prefetch", is_flag=True, hidden=True)
-@click.option("--executable", hidden=True)
 @click.option("-B", "--beat", is_flag=True, help="Send the app's periodic tasks as well.")
 @click.option("-S", "--statedb", hidden=True)
+@click.option("-s", "--schedule-filename", hidden=True)
+@click.option("--scheduler", hidden=True)
 @click.pass_obj
 def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> None:
     """Start a worker.
@@ -185,6 +185,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         "worker_metrics_address": options["metrics"],
         "worker_log_format": "json" if options["log_json"] else None,
         "worker_send_task_events": options["task_events"] or None,
+        "beat_scheduler": options["scheduler"],
     }
     return {name: value for name, value in given.items() if value is not None}
 

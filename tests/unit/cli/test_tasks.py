@@ -51,6 +51,29 @@ def test_a_short_name_is_one_of_the_apps_own(project, name):
     assert calls(project) == [("tasks.add", [1], {"y": 2})]
 
 
+def test_a_name_that_the_app_does_not_have_is_sent_and_warned_of(project):
+    project.write_tasks()
+
+    done = project.run("-A", "tasks", "call", "ad")
+
+    assert done.exit_code == 0
+    assert "the app has no task 'ad'; did you mean 'tasks.add'?" in done.stderr
+    assert calls(project) == [("ad", [], {})]
+
+
+def test_a_call_may_expire_at_a_time(project):
+    end = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+
+    project.answer("call", "shop.pay", "--expires", end.isoformat())
+
+    [delivery] = project.hands.take()
+    assert project.hands.open(delivery).claims.expires == end.timestamp()
+
+
+def test_celerys_option_for_the_task_of_a_result_is_taken(project):
+    assert project.json("result", "none", "-t", "tasks.add", "--json")["state"] == "PENDING"
+
+
 def test_arguments_of_a_known_task_are_checked(project):
     project.write_tasks()
 
@@ -68,6 +91,7 @@ def test_arguments_of_a_known_task_are_checked(project):
         ("--eta", "tomorrow", "--eta 'tomorrow' is no ISO 8601 time"),
         ("--priority", "10", "10 is not in the range 0<=x<=9"),
         ("--countdown", "soon", "'soon' is not a valid float"),
+        ("--expires", "soon", "'soon' is neither a number of seconds nor an ISO 8601 time"),
     ],
 )
 def test_an_argument_that_is_wrong_is_named_with_an_example(project, option, text, told):

@@ -18,6 +18,7 @@ from tests.unit.cli.conftest import PATIENCE, until
         (["--autoscale", "many"], "'many': give MAX,MIN such as 10,2"),
         (["--autoscale", "9", "-P", "solo"], "the pool solo runs one task at a time"),
         (["-S", "x.db"], "--statedb: not needed"),
+        (["--executable", "pypy3"], "start that Python itself: pypy3 -m cardoon -A ... worker"),
         (["--detach"], "--detach needs --logfile"),
         (
             ["-P", "gevent"],
