@@ -42,26 +42,18 @@ def _parse_json(text: str, example: str) -> object:
         raise click.BadParameter(f"{text!r} is not JSON, such as {example}: {error}") from error
 
 
-def moment(text: str) -> datetime:
-    """A time given as an argument; without a zone it is one of the setting `timezone`."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time") from error
-
-
 def expiry(text: str) -> float | datetime:
-    """Seconds, or a time."""
+    """Seconds from now, or a time; without a zone it is one of the setting `timezone`."""
     try:
         return float(text)
     except ValueError:
         pass
     try:
-        return moment(text)
-    except click.BadParameter:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
         raise click.BadParameter(
             f"{text!r} is neither a number of seconds nor an ISO 8601 time, such as 2026-12-31T18:00:00Z"
-        ) from None
+        ) from error
 
 
 def find_task(app: Cardoon, name: str) -> str:

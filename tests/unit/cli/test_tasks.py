@@ -67,7 +67,7 @@ def test_a_call_may_expire_at_a_time(project):
     project.answer("call", "shop.pay", "--expires", end.isoformat())
 
     [delivery] = project.hands.take()
-    assert project.hands.open(delivery).claims.expires == end.timestamp()
+    assert project.hands.open(delivery).claims.expires == end.timestamp() * 1000
 
 
 def test_celerys_option_for_the_task_of_a_result_is_taken(project):
