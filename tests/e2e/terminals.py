@@ -46,7 +46,7 @@ class Terminal:
             stdout=far,
             stderr=far,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # it locks nothing
+            preexec_fn=_take_terminal,  # noqa: PLW1509  # it locks nothing
         )
         os.close(far)
 
@@ -98,3 +98,9 @@ class Terminal:
                 return
             self._stream.feed(data)
             timeout = 0
+
+
+def _take_terminal() -> None:
+    """As a shell starts a program in the foreground, whatever the tests themselves ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

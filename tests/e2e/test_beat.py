@@ -173,6 +173,7 @@ def test_a_beat_that_hangs_up_begins_anew(beating):
     beat.send_signal(signal.SIGHUP)
     wait_until(lambda: "beginning anew" in beating.log())
     beating.until(len(beating.ran()) + 2)
+    wait_until(lambda: beating.log().rpartition("beginning anew")[2].count("  schedule ") == 1)
 
     assert beat.poll() is None
     assert int((beating.site.folder / "beat.pid").read_text()) == beat.pid

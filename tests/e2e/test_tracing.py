@@ -63,6 +63,7 @@ def traced(request, tmp_path_factory):
         )
         yield made
         module.instrumentor.uninstrument()
+        made.provider.shutdown()
         site.stop()
 
 

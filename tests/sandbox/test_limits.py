@@ -147,12 +147,21 @@ def test_processes_and_threads_are_counted_by_user() -> None:
         return 200
 
     assert run(start_threads, limited(threads=500), uid=alone) == Ended(value=200)
+    wait_until_gone(alone)
     threads = run(start_threads, limited(0, threads=10), uid=alone)
     assert threads.value == 10
+    wait_until_gone(alone)
     forks = run(fork, limited(0, threads=1, syscalls="subprocess", processes=5), uid=alone)
     for pid in pids_of(alone):
         os.kill(pid, signal.SIGKILL)
     assert forks == Ended(value=6)
+
+
+def wait_until_gone(uid: int) -> None:
+    deadline = time.monotonic() + 10
+    while pids_of(uid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def pids_of(uid: int) -> list[int]:

@@ -654,15 +654,19 @@ def _ask_the_c_library(name: str) -> str:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="not glibc")
-@pytest.mark.parametrize("asked_before", [False, True])
+@pytest.mark.parametrize("asked_before", ["by nobody", "by this thread", "by another thread"])
 def test_libraries_in_c_find_listed_names_and_no_others(asked_before) -> None:
     def act() -> list[str]:
         return [_ask_the_c_library("db.internal"), _ask_the_c_library("DB.internal."),
                 _ask_the_c_library("other.internal")]  # fmt: skip
 
     def before(_: int) -> None:
-        if asked_before:  # as an app may while it is imported
+        if asked_before == "by this thread":  # as an app may while it is imported
             _ask_the_c_library("localhost")
+        if asked_before == "by another thread":
+            asking = threading.Thread(target=_ask_the_c_library, args=("localhost",))
+            asking.start()
+            asking.join()
         answer_names(tasks.profile)
 
     with room(listed("api:443", "db.internal:5432")) as tasks:

@@ -43,20 +43,23 @@ def _ask_over_tcp() -> None:
     """Tell the C library to ask name servers over TCP (resolv.conf(5)); only glibc can.
 
     It reads the variable before its first lookup in a process. Where the app has looked names up while it
-    was imported, this thread is told by the state that it keeps for it, and others are not told.
+    was imported, in whichever thread, this thread is told by the state that it keeps for it, and others are
+    not told.
     """
     present = os.environ.get("RES_OPTIONS", "")
     if "use-vc" not in present.split():
         os.environ["RES_OPTIONS"] = f"{present} use-vc".strip()
     try:
-        state = ctypes.CDLL(None)["__res_state"]
+        library = ctypes.CDLL(None)
+        state, begin = library["__res_state"], library["__res_init"]
     except AttributeError:  # another C library than glibc
         return
     state.restype = ctypes.c_void_p
     # struct __res_state of <resolv.h>: two ints, then the options.
     options = ctypes.c_ulong.from_address(state() + 8)
-    if options.value & _RES_INIT:
-        options.value |= _RES_USEVC
+    if not options.value & _RES_INIT:
+        begin()
+    options.value |= _RES_USEVC
 
 
 class _Names:

@@ -46,6 +46,9 @@ def seen():
     instrumentor.instrument(tracer_provider=made.traces, meter_provider=made.meters)
     yield made
     instrumentor.uninstrument()
+    # Or they live as long as the process, and look at their resource in threads in each of its forks.
+    made.traces.shutdown()
+    made.meters.shutdown()
 
 
 @pytest.fixture

@@ -122,8 +122,9 @@ def test_a_worker_wakes_when_a_rate_allows_the_next(tmp_path, start):
     told, _ = start("paced", tmp_path / "x.db", 3, 0.3).communicate(timeout=60)
 
     first, second, third = (float(line.split()[1]) for line in told.splitlines())
-    assert 0.24 < second - first < 1
-    assert 0.24 < third - second < 1
+    assert second - first < 1
+    assert third - second < 1
+    assert third - first > 0.48  # each may come late, which says nothing of the next
 
 
 def test_of_eight_processes_that_send_the_same_one_sends_it(tmp_path, start):
