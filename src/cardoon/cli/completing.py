@@ -24,34 +24,24 @@ else:
     _Name = click.ParamType
 
 
-class TaskName(_Name):
-    """The name of a task."""
+class _Known(_Name):
+    """A name that the app knows: of a task, or of a queue, or, in lists, of several with commas."""
 
     name = "text"
+
+    def __init__(self, *, tasks: bool) -> None:
+        self._tasks = tasks
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The app's own tasks."""
+        """The app's own tasks; or the queues that the settings declare, and those of the project's file."""
         del param
-        return _complete(ctx, incomplete, tasks=True)
+        return _complete(ctx, incomplete, tasks=self._tasks)
 
 
-class QueueName(_Name):
-    """The name of a queue, or, in lists, several with commas."""
-
-    name = "text"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The queues that the settings declare, and those of the project's own file."""
-        del param
-        return _complete(ctx, incomplete, tasks=False)
-
-
-TASK = TaskName()
-QUEUE = QueueName()
+TASK = _Known(tasks=True)
+QUEUE = _Known(tasks=False)
 
 
 def _complete(ctx: click.Context, incomplete: str, *, tasks: bool) -> list[CompletionItem]:
