@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config, items) -> None:
     again = [one for one in items if _SAME_STORE.search(one.nodeid)]
     if again:
         config.hook.pytest_deselected(items=again)
-        items[:] = [one for one in items if one not in set(again)]
+        items[:] = [one for one in items if not _SAME_STORE.search(one.nodeid)]
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
