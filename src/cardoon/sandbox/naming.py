@@ -58,7 +58,7 @@ def _ask_over_tcp() -> None:
     # struct __res_state of <resolv.h>: two ints, then the options.
     options = ctypes.c_ulong.from_address(state() + 8)
     if not options.value & _RES_INIT:
-        begin()
+        begin()  # else its first lookup would take what another thread's has made known to all
     options.value |= _RES_USEVC
 
 
