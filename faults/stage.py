@@ -280,6 +280,12 @@ class Stage:
         finally:
             broker.close()
 
+    def recorded(self, event: str) -> int:
+        """How often workers and clients have put an event on record."""
+        path = self.folder / ".cardoon" / "audit.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else ()
+        return sum(json.loads(line)["event"] == event for line in lines)
+
     def _count(self, app: Cardoon) -> Figures:
         counts = self.ledger.counts
         ids = {entry.ident: entry.note for entry in self.ledger.entries["sent"]}
