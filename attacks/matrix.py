@@ -90,6 +90,7 @@ class Row:
 def run(attacks: Collection[Attack], broker: str, *, weakness: str = "") -> Iterator[Row]:
     """Try attacks against a fresh deployment, and judge each."""
     with tempfile.TemporaryDirectory(prefix=f"cardoon-attacked-{broker}-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL, which does not run as root, has its data below
         site = Site(broker, Path(folder) / "site", weakness=weakness)
         try:
             site.open()

@@ -56,8 +56,12 @@ def revoke_in_another_deployment(raid: Raid) -> None:
 
 @attack("commands")
 def revoke_for_another_worker(raid: Raid) -> None:
-    """A command by the client that is meant for a worker elsewhere."""
-    _forbid(raid, raid.people.client, "wrong-audience", audience=["other@host"])
+    """A command by the client that is meant for a worker elsewhere: nothing to put on record, nor to obey."""
+    sent, _ = raid.send_later()
+    body = _revoke([sent.id])
+    claims = control_claims(body, audience=["other@host"])
+    raid.store.command(seal(raid.people.client, claims, body))
+    raid.outcome = "passed over"
 
 
 @attack("commands")

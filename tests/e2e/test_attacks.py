@@ -1,4 +1,4 @@
-"""Some of the attacks, against a real worker on SQLite. `make attack` tries all of them, on every broker.
+"""Some of the attacks, against a real worker on SQLite, and one on each server. `make attack` tries all, everywhere.
 
 They share one deployment, and most of their time is waiting, so they are tried at once.
 """
@@ -37,6 +37,15 @@ def test_it_succeeds_where_the_protection_is_switched_off(weakness, name, task):
 
     assert row.is_finding
     assert any(f"ran: {task}({name}:evil1" in told for told in row.succeeded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", [one for one in BROKERS if one != "sqlite"])
+def test_a_server_is_attacked(broker):
+    [row] = run([ATTACKS["revoke_for_another_worker"]], broker)
+
+    assert not row.succeeded
+    assert row.outcome == "passed over"
 
 
 @pytest.mark.parametrize("broker", BROKERS)

@@ -593,3 +593,33 @@ def test_the_future_is_looked_at_so_often_and_no_more():
 
     assert looks == [1.5, 3.0, 60.0, None]
     assert until_next_look(Refusal.DENIED, 1) is None
+
+
+@pytest.mark.parametrize(("accept", "taken"), [(["json"], True), (["auth", "json"], False)])
+def test_what_is_to_be_sent_is_taken_unsigned_only_where_nothing_is_signed(
+    tmp_path, clock, accept, taken
+):
+    gate = make_gate(pin(tmp_path, ALICE), clock, accept=accept)
+    [sent] = PlainSigner(clock=clock).sign([draft(kind=Kind.BEAT)])
+
+    if taken:
+        assert gate.open(sent.frame, kind=Kind.BEAT).claims.id == "task-0"
+    else:
+        with pytest.raises(RefusedError) as refused:
+            gate.open(sent.frame, kind=Kind.BEAT)
+        assert refused.value.reason is Refusal.UNSIGNED
+
+
+def test_a_pattern_of_workers_is_as_long_as_it_may_be(tmp_path, clock):
+    orders = Orders(make_gate(pin(tmp_path, ALICE), clock), clock=clock, worker="w")
+    longest, longer = (
+        command(
+            ALICE.signer(clock),
+            headers=json.dumps({"pattern": "w".ljust(length, "*")}).encode(),
+        )
+        for length in (256, 257)
+    )
+
+    assert orders.open(longest).claims.id == "task-0"
+    with pytest.raises(RefusedError, match="no short text"):
+        orders.open(longer)

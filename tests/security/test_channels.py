@@ -77,6 +77,15 @@ class Receiver:
         read_entry(message, revision=1)
         return message
 
+    def audit_key(self, frame):
+        return self.gate.open(
+            frame,
+            kind=Kind.AUDIT_CHECKPOINT,
+            audience=frozenset({"audit.epoch"}),
+            id="task-0",
+            at_any_age=True,
+        )
+
 
 class Channel(NamedTuple):
     """What is signed for it, and how it is read."""
@@ -101,6 +110,11 @@ CHANNELS = {
         Kind.BEAT,
         Receiver.entry,
         {"audience": (ENTRY,), "headers": b'{"revision":1,"removed":true}'},
+    ),
+    "audit log's key": Channel(
+        Kind.AUDIT_CHECKPOINT,
+        Receiver.audit_key,
+        {"task": "audit.epoch", "audience": ("audit.epoch",)},
     ),
 }
 

@@ -197,7 +197,6 @@ def _compose_entry(compose: Compose) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-@functools.lru_cache(maxsize=1024)
 def _encryption_entry(encryption: Encryption) -> bytes:
     key_ids = b"".join(encryption.recipients)
     is_one_size = {len(one) for one in encryption.recipients} == {protocol.KEY_ID_BYTES}

@@ -38,7 +38,7 @@ TASK = Claims(
 )
 SPOKEN = [
     *(Kind.TASK, Kind.RESULT, Kind.EVENT, Kind.CONTROL, Kind.CONTROL_REPLY, Kind.KEYSET),
-    Kind.BEAT,
+    *(Kind.BEAT, Kind.AUDIT_CHECKPOINT),
 ]
 
 
