@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cardoon.log import TASK_LOGGER, release_logging
 from tests.forks import pytest_fixture_setup, pytest_pyfunc_call
@@ -14,6 +15,14 @@ from tests.servers.ground import Authority, running
 from tests.servers.rabbitmq import RabbitServer
 
 __all__ = ["pytest_fixture_setup", "pytest_pyfunc_call"]
+
+# How fast inputs are made tells of what else the machine does, and not of what is tested.
+settings.register_profile(
+    "tests",
+    parent=settings(),
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,19 @@ from cardoon.testing.backends import result
 from cardoon.testing.setting import ids, message, publish, receive
 
 
-@pytest.fixture
-def shop(rabbitmq, tmp_path):
-    """A virtual host with a user for each role; gives brokers and raw channels of each."""
-    place = Shop(rabbitmq, tmp_path)
+@pytest.fixture(scope="module")
+def opened_shop(rabbitmq, tmp_path_factory):
+    """A virtual host with a user for each role: for all tests here, since the commands take a minute."""
+    place = Shop(rabbitmq, tmp_path_factory.mktemp("shop"))
     yield place
     place.close()
+
+
+@pytest.fixture
+def shop(opened_shop):
+    """The same; gives brokers and raw channels of each role."""
+    yield opened_shop
+    opened_shop.leave()
 
 
 class Shop:
@@ -70,9 +77,12 @@ class Shop:
         finally:
             connection.close()
 
+    def leave(self):
+        while self._made:
+            self._made.pop().close()
+
     def close(self):
-        for broker in self._made:
-            broker.close()
+        self.leave()
         self.server.control("delete_vhost", self.vhost)
 
 

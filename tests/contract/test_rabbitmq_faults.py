@@ -412,10 +412,10 @@ def test_a_queue_of_another_kind_is_explained(connect, raw, prefix):
 
 
 def test_an_error_shows_no_password(server, connect):
-    broker = connect(url=server.url_of("guest", "hunter2"), timeout=1.0)
+    broker = connect(url=server.url_of("guest", "hunter2"), timeout=LONG)
 
     with pytest.raises(OperationalError) as failed:
-        broker.publish([message("a")], timeout=1.0)
+        broker.publish([message("a")], timeout=LONG)
 
     assert "access refused" in str(failed.value)
     assert "hunter2" not in repr(failed.value)

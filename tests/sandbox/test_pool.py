@@ -321,6 +321,8 @@ def test_nothing_is_left_of_many_tasks(lonely, count):
     worker = lonely.start(*lonely.arguments, app="cells")
     for _ in range(10):
         lonely.call("add", 1, 1)
+    # From its first testimony on, a worker holds its log open to read it.
+    lonely.until((lonely.folder / ".cardoon" / "audit.jsonl.seen").exists)
     before = at_rest(lambda: Traces(worker.pid, lonely).found)
 
     add = lonely.app.task(name="work.add")(lambda x, y: None)

@@ -59,7 +59,7 @@ def store(app):
 
 
 def audit(app):
-    path = app.sender.deployment.audit()._path
+    path = app.sender.deployment.audit().path
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

@@ -115,7 +115,7 @@ class Confinement:
         first process of a pid namespace. The two die together. Listed addresses are reached through the
         warden at the other end of the hatch, which stays open; without one they are not reached.
         """
-        _check_is_alone()
+        check_is_alone()
         # What is relative would mean another place after the next step.
         sys.path[:] = [str(Path(one).absolute()) for one in sys.path]
         self._admits_reader = notifying.must_admit_reader()
@@ -171,7 +171,7 @@ class Confinement:
         hatch is closed. `group` is the door of a control group, closed as well.
         """
         profile = self._held
-        _check_is_alone()
+        check_is_alone()
         if group is not None:
             cgroups.enter(group)
         if self._own_pids is not None:
@@ -349,7 +349,7 @@ def _lead_session() -> None:
         os.setsid()
 
 
-def _check_is_alone() -> None:
+def check_is_alone() -> None:
     """Landlock, filters and user namespaces are of one thread, and another would stay outside of them.
 
     Threads that what runs after a fork has started and joined are gone from the kernel a moment later.

@@ -29,6 +29,7 @@ class Watched:
         self.folder = folder
         self.clock = clock
         self.trail = folder / "audit.jsonl"
+        self.read = 0
         app = Cardoon("watched", set_as_current=False, state_directory=str(folder / "state"))
         app.conf.update(settings)
         audit = AuditLog(self.trail, clock=clock, source="worker")
@@ -39,9 +40,10 @@ class Watched:
         self.watch.look()
         if not self.trail.exists():
             return []
-        lines = self.trail.read_text().splitlines()
-        self.trail.write_text("")
-        return [json.loads(line) for line in lines]
+        records = list(map(json.loads, self.trail.read_text().splitlines()))
+        new = records[self.read :]
+        self.read = len(records)
+        return new
 
 
 @pytest.fixture
