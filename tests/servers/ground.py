@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 START_SECONDS = 60.0
+LOOPBACK = "127.0.0.1"
 
 
 def lacking(what: str) -> NoReturn:
@@ -57,10 +58,13 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """A throw-away certificate authority in a folder, for servers on loopback and their clients."""
+    """A throw-away certificate authority in a folder, for servers at an address and their clients."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, address: str = LOOPBACK) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.address = address
+        self.host = "localhost" if address == LOOPBACK else address
+        """By which clients call the servers."""
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throw-away authority")])
@@ -76,9 +80,9 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *, host: str = "localhost") -> Pair:
-        """A certificate with a common name, good for `host` and 127.0.0.1."""
+        """A certificate with a common name, good for `host` and the address of the servers."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address(self.address))]
         certificate = self._sign(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
             key.public_key(),
@@ -184,10 +188,10 @@ class Process:
             self._process = None
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts connections on a loopback port."""
+def listens(port: int, address: str = LOOPBACK) -> bool:
+    """Whether something accepts connections on a port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection((address, port), timeout=1):
             return True
     except OSError:
         return False

@@ -19,7 +19,15 @@ import pytest
 
 from cardoon.postgres.location import locate
 from cardoon.postgres.schema import upgrade
-from tests.servers.ground import START_SECONDS, Authority, Process, find_program, free_port, running
+from tests.servers.ground import (
+    LOOPBACK,
+    START_SECONDS,
+    Authority,
+    Process,
+    find_program,
+    free_port,
+    running,
+)
 
 FOLDERS = tuple(
     str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -74,9 +82,9 @@ class PostgresServer:
     def url_of(self, user: str, password: str = PASSWORD, **options: object) -> str:
         """As a user; with TLS the certificate is the user's."""
         named = {name: str(value) for name, value in options.items()}
-        host = "127.0.0.1"
+        host = LOOPBACK
         if self._tls is not None:
-            host = "localhost"
+            host = self._tls.host
             pair = self._tls.issue(user)
             named = {
                 "sslmode": "verify-full",
@@ -139,7 +147,7 @@ class PostgresServer:
 
     def _configure(self, durable: bool) -> None:
         lines = [
-            "listen_addresses = '127.0.0.1'",
+            f"listen_addresses = '{LOOPBACK if self._tls is None else self._tls.address}'",
             f"port = {self.port}",
             f"unix_socket_directories = '{self.folder}'",
             f"fsync = {'on' if durable else 'off'}",
@@ -163,7 +171,7 @@ class PostgresServer:
                 "ssl_key_file = 'server.key'",
                 "ssl_ca_file = 'ca.pem'",
             ]
-            rules = ["hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full"]
+            rules = ["hostssl all all samenet scram-sha-256 clientcert=verify-full"]
         with (self.data / "postgresql.conf").open("a") as file:
             file.write("\n".join(lines) + "\n")
         (self.data / "pg_hba.conf").write_text("\n".join(rules) + "\n")

@@ -11,19 +11,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.servers.ground import Authority, Process, find_program, free_port, listens
+from tests.servers.ground import LOOPBACK, Authority, Process, find_program, free_port, listens
 
 
 class RabbitServer:
-    """One node in a folder. Its only user is `guest`, from this host. With a `peer` it joins that one."""
+    """One node in a folder. Its only user is `guest`, from this host. With a `peer` it joins that one.
+
+    Where it is `mutual`, it wants certificates of its clients.
+    """
 
     def __init__(
-        self, folder: Path, *, tls: Authority | None = None, peer: RabbitServer | None = None
+        self,
+        folder: Path,
+        *,
+        tls: Authority | None = None,
+        mutual: bool = False,
+        peer: RabbitServer | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port, self.tls_port = free_port(), free_port()
         self.tls = tls
+        self._mutual = mutual
         self._peer = peer
         self._mapper = free_port() if peer is None else peer._mapper
         self._distribution = free_port()
@@ -41,6 +50,10 @@ class RabbitServer:
     def is_running(self) -> bool:
         """Whether it was started, and not ended by us since."""
         return self._process.is_running
+
+    @property
+    def _address(self) -> str:
+        return LOOPBACK if self.tls is None else self.tls.address
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,12 +88,14 @@ class RabbitServer:
         account = f"{username}:{password}@"
         if self.tls is None:
             return f"amqp://{account}127.0.0.1:{self.port}/{vhost}"
-        return f"amqps://{account}localhost:{self.tls_port}/{vhost}?ssl_ca_certs={self.tls.file}"
+        return (
+            f"amqps://{account}{self.tls.host}:{self.tls_port}/{vhost}?ssl_ca_certs={self.tls.file}"
+        )
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         port = self.port if self.tls is None else self.tls_port
-        self._process.start(lambda: listens(port))
+        self._process.start(lambda: listens(port, self._address))
 
     def stop(self) -> None:
         """End it in order, and the port mapper that it started; safe twice."""
@@ -96,7 +111,8 @@ class RabbitServer:
     def kill(self) -> None:
         """End it as `kill -9` does; what it listened on is free when this returns."""
         self._process.kill()
-        self._wait(lambda: not listens(self.port if self.tls is None else self.tls_port), "end")
+        port = self.port if self.tls is None else self.tls_port
+        self._wait(lambda: not listens(port, self._address), "end")
 
     def wait_until_kept(self, queue: str) -> None:
         """Wait until the node has noted on disk that it holds a queue, which takes it a moment.
@@ -159,11 +175,12 @@ class RabbitServer:
         return [
             *lines,
             "listeners.tcp = none",
-            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
+            f"listeners.ssl.1 = {self._address}:{self.tls_port}",
             f"ssl_options.cacertfile = {self.tls.file}",
             f"ssl_options.certfile = {pair.certificate}",
             f"ssl_options.keyfile = {pair.key}",
-            "ssl_options.verify = verify_none",
+            f"ssl_options.verify = {'verify_peer' if self._mutual else 'verify_none'}",
+            f"ssl_options.fail_if_no_peer_cert = {str(self._mutual).lower()}",
             "ssl_options.versions.1 = tlsv1.2",
         ]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.servers.ground import (
+    LOOPBACK,
     START_SECONDS,
     Authority,
     Process,
@@ -39,10 +40,11 @@ class RedisServer:
         self.folder = folder
         self.port = free_port()
         self.tls = tls
+        self.address = LOOPBACK if tls is None else tls.address
         self.socket = folder / "r.sock"
         self.acl = acl
         lines = [
-            "bind 127.0.0.1",
+            f"bind {self.address}",
             f"dir {folder}",
             f"unixsocket {self.socket}",
             f"appendonly {'yes' if append_only else 'no'}",
@@ -91,7 +93,7 @@ class RedisServer:
         if self.tls is None:
             return f"redis://{who}127.0.0.1:{self.port}/{database}"
         return (
-            f"rediss://{who}localhost:{self.port}/{database}?ssl_ca_certs={self.tls.file}"
+            f"rediss://{who}{self.tls.host}:{self.port}/{database}?ssl_ca_certs={self.tls.file}"
             f"&ssl_certfile={self.client.certificate}&ssl_keyfile={self.client.key}"
         )
 
@@ -145,7 +147,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            return listens(self.port) and self.ask("PING").startswith(b"+PONG")
+            return listens(self.port, self.address) and self.ask("PING").startswith(b"+PONG")
         except OSError:
             return False
 
