@@ -8,11 +8,12 @@ QUERY ?=
 FAULTS ?=
 TEST_PROCESSES ?= 4
 FUZZ_SECONDS ?= 60
+FILES ?= 50000
 ATTACKS ?=
 ESCAPES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers servers check docs bench faults attack test-sandbox simulate fuzz mutate coverage clean
+.PHONY: help demo test test-brokers servers check docs bench bench-integrity faults attack test-sandbox test-detection simulate fuzz mutate coverage clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ docs: $(VENV)/.installed-docs ## build the documentation, with the API reference
 bench: $(VENV)/.installed-bench ## measure Cardoon beside its peers on every broker that is installed (takes minutes on each)
 	$(BIN)/python -m benchmarks
 
+bench-integrity: $(VENV)/.installed-bench ## check 50,000 files beside AIDE, and find every kind of change (FILES=50000)
+	$(BIN)/python -m benchmarks integrity --files $(FILES)
+
 faults: $(VENV)/.installed-test ## break workers, brokers and links, and count what is lost (FAULTS="--fault quick")
 	$(BIN)/python -m faults $(FAULTS)
 
@@ -50,6 +54,10 @@ attack: $(VENV)/.installed-test ## attack a deployment on every broker in over t
 test-sandbox: $(VENV)/.installed-test ## over two hundred attempts to get out of a sandbox, at each level, as root and as an ordinary user (ESCAPES="--level strict")
 	$(BIN)/python -m escapes $(ESCAPES)
 	CARDOON_TEST_ISOLATED_TASKS=10000 $(BIN)/python -m pytest -q tests/sandbox
+
+test-detection: $(VENV)/.installed-test servers ## send a hundred thousand records to real syslog servers that are killed, frozen and lied to
+	CARDOON_TEST_THOROUGH=1 $(BIN)/python -m pytest -q -rP tests/detection
+	$(BIN)/python -m tests.detection.intruder
 
 simulate: $(VENV)/.installed-test ## a thousand simulated histories, and each part of the design switched off
 	$(BIN)/python tests/simulation/run.py --seeds 1000

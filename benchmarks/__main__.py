@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import SubprocessError
 
-from benchmarks import canvas, isolated, machine, measure, report
+from benchmarks import canvas, integrity, isolated, machine, measure, report
 from benchmarks.measure import ROOT, Figures, PeerError
 from benchmarks.peers import PEERS, Peer
 from benchmarks.report import Run
@@ -123,6 +123,8 @@ def main() -> int:
         return canvas.main(options)
     if options.what == "isolated":
         return isolated.main(options)
+    if options.what == "integrity":
+        return integrity.main(options)
     about = machine.describe(options.dir)
     print("  ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     told = [_measure(name, options) for name in options.broker or STORES]
@@ -200,12 +202,15 @@ def _lack_of(peer: Peer, store: Store, folder: Path) -> str:
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", default="peers", choices=["peers", "canvas", "isolated"])
+    parser.add_argument(
+        "what", nargs="?", default="peers", choices=["peers", "canvas", "isolated", "integrity"]
+    )
     parser.add_argument(
         "--broker", action="append", choices=list(STORES),
         help="measure on this one; may be repeated; without it, on all that are installed",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="measure the slowest peers too")
+    parser.add_argument("--files", type=int, default=50_000, help="files of `integrity`")
     parser.add_argument("--tasks", type=int, help="messages in one measurement (10,000)")
     parser.add_argument("--reps", type=int, help="repetitions of everything (3)")
     parser.add_argument("--latency", type=int, help="round trips in one measurement (1,000)")

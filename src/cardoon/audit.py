@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import base64
 import logging
 import os
-import stat
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cardoon.clock import Clock
-from cardoon.exceptions import Refusal, SecurityError
+from cardoon.config import Settings
+from cardoon.exceptions import CardoonError, Refusal, SecurityError
+from cardoon.transparency.handover import Certifier, begin_epoch
+from cardoon.transparency.notes import SignedNote
+from cardoon.transparency.trail import Keeping, Trail
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_USUAL = Keeping()
 
 MAX_FIELD_CHARACTERS = 512
 """Of any field: names in messages come from outside."""
@@ -55,71 +63,212 @@ REFUSAL_EVENTS: Mapping[Refusal, str] = {
 
 
 class AuditLog:
-    """Appends records to a file that only its owner can read.
+    """Appends records to a file that only its owner can read, and that nobody can change unseen.
 
-    One `write` a record on a descriptor opened for appending, so that several processes may share the
-    file. A record that cannot be written is counted and logged, never raised: an audit trail on a full
-    disk must not take the work down with it.
+    Several processes may share the file: they take turns (`transparency.trail`). A record that cannot be
+    written is counted and logged, never raised: an audit trail on a full disk must not take the work down
+    with it. How many were lost is the first thing on record when it can be written again.
     """
 
-    def __init__(self, path: Path | None, *, clock: Clock, source: str) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None, *, clock: Clock, source: str, keeping: Keeping = _USUAL
+    ) -> None:
         self._clock = clock
         self._source = source
-        self._descriptor: int | None = None
-        self._lock = threading.Lock()  # protects the descriptor and the counts
+        self._lock = threading.Lock()  # protects the trail and all counts
         self._followers: list[Callable[[Mapping[str, object]], None]] = []
+        self.path = path
+        self._required = keeping.required
+        self._trail: Trail | None = None
+        if path is not None:
+            self._trail = Trail(path, keeping=keeping, compose=self._compose, now=clock.now)
+        self._untold = 0
+        self._own: list[Mapping[str, object]] = []
         self.lost = 0
+        self.failure = ""
+        """Why the last record was not written; empty if it was."""
         self.counts: Counter[str] = Counter()
         """Records by event since this began, also of those that could not be written."""
+        _alive.add(self)
 
     def record(self, event: str, **fields: object) -> None:
         """Append one record."""
+        if self._trail is None and not self._followers:
+            with self._lock:
+                self.counts[event] += 1
+            return
+        entry = self._make(event, fields)
         with self._lock:
             self.counts[event] += 1
-        if self._path is None and not self._followers:
-            return
-        moment = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="microseconds")
-        entry = {"time": moment, "event": event, "source": self._source, "pid": os.getpid()}
-        entry.update({name: _bounded(value) for name, value in fields.items() if value is not None})
-        if self._path is not None:
-            self._append(entry)
-        for follow in self._followers:
-            follow(entry)
+            trouble = None if self._trail is None else self._append(self._trail, entry)
+            own, self._own = self._own, []
+            self.counts.update(str(one["event"]) for one in own)
+        if trouble is not None:
+            logger.error("%s", trouble[0], exc_info=trouble[1])
+        for one in own:
+            logger.critical("audit log %s: %s, record %s", self.path, one["event"], one.get("seq"))
+        for one in (*own, entry):
+            for follow in self._followers:
+                follow(one)
 
     def follow(self, follower: Callable[[Mapping[str, object]], None]) -> None:
         """Hand each record from now on to `follower`, too, which neither waits nor raises."""
         self._followers.append(follower)
 
-    def close(self) -> None:
-        """Close the file; safe twice."""
-        with self._lock:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+    @property
+    def writable(self) -> bool:
+        """Whether the last record was written."""
+        return self._untold == 0
 
-    def _append(self, entry: Mapping[str, object]) -> None:
-        line = json.dumps(entry, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    @property
+    def must_pause(self) -> bool:
+        """Whether no task may be taken, since the log is required and cannot be written."""
+        return self._required and self._untold > 0
+
+    def retry(self) -> None:
+        """Put on record how many records were lost, if that can be done again; else nothing is counted or logged."""
+        with self._lock:
+            if self._trail is None or not self._untold:
+                return
+            entry = self._make("audit.resumed", {})
+            try:
+                self._trail.append([entry], lost=self._untold)
+            except (OSError, SecurityError) as error:
+                self._own.clear()
+                self.failure = str(error)
+            else:
+                self._untold, self.failure = 0, ""
+                self._own.append(entry)
+
+    @property
+    def checkpoint_age(self) -> float | None:
+        """Seconds since this process signed a checkpoint; None for one that has not."""
+        note = self.last_note
+        return None if note is None else max(0.0, self._clock.now() - note.note.time)
+
+    @property
+    def size(self) -> int:
+        """Records of the log, as this process knows; 0 where none is written."""
+        return self._trail.size if self._trail is not None else 0
+
+    @property
+    def opened_size(self) -> int:
+        """Records of the log when this process first looked at it."""
+        return (self._trail.opened_size or 0) if self._trail is not None else 0
+
+    @property
+    def last_note(self) -> SignedNote | None:
+        """The newest checkpoint that this process made."""
+        return self._trail.last_note if self._trail is not None else None
+
+    def begin_epoch(self, certifier: Certifier | None) -> SignedNote | None:
+        """Sign with a new key from now on; None where there is no file. What cannot be done is logged."""
+        if self._trail is None:
+            return None
         try:
-            os.write(self._open(), line)
-        except (OSError, SecurityError):
-            self.lost += 1
-            logger.exception("audit record lost: %s", entry["event"])
+            return begin_epoch(self._trail, certifier, turn=self._lock)
+        except (OSError, CardoonError):
+            with self._lock:
+                self._own.clear()
+            logger.exception("audit log: no new epoch")
+            return None
 
-    def _open(self) -> int:
+    def checkpoint(self) -> SignedNote | None:
+        """Sign what there is; None where nothing is new or nothing can be signed, which is logged."""
+        note = self._try("no checkpoint", Trail.checkpoint)
+        if note is not None:
+            self._announce(note)
+        return note
+
+    def _announce(self, signed: SignedNote) -> None:
+        """Hand a checkpoint to followers, which take it off this host. It is no record of the log itself."""
+        note = signed.note
+        told = {"log": note.origin, "size": note.size, "epoch": note.epoch}
+        entry = self._make("audit.checkpoint", told)
+        entry["note"] = base64.b64encode(signed.encode()).decode()
+        for follow in self._followers:
+            follow(entry)
+
+    def close(self) -> None:
+        """Sign what there is, and close the file; safe twice."""
+        self._try("no checkpoint", Trail.close)
+
+    def _try(self, what: str, act: Callable[[Trail], _T]) -> _T | None:
+        if self._trail is None:
+            return None
         with self._lock:
-            if self._descriptor is None:
-                assert self._path is not None
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                descriptor = os.open(self._path, flags, 0o600)
-                if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o022:
-                    os.close(descriptor)
-                    raise SecurityError(
-                        f"audit log {self._path} is writable by others; chmod 600 it"
-                    )
-                self._descriptor = descriptor
-            return self._descriptor
+            try:
+                return act(self._trail)
+            except (OSError, CardoonError) as error:
+                self._own.clear()
+                trouble = error
+        logger.error("audit log %s: %s", self.path, what, exc_info=trouble)
+        return None
+
+    def _append(self, trail: Trail, entry: dict[str, object]) -> tuple[str, Exception] | None:
+        """Write it; what is to be logged, once the lock is free: a handler may record something itself."""
+        try:
+            trail.append([entry], lost=self._untold)
+        except (OSError, SecurityError) as error:
+            self._own.clear()
+            self.lost += 1
+            self._untold += 1
+            self.failure = str(error)
+            return f"audit record lost: {entry['event']}", error
+        self._untold, self.failure = 0, ""
+        trouble, trail.trouble = trail.trouble, None
+        return None if trouble is None else (f"audit log {self.path}: no checkpoint", trouble)
+
+    def _make(self, event: str, fields: Mapping[str, object]) -> dict[str, object]:
+        moment = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="microseconds")
+        entry = {"time": moment, "event": event, "source": self._source, "pid": os.getpid()}
+        entry.update({name: _bounded(value) for name, value in fields.items() if value is not None})
+        return entry
+
+    def _compose(self, event: str, **fields: object) -> dict[str, object]:
+        """A record of the trail's own, which followers are told of, too."""
+        tree = fields.pop("tree", None)  # longer than what comes from outside may be
+        entry = self._make(event, fields)
+        if tree is not None:
+            entry["tree"] = tree
+        self._own.append(entry)
+        return entry
+
+    def after_fork_in_child(self) -> None:
+        """Open the file anew: a lock that is shared with the parent keeps nobody out."""
+        self._lock = threading.Lock()
+        if self._trail is not None:
+            self._trail.forget()
+
+
+# Hooks cannot be taken back, so it is registered once, for whatever is alive when it runs.
+_alive: weakref.WeakSet[AuditLog] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for log in list(_alive):
+        log.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def find_log(settings: Settings, directory: Path) -> Path:
+    """Where the log is that settings name, or that belongs to a state directory."""
+    told = settings.security_audit_log
+    return Path(told).expanduser() if told else directory / "audit.jsonl"
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """How settings have logs kept."""
+    return Keeping(
+        records=settings.security_audit_checkpoint_records,
+        seconds=settings.security_audit_checkpoint_seconds,
+        max_bytes=settings.security_audit_max_bytes,
+        max_age=settings.security_audit_rotate_after,
+        files=settings.security_audit_keep,
+        required=settings.security_audit_required,
+    )
 
 
 def _bounded(value: object) -> object:

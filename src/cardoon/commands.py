@@ -245,6 +245,7 @@ _ALL = (
     Command("enable_events", CONTROL, "Send events about tasks."),
     Command("disable_events", CONTROL, "Send no events about tasks."),
     Command("heartbeat", CONTROL, "Send a heartbeat now."),
+    Command("check_integrity", CONTROL, "Hold all files, and what runs, against the baseline now."),
     Command(
         REVOKE,
         CONTROL,

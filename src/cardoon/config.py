@@ -21,9 +21,9 @@ from cardoon.annotations import parse_annotations
 from cardoon.celery_names import OLD_NAMES, with_present_names
 from cardoon.celery_settings import UNNEEDED, find_reason
 from cardoon.contents import COMPRESSIONS, JSON, PICKLE, find_content, is_built_in
+from cardoon.detection_settings import DetectionSettings
 from cardoon.exceptions import ImproperlyConfigured
 from cardoon.option import (
-    Parser,
     boolean,
     celery_bridge,
     choice,
@@ -46,6 +46,7 @@ from cardoon.option import (
 from cardoon.queues import EXCHANGE_TYPES, Queue, parse_queue_name, parse_queues, tell_queues
 from cardoon.routes import Entry, exchange_name, parse_routes
 from cardoon.sandbox.profile import Sandbox
+from cardoon.setting import Option, setting
 from cardoon.timetable import EMPTY, STANDARD, Timetable, parse_scheduler, parse_timetable
 
 logger = logging.getLogger(__name__)
@@ -61,148 +62,120 @@ _MOST_SHOWN = 200
 """Characters of a wrong value in its error."""
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: how its value is checked, and whether it may be shown."""
-
-    parse: Parser
-    secret: bool = False
-    tell: Callable[[Any], Any] | None = _as_it_is
-    """Writes the value as JSON for a worker; None for what only a process with the app's code uses."""
-
-
-def _setting(
-    default: Any,
-    parse: Parser,
-    *,
-    secret: bool = False,
-    tell: Callable[[Any], Any] | None = _as_it_is,
-) -> Any:
-    metadata = {"option": Option(parse, secret, tell)}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Settings:
+class Settings(DetectionSettings):
     """Every setting, checked. docs/configuration.md explains each one to users."""
 
     # Where things are
-    broker_url: str = _setting("", urls, secret=True)
-    result_backend: str = _setting("", urls, secret=True)
-    broker_use_ssl: bool | Mapping[str, Any] | None = _setting(
+    broker_url: str = setting("", urls, secret=True)
+    result_backend: str = setting("", urls, secret=True)
+    broker_use_ssl: bool | Mapping[str, Any] | None = setting(
         None, optional(tls_options), secret=True
     )
-    redis_backend_use_ssl: bool | Mapping[str, Any] | None = _setting(
+    redis_backend_use_ssl: bool | Mapping[str, Any] | None = setting(
         None, optional(tls_options), secret=True
     )
-    unsafe_allow_plaintext_broker: bool = _setting(False, boolean)
-    unsafe_allow_unverified_tls: bool = _setting(False, boolean)
-    unsafe_allow_eviction: bool = _setting(False, boolean)
-    broker_transport_options: Mapping[str, Any] = _setting({}, transport)
-    result_backend_transport_options: Mapping[str, Any] = _setting({}, transport)
-    celery_broker_url: str = _setting("", urls, secret=True)
-    celery_result_backend: str = _setting("", urls, secret=True)
-    unsafe_celery_bridge: Mapping[str, Any] = _setting({}, celery_bridge)
-    state_directory: str = _setting(".cardoon", text)
-    include: tuple[str, ...] = _setting((), names)
-    imports: tuple[str, ...] = _setting((), names)
-    enable_utc: bool = _setting(True, boolean)
-    timezone: str = _setting("UTC", timezone)
+    unsafe_allow_plaintext_broker: bool = setting(False, boolean)
+    unsafe_allow_unverified_tls: bool = setting(False, boolean)
+    unsafe_allow_eviction: bool = setting(False, boolean)
+    broker_transport_options: Mapping[str, Any] = setting({}, transport)
+    result_backend_transport_options: Mapping[str, Any] = setting({}, transport)
+    celery_broker_url: str = setting("", urls, secret=True)
+    celery_result_backend: str = setting("", urls, secret=True)
+    unsafe_celery_bridge: Mapping[str, Any] = setting({}, celery_bridge)
+    state_directory: str = setting(".cardoon", text)
+    include: tuple[str, ...] = setting((), names)
+    imports: tuple[str, ...] = setting((), names)
+    enable_utc: bool = setting(True, boolean)
+    timezone: str = setting("UTC", timezone)
 
     # Who is trusted
-    security_key: str = _setting("", text, secret=True)
-    security_key_password: str = _setting("", text, secret=True)
-    security_certificate: str = _setting("", text)
-    security_cert_store: tuple[str, ...] = _setting((), paths)
-    security_ca_certificates: tuple[str, ...] | Mapping[str, str] = _setting((), paths)
-    security_revoked: tuple[str, ...] = _setting((), paths)
-    security_digest: str = _setting("sha256", choice("sha256", "sha384", "sha512"))
-    security_domain: str = _setting("default", text)
-    security_max_age: float = _setting(86400.0, seconds(1, 366 * 86400))
-    security_clock_skew: float = _setting(60.0, seconds(0, 3600))
-    security_expiry_warning: float = _setting(30 * 86400.0, seconds(0, 366 * 86400))
-    security_send_chain: bool = _setting(False, boolean)
-    security_policy: str = _setting("", text)
-    security_encrypt: str = _setting("off", choice("off", "body"))
-    security_keyset: str = _setting("", text)
-    security_reply_keyset: str = _setting("", text)
-    security_require_encryption: bool = _setting(False, boolean)
-    security_audit_log: str = _setting("", text)
-    quarantine_max_messages: int = _setting(10_000, integer(100, 10_000_000))
-    quarantine_max_bytes: int = _setting(256 << 20, integer(1 << 20, 1 << 40))
-    message_max_bytes: int = _setting(8 << 20, integer(1024, 256 << 20))
+    security_key: str = setting("", text, secret=True)
+    security_key_password: str = setting("", text, secret=True)
+    security_certificate: str = setting("", text)
+    security_cert_store: tuple[str, ...] = setting((), paths)
+    security_ca_certificates: tuple[str, ...] | Mapping[str, str] = setting((), paths)
+    security_revoked: tuple[str, ...] = setting((), paths)
+    security_digest: str = setting("sha256", choice("sha256", "sha384", "sha512"))
+    security_domain: str = setting("default", text)
+    security_max_age: float = setting(86400.0, seconds(1, 366 * 86400))
+    security_clock_skew: float = setting(60.0, seconds(0, 3600))
+    security_expiry_warning: float = setting(30 * 86400.0, seconds(0, 366 * 86400))
+    security_send_chain: bool = setting(False, boolean)
+    security_policy: str = setting("", text)
+    security_encrypt: str = setting("off", choice("off", "body"))
+    security_keyset: str = setting("", text)
+    security_reply_keyset: str = setting("", text)
+    security_require_encryption: bool = setting(False, boolean)
+    quarantine_max_messages: int = setting(10_000, integer(100, 10_000_000))
+    quarantine_max_bytes: int = setting(256 << 20, integer(1 << 20, 1 << 40))
+    message_max_bytes: int = setting(8 << 20, integer(1024, 256 << 20))
 
     # What is sent
-    accept_content: tuple[str, ...] = _setting(("auth",), names)
-    result_accept_content: tuple[str, ...] | None = _setting(None, optional(names))
-    task_serializer: str = _setting("auth", text)
-    result_serializer: str = _setting("", text)
-    event_serializer: str = _setting("auth", choice("auth"))
-    task_send_sent_event: bool = _setting(False, boolean)
-    worker_send_task_events: bool = _setting(False, boolean)
-    task_compression: str | None = _setting(None, optional(choice(*COMPRESSIONS)))
-    unsafe_allow_pickle: bool = _setting(False, boolean)
-    task_default_queue: str = _setting("celery", parse_queue_name)
-    task_default_exchange: str | None = _setting(None, optional(exchange_name))
-    task_default_exchange_type: str | None = _setting(None, optional(choice(*EXCHANGE_TYPES)))
-    task_default_routing_key: str | None = _setting(None, optional(text))
-    task_queues: tuple[Queue, ...] = _setting((), parse_queues, tell=tell_queues)
-    task_create_missing_queues: bool = _setting(True, boolean)
-    task_routes: tuple[Entry, ...] = _setting((), parse_routes, tell=None)
-    task_annotations: tuple[Any, ...] = _setting((), parse_annotations, tell=None)
-    task_default_priority: int = _setting(0, priority)
-    task_ignore_result: bool = _setting(False, boolean)
-    task_publish_retry: bool = _setting(True, boolean)
-    task_publish_retry_policy: Mapping[str, Any] = _setting({}, publish_policy)
-    task_publish_timeout: float = _setting(10.0, seconds(0.01, 3600))
-    task_always_eager: bool = _setting(False, boolean)
-    task_eager_propagates: bool = _setting(False, boolean)
-    result_extended: bool = _setting(False, boolean)
-    result_expires: float | None = _setting(86400.0, optional(seconds(1, 366 * 86400)))
+    accept_content: tuple[str, ...] = setting(("auth",), names)
+    result_accept_content: tuple[str, ...] | None = setting(None, optional(names))
+    task_serializer: str = setting("auth", text)
+    result_serializer: str = setting("", text)
+    event_serializer: str = setting("auth", choice("auth"))
+    task_send_sent_event: bool = setting(False, boolean)
+    worker_send_task_events: bool = setting(False, boolean)
+    task_compression: str | None = setting(None, optional(choice(*COMPRESSIONS)))
+    unsafe_allow_pickle: bool = setting(False, boolean)
+    task_default_queue: str = setting("celery", parse_queue_name)
+    task_default_exchange: str | None = setting(None, optional(exchange_name))
+    task_default_exchange_type: str | None = setting(None, optional(choice(*EXCHANGE_TYPES)))
+    task_default_routing_key: str | None = setting(None, optional(text))
+    task_queues: tuple[Queue, ...] = setting((), parse_queues, tell=tell_queues)
+    task_create_missing_queues: bool = setting(True, boolean)
+    task_routes: tuple[Entry, ...] = setting((), parse_routes, tell=None)
+    task_annotations: tuple[Any, ...] = setting((), parse_annotations, tell=None)
+    task_default_priority: int = setting(0, priority)
+    task_ignore_result: bool = setting(False, boolean)
+    task_publish_retry: bool = setting(True, boolean)
+    task_publish_retry_policy: Mapping[str, Any] = setting({}, publish_policy)
+    task_publish_timeout: float = setting(10.0, seconds(0.01, 3600))
+    task_always_eager: bool = setting(False, boolean)
+    task_eager_propagates: bool = setting(False, boolean)
+    result_extended: bool = setting(False, boolean)
+    result_expires: float | None = setting(86400.0, optional(seconds(1, 366 * 86400)))
 
     # What is sent by itself
-    beat_schedule: Timetable = _setting(EMPTY, parse_timetable, tell=None)  # noqa: RUF009  # as all the others
-    beat_max_loop_interval: float = _setting(0.0, seconds(0, 3600))
-    beat_cron_starting_deadline: float | None = _setting(None, optional(seconds(0, 366 * 86400)))
-    beat_scheduler: str = _setting(STANDARD, parse_scheduler)
+    beat_schedule: Timetable = setting(EMPTY, parse_timetable, tell=None)  # noqa: RUF009  # as all the others
+    beat_max_loop_interval: float = setting(0.0, seconds(0, 3600))
+    beat_cron_starting_deadline: float | None = setting(None, optional(seconds(0, 366 * 86400)))
+    beat_scheduler: str = setting(STANDARD, parse_scheduler)
 
     # How tasks run
-    task_acks_late: bool = _setting(True, boolean)
-    task_acks_on_failure_or_timeout: bool = _setting(True, boolean)
-    task_reject_on_worker_lost: bool = _setting(True, boolean)
-    task_max_crashes: int = _setting(3, integer(1, 100))
-    task_store_errors_even_if_ignored: bool = _setting(False, boolean)
-    task_track_started: bool = _setting(False, boolean)
-    task_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
-    task_soft_time_limit: float | None = _setting(None, optional(seconds(0.01, 30 * 86400)))
-    task_default_rate_limit: str | float | None = _setting(None, optional(rate))
-    worker_direct: bool = _setting(False, boolean)
-    worker_enable_remote_control: bool = _setting(True, boolean)
-    worker_pool: str = _setting("prefork", choice(*POOLS))
-    worker_concurrency: int | None = _setting(None, optional(integer(1, 10_000)))
-    worker_prefetch_multiplier: int = _setting(0, integer(0, 10_000))
-    worker_max_tasks_per_child: int | None = _setting(None, optional(integer(1, 1 << 31)))
-    worker_max_memory_per_child: int | None = _setting(None, optional(integer(1, 1 << 40)))
-    worker_sandbox: Sandbox | None = _setting(  # noqa: RUF009  # as all the others
+    task_acks_late: bool = setting(True, boolean)
+    task_acks_on_failure_or_timeout: bool = setting(True, boolean)
+    task_reject_on_worker_lost: bool = setting(True, boolean)
+    task_max_crashes: int = setting(3, integer(1, 100))
+    task_store_errors_even_if_ignored: bool = setting(False, boolean)
+    task_track_started: bool = setting(False, boolean)
+    task_time_limit: float | None = setting(None, optional(seconds(0.01, 30 * 86400)))
+    task_soft_time_limit: float | None = setting(None, optional(seconds(0.01, 30 * 86400)))
+    task_default_rate_limit: str | float | None = setting(None, optional(rate))
+    worker_direct: bool = setting(False, boolean)
+    worker_enable_remote_control: bool = setting(True, boolean)
+    worker_pool: str = setting("prefork", choice(*POOLS))
+    worker_concurrency: int | None = setting(None, optional(integer(1, 10_000)))
+    worker_prefetch_multiplier: int = setting(0, integer(0, 10_000))
+    worker_max_tasks_per_child: int | None = setting(None, optional(integer(1, 1 << 31)))
+    worker_max_memory_per_child: int | None = setting(None, optional(integer(1, 1 << 40)))
+    worker_sandbox: Sandbox | None = setting(  # noqa: RUF009  # as all the others
         None, optional(sandbox), tell=lambda found: found and found.to_mapping()
     )
-    unsafe_sandbox_best_effort: bool = _setting(False, boolean)
-    worker_soft_shutdown_timeout: float = _setting(25.0, seconds(0, 86400))
-    worker_pass_environment: tuple[str, ...] = _setting((), names)
-    worker_metrics_address: str = _setting("", status_address)
-    worker_metrics_token: str = _setting("", text, secret=True)
-    unsafe_allow_open_metrics: bool = _setting(False, boolean)
-    worker_hijack_root_logger: bool = _setting(True, boolean)
-    worker_log_format: str = _setting(
+    unsafe_sandbox_best_effort: bool = setting(False, boolean)
+    worker_soft_shutdown_timeout: float = setting(25.0, seconds(0, 86400))
+    worker_pass_environment: tuple[str, ...] = setting((), names)
+    worker_metrics_address: str = setting("", status_address)
+    worker_metrics_token: str = setting("", text, secret=True)
+    unsafe_allow_open_metrics: bool = setting(False, boolean)
+    worker_hijack_root_logger: bool = setting(True, boolean)
+    worker_log_format: str = setting(
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s", text
     )
-    worker_task_log_format: str = _setting(
+    worker_task_log_format: str = setting(
         "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s", text
     )
 
@@ -394,14 +367,14 @@ def _check_contents(settings: Settings) -> Settings:
             f"security_encrypt={settings.security_encrypt!r}, but task_serializer={sends.name!r} and "
             f"result_serializer={answers.name!r}: what nobody has signed anybody can have sealed; use 'auth'"
         )
-    for setting, content, name in (
+    for writer, content, name in (
         ("task_serializer", sends, "accept_content"),
         ("result_serializer", answers, accepting),
     ):
         accepted = getattr(settings, name)
         if content not in {find_content(one, setting=name) for one in accepted}:
             raise ImproperlyConfigured(
-                f"{setting}={content.name!r}, but {name}={list(accepted)!r}: what this app sends "
+                f"{writer}={content.name!r}, but {name}={list(accepted)!r}: what this app sends "
                 f"its own workers and clients would refuse; add {content.name!r} to {name}"
             )
     names = {find_content(one).name for one in settings.accept_content}

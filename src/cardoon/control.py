@@ -264,6 +264,12 @@ class Control:
         """Have workers send a heartbeat event now."""
         return self.broadcast("heartbeat", None, destination, **options)
 
+    def check_integrity(
+        self, destination: str | Sequence[str] | None = None, **options: Any
+    ) -> Any:
+        """Have workers hold all files, and what runs, against their baseline; `stats` tells the result."""
+        return self.broadcast("check_integrity", None, destination, **options)
+
     def purge(self, connection: object = None) -> int:
         """Delete what waits in every queue, and return how many messages that was.
 

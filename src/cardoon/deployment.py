@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cardoon import backends, brokers
-from cardoon.audit import AuditLog
+from cardoon.audit import AuditLog, find_log, keeping_of
 from cardoon.backend import ResultBackend
 from cardoon.broker import Broker
 from cardoon.certificates import find_revoked
@@ -188,6 +188,10 @@ class Deployment:
             return PlainSigner(clock=self.clock, max_age=settings.security_max_age)
         return self._make_message_signer(self.encrypting().seal)
 
+    def make_record_signer(self) -> Signer:
+        """What signs keysets, which everybody reads, and which are made before anything can be sealed."""
+        return self._make_message_signer(lambda: None)
+
     def encrypting(self) -> Encrypting:
         """To whom bodies are sealed, and what can be opened here; one for the life of the process."""
         if self._encrypting is None:
@@ -203,7 +207,7 @@ class Deployment:
             is_ours = self.embedded and not settings.security_keyset
             if self._encrypting.seals and is_ours and not self._encrypting.has_keyset:
                 self.check_may_sign_keyset(WORKERS)
-                self._encrypting.make_keyset(self._make_message_signer(lambda: None))
+                self._encrypting.make_keyset(self.make_record_signer())
         return self._encrypting
 
     def check_may_sign_keyset(self, name: str) -> None:
@@ -346,9 +350,8 @@ class Deployment:
     def audit(self) -> AuditLog:
         """The audit trail of this process."""
         if self._audit is None:
-            setting = self.settings.security_audit_log
-            path = Path(setting).expanduser() if setting else self.state_directory / "audit.jsonl"
-            self._audit = AuditLog(path, clock=self.clock, source=self.role)
+            path, keeping = find_log(self.settings, self.state_directory), keeping_of(self.settings)
+            self._audit = AuditLog(path, clock=self.clock, source=self.role, keeping=keeping)
         return self._audit
 
     def _own_identity(self) -> OwnIdentity:

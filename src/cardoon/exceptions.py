@@ -95,6 +95,10 @@ class IdentityError(SecurityError):
     """Our own identity cannot sign now: its certificate has expired, or its key does not fit."""
 
 
+class DriftError(SecurityError):
+    """Code is not what its baseline says, and so is not to run."""
+
+
 class RefusedError(SecurityError):
     """The gate refuses a message.
 

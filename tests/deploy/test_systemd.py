@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from cardoon.cli.main import COMMANDS, cardoon
@@ -16,16 +17,25 @@ from cardoon.sandbox import namespaces
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 WORKER, BEAT = "cardoon-worker@.service", "cardoon-beat@.service"
+CANARY = "cardoon-canary@.service"
 CONFINED = "cardoon-worker-confined.conf"
-UNITS = (WORKER, BEAT, CONFINED, "cardoon.slice")
+FIREWALL = "cardoon-firewall@.service"
+SERVICES = (WORKER, BEAT, CANARY, FIREWALL)
+UNITS = (*SERVICES, CONFINED, "cardoon.slice")
+EXAMPLES = [
+    (WORKER, "worker.env"),
+    (BEAT, "beat.env"),
+    (CANARY, "canary.env"),
+    (FIREWALL, "firewall.env"),
+]
 
 KNOWN = {
     "Unit": "Description Wants After StartLimitIntervalSec StartLimitBurst",
     "Install": "WantedBy",
     "Slice": "CPUWeight MemoryHigh MemoryMax TasksMax",
     "Service": (
-        "Slice User Group UMask WorkingDirectory LoadCredential Environment EnvironmentFile StateDirectory"
-        " StateDirectoryMode ExecStart Type NotifyAccess TimeoutStartSec WatchdogSec Restart RestartSec"
+        "Slice User Group DynamicUser UMask WorkingDirectory LoadCredential Environment EnvironmentFile StateDirectory"
+        " StateDirectoryMode RuntimeDirectory RuntimeDirectoryMode ExecStart Type NotifyAccess TimeoutStartSec WatchdogSec Restart RestartSec"
         " RestartPreventExitStatus KillMode KillSignal TimeoutStopSec OOMPolicy OOMScoreAdjust Delegate"
         " LimitNOFILE LimitCORE MemoryMax TasksMax NoNewPrivileges CapabilityBoundingSet AmbientCapabilities"
         " ProtectSystem ProtectHome ProtectProc ProcSubset ProtectClock ProtectHostname ProtectControlGroups"
@@ -90,7 +100,7 @@ def test_every_directive_is_one_of_systemds(name):
         assert directive in KNOWN[section].split(), f"[{section}] {directive}"
 
 
-@pytest.mark.parametrize("name", [WORKER, BEAT])
+@pytest.mark.parametrize("name", SERVICES)
 def test_systemd_itself_finds_nothing_to_complain_of(name, tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
@@ -112,7 +122,9 @@ def test_systemd_itself_finds_nothing_to_complain_of(name, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("name", "most"), [(WORKER, 3.5), (BEAT, 1.5)])
+@pytest.mark.parametrize(
+    ("name", "most"), [(WORKER, 3.5), (BEAT, 1.5), (CANARY, 1.5), (FIREWALL, 2.5)]
+)
 def test_systemd_counts_little_exposure(name, most, tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
@@ -166,10 +178,11 @@ def test_what_strict_sandboxes_cannot_bear_is_on_in_the_drop_in_alone(directive)
     assert values(CONFINED, directive) == ["yes"]
 
 
-@pytest.mark.parametrize(("name", "example"), [(WORKER, "worker.env"), (BEAT, "beat.env")])
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
 def test_the_command_of_a_unit_is_one_of_ours(name, example):
     given = read_environment(example)
     line = values(name, "ExecStart")[0].replace("%i", "shop").replace("%H", "host")
+    line = re.sub(r"%[Sd]", "/var", line)
     line = re.sub(r"\$\{?(\w+)\}?", lambda found: given[found[1]], line)
     program, *arguments = shlex.split(line)
     assert program == "/opt/cardoon/bin/cardoon"
@@ -179,6 +192,10 @@ def test_the_command_of_a_unit_is_one_of_ours(name, example):
 
     found = cardoon.get_command(context, command)
 
+    while isinstance(found, click.Group):
+        context = found.make_context(command, rest, parent=context)
+        command, *rest = context._protected_args + context.args
+        found = found.get_command(context, command)
     assert found.make_context(command, rest, parent=context).params
 
 

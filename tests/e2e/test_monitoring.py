@@ -130,6 +130,8 @@ def test_the_names_that_dashboards_ask_for_are_there(watched):
         "cardoon_clock_jumps_total",
         "cardoon_worker_processes",
         "cardoon_audit_records_total",
+        "cardoon_audit_seq",
+        "cardoon_audit_checkpoint_age_seconds",
     }
     assert watched.value("celery_worker_up") == 1
     assert watched.value("cardoon_worker_processes") == 2
@@ -267,7 +269,7 @@ def test_an_open_address_is_served_when_that_is_said_and_is_on_record(site):
 
     assert Watched(site, port).get("/metrics")[0] == 200
     assert "unsafe_allow_open_metrics: whoever reaches" in site.log.read_text()
-    [trail] = (site.folder / ".cardoon").rglob("audit*")
+    [trail] = (site.folder / ".cardoon").rglob("audit.jsonl")
     told = [json.loads(line) for line in trail.read_text().splitlines()]
     assert "unsafe_allow_open_metrics" in {one.get("setting") for one in told}
 
@@ -432,7 +434,7 @@ def test_a_worker_whose_loop_hangs_is_told_of_and_ends_with_70(tmp_path):
     )
 
     assert done.returncode == 70, done.stderr
-    [trail] = (tmp_path / "state").rglob("audit*")
+    [trail] = (tmp_path / "state").rglob("audit.jsonl")
     events = [json.loads(line) for line in trail.read_text().splitlines()]
     stuck = [(one["loop"], one["exits"]) for one in events if one["event"] == "worker.stuck"]
     assert stuck == [("consumer", False), ("consumer", True)]

@@ -138,6 +138,7 @@ def test_an_id_that_no_message_can_have_is_an_error(app, notebook):
         (lambda c: c.enable_events(), Order("enable_events")),
         (lambda c: c.disable_events(), Order("disable_events")),
         (lambda c: c.heartbeat(), Order("heartbeat")),
+        (lambda c: c.check_integrity(), Order("check_integrity")),
         (
             lambda c: c.broadcast("mine", {"a": 1}, pattern="w*", matcher="glob", b=2),
             Order("mine", {"a": 1, "b": 2}, pattern="w*"),

@@ -22,6 +22,7 @@ from cardoon.producer import Producer
 from cardoon.records import Recording
 from cardoon.scheduling import open_book
 from cardoon.signals import beat_init
+from cardoon.syslog.service import Syslog
 
 ROLE = "beat"
 """The identity that signs, where the settings name none."""
@@ -101,6 +102,7 @@ class Beat:
         settings = app.settings
         self.deployment = Deployment(settings, clock=app.clock, role=ROLE)
         self.deployment.check_identity()
+        self._syslog = Syslog(settings, clock=app.clock)
         broker = self.deployment.open_broker()
         backend = self.deployment.open_backend(broker)
         self._stores = [one for one in (backend, broker) if one is not None]
@@ -165,6 +167,7 @@ class Beat:
         for store in self._stores:
             store.close()
         self._producer.audit.close()
+        self._syslog.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -175,5 +178,6 @@ class Beat:
 
     def _announce(self) -> None:
         settings = self.app.settings
+        self._syslog.start(self._producer.audit)
         self._producer.audit.record("beat.start", entries=len(settings.beat_schedule))
         beat_init.send(sender=self)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,14 @@ from cardoon.cli.choices import LEVELS
 from cardoon.cli.daemon import become_daemon, drop_privileges, lock_pidfile, write_pidfile
 from cardoon.cli.main import Invocation
 from cardoon.cli.nodes import Node
+
+
+def wait_for_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set from now on, instead of ending this process at once."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def octal(text: str) -> int:
@@ -44,6 +54,13 @@ _OPTIONS = (
     ),
     click.option(
         "-f", "--logfile", help="Log there instead of the terminal; %n is the node's name."
+    ),
+    click.option(
+        "--syslog",
+        metavar="URL",
+        multiple=True,
+        help="Send audit records and the log there: tls://HOST:PORT, tcp://, udp:// or unix:/dev/log; "
+        "several times for several.  [syslog_address]",
     ),
     click.option("-D", "--detach", is_flag=True, help="Go to the background; needs --logfile."),
     click.option("--pidfile", help="Write the process id there; refuses if that process lives."),

@@ -61,6 +61,8 @@ def beat(invocation: Invocation, /, own_app: str | None, **options: Any) -> None
     settings = dict(invocation.settings)
     if options["scheduler"]:
         settings["beat_scheduler"] = options["scheduler"]
+    if options["syslog"]:
+        settings["syslog_address"] = options["syslog"]
     expand_files(options, f"beat@{os.uname().nodename}")
     enter_background(options)
     setup = set_up_logging(settings, options)

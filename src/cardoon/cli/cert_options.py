@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from cardoon.audit import AuditLog
+from cardoon.audit import AuditLog, find_log, keeping_of
 from cardoon.certificates import find_certificates
 from cardoon.cli.access import find_app, print_json, wants_json
 from cardoon.cli.main import Invocation
@@ -178,9 +178,8 @@ class Place:
 
     def record(self, event: str, **fields: object) -> None:
         """Put what was done into the audit trail of the project, or of the folder."""
-        setting = self.settings.security_audit_log
-        path = Path(setting).expanduser() if setting else self.directory / "audit.jsonl"
-        log = AuditLog(path, clock=self.clock, source="operator")
+        path, keeping = find_log(self.settings, self.directory), keeping_of(self.settings)
+        log = AuditLog(path, clock=self.clock, source="operator", keeping=keeping)
         log.record(f"certificate.{event}", **fields)
         log.close()
 

@@ -8,3 +8,16 @@ POOLS = ("prefork", "isolated", "threads", "asyncio", "solo")
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "fatal")
 """Of `cardoon.log.LEVELS`, from the most talkative on."""
+
+CHECK_GROUPS = (
+    "broker",
+    "messages",
+    "keys",
+    "code",
+    "process",
+    "network",
+    "logs",
+    "control",
+    "settings",
+)
+"""`cardoon.doctor.catalogue.GROUP_NAMES`."""

@@ -57,7 +57,7 @@ def _open(invocation: Invocation, name: str, folder: str | None, role: str) -> _
         clock=clock,
         on_event=lambda _event, _detail: None,
     )
-    return _Place(name, held, deployment, deployment.make_signer("auth"), clock.now())
+    return _Place(name, held, deployment, deployment.make_record_signer(), clock.now())
 
 
 def _open_to_sign(invocation: Invocation, name: str, folder: str | None, role: str) -> _Place:

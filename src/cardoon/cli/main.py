@@ -12,12 +12,13 @@ import click
 
 from cardoon import __version__
 from cardoon.cli.codes import Exit
-from cardoon.exceptions import CardoonError, OperationalError
+from cardoon.exceptions import CardoonError, DriftError, OperationalError
 from cardoon.exceptions import TimeoutError as WaitedInVain
 
 COMMANDS: Mapping[str, str] = {
     "acl": "cardoon.cli.acl:acl",
     "amqp": "cardoon.cli.amqp:amqp",
+    "audit": "cardoon.cli.audit:audit",
     "beat": "cardoon.cli.beat:beat",
     "bridge": "cardoon.cli.bridge:bridge",
     "call": "cardoon.cli.tasks:call",
@@ -26,11 +27,14 @@ COMMANDS: Mapping[str, str] = {
     "control": "cardoon.cli.control:control",
     "db": "cardoon.cli.db:db",
     "dead": "cardoon.cli.kept:dead",
+    "doctor": "cardoon.cli.doctor:doctor",
     "events": "cardoon.cli.events:events",
+    "firewall": "cardoon.cli.firewall:firewall",
     "graph": "cardoon.cli.graph:graph",
     "health": "cardoon.cli.health:health",
     "init": "cardoon.cli.init:init",
     "inspect": "cardoon.cli.inspect:inspect",
+    "integrity": "cardoon.cli.integrity:integrity",
     "keys": "cardoon.cli.keys:keys",
     "limits": "cardoon.cli.limits:limits",
     "list": "cardoon.cli.routes:list_",
@@ -52,6 +56,7 @@ COMMANDS: Mapping[str, str] = {
     "shell": "cardoon.cli.shell:shell",
     "signer": "cardoon.cli.signer:signer",
     "status": "cardoon.cli.status:status",
+    "syslog": "cardoon.cli.syslog:syslog",
     "upgrade": "cardoon.cli.upgrade:upgrade",
     "verify": "cardoon.cli.verify:verify",
     "why": "cardoon.cli.why:why",
@@ -62,6 +67,7 @@ COMMANDS: Mapping[str, str] = {
 SUMMARIES: Mapping[str, str] = {
     "acl": "Print what gives a user of the broker's server the rights of a role.",
     "amqp": "Celery's shell for AMQP; says what to use here.",
+    "audit": "The audit log: verify it, prove, follow and export records.",
     "beat": "Send periodic tasks.",
     "bridge": "Take messages from Celery's queues, and sign them.",
     "call": "Send a task by name, and wait for its result if asked to.",
@@ -70,11 +76,14 @@ SUMMARIES: Mapping[str, str] = {
     "control": "Have workers do something: limits, queues, pool, shutdown.",
     "db": "Make, migrate and look at the tables of a PostgreSQL database.",
     "dead": "Dead letters: verified tasks that could not be completed.",
+    "doctor": "Look for what would help an intruder, and say what mends it.",
     "events": "Watch workers and tasks, live; or print or photograph what they tell.",
+    "firewall": "The rules of this host's firewall: print, load and check them.",
     "graph": "Draw where tasks go, who called whom, and what a worker is made of.",
     "health": "Ask a worker on this host whether it works; for probes.",
     "init": "Make identities and a starter project in a folder.",
     "inspect": "Ask workers: what runs, what they know, what they are.",
+    "integrity": "Hold this host's files against a signed list of them.",
     "keys": "The keys that bodies are sealed to: make, rotate and retire them.",
     "limits": "Show whose limit holds messages back.",
     "list": "Show the bindings of queues that the settings declare.",
@@ -96,6 +105,7 @@ SUMMARIES: Mapping[str, str] = {
     "shell": "Start Python with the app and its tasks at hand.",
     "signer": "Hold a key, and sign for other processes over a socket.",
     "status": "Show which workers are online.",
+    "syslog": "Servers that audit records are sent to: try them, configure them.",
     "upgrade": "Rewrite a project that was written for Celery.",
     "verify": "Have the gate judge a captured message, check by check.",
     "why": "Say where a task is, and why it does not run.",
@@ -271,5 +281,7 @@ def _code_of(error: CardoonError) -> Exit:
             return Exit.UNAVAILABLE
         case WaitedInVain():
             return Exit.WAITED
+        case DriftError():
+            return Exit.DRIFTED
         case _:
             return Exit.ERROR

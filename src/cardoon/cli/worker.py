@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,23 @@ def autoscale(text: str) -> tuple[int, int]:
     metavar="ADDRESS",
     help="Serve metrics and health there: HOST:PORT or unix:PATH.  [worker_metrics_address]",
 )
+@click.option(
+    "--require-doctor",
+    type=click.Choice(["high", "critical"]),
+    help="Do not start while `cardoon doctor --deploy` finds something so severe.  [doctor_require]",
+)
+@click.option(
+    "--integrity-imports",
+    type=click.Choice(["off", "record", "covered", "refuse"]),
+    help="Hold each module against the baseline as it is imported.  [integrity_imports]",
+)
+@click.option("--integrity-baseline", metavar="FILE", help="The baseline.  [integrity_baseline]")
+@click.option(
+    "--integrity-key",
+    metavar="FILE",
+    multiple=True,
+    help="Public key that approves baselines; several times for several.  [integrity_key]",
+)
 @background_options
 @click.option(
     "-E", "--task-events", is_flag=True, help="Send events of tasks, for `cardoon events`."
@@ -114,6 +132,7 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     from cardoon.config import Conf, changed  # noqa: PLC0415
     from cardoon.loading import load_app, load_modules  # noqa: PLC0415
     from cardoon.log import log_formats, setup_logging  # noqa: PLC0415
+    from cardoon.worker.import_watch import watch_imports  # noqa: PLC0415
     from cardoon.worker.options import WorkerOptions  # noqa: PLC0415
     from cardoon.worker.worker import Worker  # noqa: PLC0415
 
@@ -125,6 +144,9 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
     conf = Conf()
     conf.update(settings)
     draft = conf.draft()
+    imports = watch_imports(draft)
+    if imports is not None:
+        settings |= imports.settings
     worker_options = WorkerOptions(
         app=target,
         hostname=_hostname(options["hostname"]),
@@ -136,14 +158,16 @@ def worker(invocation: Invocation, /, own_app: str | None, **options: Any) -> No
         heartbeat=None if options["without_heartbeat"] else options["heartbeat_interval"],
         autoscale=options["autoscale"],
         beat=options["beat"],
+        imports=imports,
     )
     in_this_process = draft.worker_pool == "solo"
-    app = load_app(target) if in_this_process else None
-    if app is not None:
-        app.set_default()
-        app.conf.update(settings)
-        load_modules(app)
-    started = Worker(worker_options, app=app)
+    with contextlib.nullcontext() if imports is None else imports.beginning():
+        app = load_app(target) if in_this_process else None
+        if app is not None:
+            app.set_default()
+            app.conf.update(settings)
+            load_modules(app)
+        started = Worker(worker_options, app=app)
     # In this process, the receivers of signals have had their say; it is done.
     if app is None and (formats := log_formats(changed(started.settings))):
         setup_logging(**{**logging_setup, **formats})
@@ -186,6 +210,11 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         "worker_log_format": "json" if options["log_json"] else None,
         "worker_send_task_events": options["task_events"] or None,
         "beat_scheduler": options["scheduler"],
+        "syslog_address": options["syslog"] or None,
+        "doctor_require": options["require_doctor"],
+        "integrity_imports": options["integrity_imports"],
+        "integrity_baseline": options["integrity_baseline"],
+        "integrity_key": options["integrity_key"] or None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

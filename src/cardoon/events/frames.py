@@ -191,9 +191,11 @@ def _is_time(value: object) -> bool:
 
 
 _NUMBERS = ("retries", "freq", "active", "processed", "clock", "pid", "count", "runtime")
+_INTEGRITY_NUMBERS = ("baseline_serial", "integrity_checked_at", "integrity_findings")
+_INTEGRITY_TEXTS = ("baseline_digest", "integrity_result")
 _TEXTS = ("name", "queue", "root_id", "parent_id", "sw_ident", "sw_ver", "sw_sys", "rule", "reason")
 _FIELDS = (
-    (_NUMBERS, "number", _is_count),
-    (_TEXTS, "text", _is_text),
+    (_NUMBERS + _INTEGRITY_NUMBERS, "number", _is_count),
+    (_TEXTS + _INTEGRITY_TEXTS, "text", _is_text),
     (("loadavg",), "load", _is_load),
 )

@@ -66,6 +66,17 @@ _COMES_AGAIN = frozenset({states.RETRY, states.REJECTED})
 """Behind which anything may follow: the task waits again, or may be put back."""
 
 
+_NUMBERS = (
+    *("pid", "clock", "active", "processed", "loadavg"),
+    *("baseline_serial", "integrity_checked_at", "integrity_findings"),
+)
+_TEXTS = (
+    *("sw_ident", "sw_ver", "sw_sys", "signer"),
+    *("baseline_digest", "integrity_result"),
+)
+"""Of what a worker tells, what is kept."""
+
+
 class Bounded(OrderedDict[K, V], Generic[K, V]):
     """A dict that forgets what was set longest ago when it has more than `most`."""
 
@@ -103,6 +114,15 @@ class Worker:
         self.active: int | None = None
         self.processed: int | None = None
         self.loadavg: list[float] | None = None
+        self.baseline_serial: int | None = None
+        """Of the baseline that its files are held against; None where it tells of none."""
+        self.baseline_digest: str | None = None
+        """SHA-256 of that baseline, in hexadecimal digits."""
+        self.integrity_checked_at: float | None = None
+        """When all files were checked last, by its own clock."""
+        self.integrity_result: str | None = None
+        """`unchecked`, `ok`, `drift` or `invalid`."""
+        self.integrity_findings: int | None = None
         self.sw_ident: str | None = None
         self.sw_ver: str | None = None
         self.sw_sys: str | None = None
@@ -123,10 +143,10 @@ class Worker:
         self.event_count += 1
         self.timestamp, self.heard = timestamp, max(self.heard, local_received)
         self.online = type != "offline"
-        for name in ("pid", "clock", "active", "processed", "loadavg"):
+        for name in _NUMBERS:
             if name in fields:
                 setattr(self, name, fields[name])
-        for name in ("sw_ident", "sw_ver", "sw_sys", "signer"):
+        for name in _TEXTS:
             if name in fields:
                 setattr(self, name, _kept(fields[name]))
         freq = fields.get("freq")

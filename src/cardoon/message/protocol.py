@@ -215,7 +215,7 @@ def find_problem(claims: Claims) -> str | None:
             complete = bool(claims.task and claims.request)
         case Kind.CONTROL_REPLY:
             complete = bool(claims.request)
-        case Kind.KEYSET | Kind.BEAT:
+        case Kind.KEYSET | Kind.BEAT | Kind.AUDIT_CHECKPOINT:
             complete = bool(claims.task)
         case Kind.EVENT:
             complete = True

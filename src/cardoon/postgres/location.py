@@ -64,7 +64,7 @@ def locate(
         endpoints=endpoints,
         schema=check_schema(given.get("schema", SCHEMA), setting=setting),
         prepare=_flag(given.get("prepare", "true"), setting=setting),
-        settings=tuple(map(_settings, endpoints)),
+        settings=tuple(map(settings_of, endpoints)),
     )
 
 
@@ -96,7 +96,7 @@ def _flag(text: str, *, setting: str) -> bool:
             raise ImproperlyConfigured(f"{setting}: prepare={other!r}; use true or false")
 
 
-def _settings(endpoint: Endpoint) -> Mapping[str, str]:
+def settings_of(endpoint: Endpoint) -> Mapping[str, str]:
     """What libpq is told of one server."""
     told = {
         "client_encoding": "UTF8",

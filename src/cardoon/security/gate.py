@@ -62,6 +62,7 @@ _ACTIONS = {
     Kind.CONTROL_REPLY: Action.REPLY,
     Kind.KEYSET: Action.KEYS,
     Kind.BEAT: Action.SCHEDULE,
+    Kind.AUDIT_CHECKPOINT: Action.EVENT,
 }
 _SEALED_KINDS = frozenset({Kind.TASK, Kind.RESULT})
 

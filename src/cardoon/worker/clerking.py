@@ -45,6 +45,7 @@ def make_clerk(worker: Worker, revoked: Revoked) -> Clerk:
         check_queues=check_queues,
         stop=worker.stop,
         events=worker.events.switch,
+        check_files=worker.check_files,
     )
     looker = Looker(
         settings=settings,
@@ -57,6 +58,7 @@ def make_clerk(worker: Worker, revoked: Revoked) -> Clerk:
         urls=(deployment.broker_url, deployment.backend_url),
         queues=lambda: steerer.queues,
         heard=lambda: worker.keeper.heard,
+        standing=worker.events.standing,
     )
     return Clerk(
         {**looker.handlers, **steerer.handlers},

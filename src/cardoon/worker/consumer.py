@@ -158,9 +158,7 @@ class Consumer:
                     self._failing_since = self._clock.monotonic()
                 self._stop.wait(delay)
                 delay = min(5.0, delay * 2)
-            except (
-                Exception
-            ):  # the loop must outlive any one batch; its leases bring the tasks back
+            except Exception:  # it must outlive any one batch, whose leases bring the tasks back
                 logger.exception("consumer")
                 self._stop.wait(1.0)
 
@@ -172,6 +170,9 @@ class Consumer:
             self.consume_from(wanted)
         if not self.sources:
             self._stop.wait(self._options.patience)
+        if self._audit.must_pause:
+            self._stop.wait(self._options.patience)
+            return
         if room <= 0 or self._stop.is_set() or not self.sources:
             return
         asked_at = self._clock.monotonic()
@@ -190,10 +191,14 @@ class Consumer:
             return
         if self._book is not None:
             self._book.note(deliveries)
-        if self._stop.is_set():
+        if self._takes_no_more():
             self._settler.put(*(Bare(Completion(Requeue(one))) for one in deliveries))
             return
         self.admit(deliveries, asked_at=asked_at)
+
+    def _takes_no_more(self) -> bool:
+        """Whether what was asked for came too late."""
+        return self._stop.is_set() or self._audit.must_pause or self.wanted == ()
 
     def admit(self, deliveries: Sequence[Delivery], *, asked_at: float | None = None) -> None:
         """Open a batch at the gate, and make jobs of what may run now.

@@ -6,6 +6,7 @@ LOAD     read present states            opened at the gate
 WAIT     wait a second for final ones
 FORGET   delete results
 REVOKE   broadcast a revocation
+BLOCKED  write down a module that was not imported, for its file is not what the baseline says
 REFUSED  write down what a task's sandbox has refused it, as the task itself says
 KEEP_GROUP  sign and store which results a group consists of
 FIND     say where messages lie
@@ -27,6 +28,8 @@ from cardoon.sandbox.violations import parse as parse_violations
 from cardoon.sender import Receipt, Report, Revocation
 from cardoon.worker.concluding import ResultState
 from cardoon.worker.held import HeldTable
+from cardoon.worker.import_guard import read_blocked
+from cardoon.worker.import_watch import ImportWatch
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.origins import on_behalf_of
 from cardoon.worker.settler import Send, Settler, State
@@ -76,12 +79,14 @@ class Desk:
         reader: Callable[[], Producer],
         clock: Clock,
         violations: ViolationLog | None = None,
+        imports: ImportWatch | None = None,
     ) -> None:
         self._settler = settler
         self._held = held
         self._reader = reader
         self._clock = clock
         self._violations = violations
+        self._imports = imports
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="desk")
 
     def take(self, reply: Reply, frame: Frame) -> None:
@@ -91,6 +96,10 @@ class Desk:
                 self._send(reply, frame)
             case FrameType.STATE:
                 self._state(reply, frame)
+            case FrameType.BLOCKED:
+                if self._imports is None:
+                    raise IpcError("BLOCKED frame, where no imports are guarded")
+                self._imports.take(read_blocked(frame), is_certain=False)
             case FrameType.REFUSED:
                 self._refused(reply, frame)
             case kind if kind in _READING:

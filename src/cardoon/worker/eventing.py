@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cardoon import __version__, states
@@ -26,6 +26,7 @@ from cardoon.sender import Call
 from cardoon.worker.concluding import EXPIRED, REJECT_DELAY, REVOKED, Conclusion
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.notices import MAX_DETAIL, signal_number
+from cardoon.worker.standing import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class WorkerEvents:
         self._is_online = False
         self.tells_tasks = False
         """Whether task events are on."""
+        self.standing: Callable[[], Standing | None] = lambda: None
+        """Where the worker stands with its baseline; None without one."""
         if dispatcher is not None:
             dispatcher.beat = self.describe
 
@@ -91,8 +94,10 @@ class WorkerEvents:
 
     def describe(self) -> Mapping[str, Any]:
         """The fields of a heartbeat."""
+        standing = self.standing()
         return {
             **self._software(),
+            **({} if standing is None else standing.to_event()),
             "active": min(len(self._held), self._concurrency),
             "processed": self._processed,
             "loadavg": [round(one, 2) for one in os.getloadavg()],

@@ -2,7 +2,7 @@
 
 *Live* means that a restart would not help: every loop turns, the zygote and the task processes are there and not
 stopped. A broker that is away is no reason to restart. *Ready* means that tasks run: besides all that, the stores
-answer, outcomes can be written, and leases are renewed in time.
+answer, outcomes can be written, leases are renewed in time, and what must be on record can be.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from cardoon.audit import AuditLog
 from cardoon.clock import Clock
 from cardoon.worker.held import HeldTable
 from cardoon.worker.nursery import Nursery
@@ -43,6 +44,7 @@ class Judged(NamedTuple):
     lease: float
     makes_on_demand: bool = False
     """Whether task processes are made as tasks come."""
+    audit: AuditLog | None = None
 
 
 class Health:
@@ -73,7 +75,13 @@ class Health:
             return Verdict(("stopping: it takes no more tasks",), self._details())
         if not self.has_begun:
             return Verdict(("starting: it waits for the broker",), self._details())
-        reasons = [*self._stalls(), *self._note_frozen(), *self._processes(), *self._stores()]
+        reasons = [
+            *self._stalls(),
+            *self._note_frozen(),
+            *self._processes(),
+            *self._stores(),
+            *self._records(),
+        ]
         return Verdict(tuple(reasons), self._details())
 
     def _stalls(self) -> Iterator[str]:
@@ -87,7 +95,7 @@ class Health:
         vitals, parts, now = self._vitals, self._parts, self._clock.monotonic()
         if (seconds := vitals.store_age()) > STORE_SECONDS:
             yield f"broker: no answer for {seconds:.0f} s"
-        elif (seconds := vitals.age(Deed.CLAIM) or 0.0) > STORE_SECONDS and self._has_room():
+        elif (seconds := vitals.age(Deed.CLAIM) or 0.0) > STORE_SECONDS and self._claims():
             yield f"broker: no claim has succeeded for {seconds:.0f} s"
         since = parts.settler.failing_since
         if since is not None and now - since > WRITING_SECONDS:
@@ -99,8 +107,19 @@ class Health:
         if answered is not None and now - answered > STORE_SECONDS:
             yield f"result backend: no answer for {now - answered:.0f} s"
 
-    def _has_room(self) -> bool:
-        return self._parts.pool.wait_for_room(0.0) > 0
+    def _claims(self) -> bool:
+        """Whether it means to: it has room, and is not kept from it."""
+        audit = self._parts.audit
+        is_kept = audit is not None and audit.must_pause
+        return not is_kept and self._parts.pool.wait_for_room(0.0) > 0
+
+    def _records(self) -> Iterator[str]:
+        audit = self._parts.audit
+        if audit is not None and audit.must_pause:
+            yield (
+                f"audit log: {audit.path} cannot be written ({audit.failure}), and security_audit_required is set; "
+                "it takes no task until it can: make room, or mend its folder"
+            )
 
     def _processes(self) -> Iterator[str]:
         pool = self._parts.pool

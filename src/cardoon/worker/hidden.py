@@ -10,6 +10,7 @@ from cardoon.config import SECRETS, reveal
 from cardoon.deployment import Deployment
 from cardoon.endpoints import kind_of, parse_endpoints
 from cardoon.sqlite.location import parse_database_url
+from cardoon.transparency.places import Places
 
 _SQLITE_PARTS = ("", "-wal", "-shm", "-journal")
 _KINDS = frozenset({"redis", "sentinel", "amqp", "postgresql"})
@@ -35,10 +36,14 @@ def _own_files(deployment: Deployment) -> Iterator[str]:
     for path in (
         settings.security_keyset,
         settings.security_reply_keyset,
-        settings.security_audit_log,
+        settings.syslog_spool,
+        settings.syslog_tls.get("key", ""),
     ):
         if path:
             yield str(Path(path).expanduser())
+    if settings.security_audit_log:
+        places = Places(Path(settings.security_audit_log).expanduser())
+        yield from map(str, (*places, places.key, places.state, places.checkpoints, places.lock))
 
 
 def _ways_to_stores(deployment: Deployment) -> Iterator[str]:

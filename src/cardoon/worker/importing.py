@@ -39,6 +39,7 @@ def import_app(options: WorkerOptions, born: Mapping[str, Any]) -> Imported:
         include=draft.include,
         worker=born,
         beat=options.beat,
+        imports=options.imports,
     )
     report = nursery.start(passed=draft.worker_pass_environment)
     try:

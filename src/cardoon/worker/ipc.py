@@ -57,6 +57,7 @@ class FrameType(enum.IntEnum):
     KEEP_GROUP = 25
     FIND = 26
     REFUSED = 27
+    BLOCKED = 28
     # worker to zygote
     INIT = 32
     FORK = 33
@@ -70,6 +71,7 @@ class FrameType(enum.IntEnum):
     DIED = 50
     BEGUN = 51
     ANSWERED = 53
+    BARRED = 54
     # nest to worker, besides FORKED and DIED
     NESTED = 52
     # worker to warden
@@ -111,6 +113,7 @@ FROM_CHILD: Mapping[FrameType, Bounds] = {
     FrameType.KEEP_GROUP: Bounds(KIB, 8 * MIB),
     FrameType.FIND: Bounds(MIB, 0),
     FrameType.REFUSED: Bounds(64 * KIB, 0),
+    FrameType.BLOCKED: Bounds(64 * KIB, 0),
 }
 """What the worker accepts from a task process, and so all that task code can ask of it."""
 
@@ -119,6 +122,7 @@ FROM_ZYGOTE: Mapping[FrameType, Bounds] = {
     FrameType.FORKED: Bounds(KIB, 0),
     FrameType.DIED: Bounds(KIB, 0),
     FrameType.BEGUN: Bounds(MIB, 0),
+    FrameType.BARRED: FROM_CHILD[FrameType.BLOCKED],
 }
 """What the worker accepts from the zygote."""
 

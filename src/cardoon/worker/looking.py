@@ -28,6 +28,7 @@ from cardoon.worker.host import safe_url
 from cardoon.worker.leases import Revoked
 from cardoon.worker.pool import Pool
 from cardoon.worker.sizing import Observable, Placement
+from cardoon.worker.standing import Standing
 
 HIDDEN = "<hidden>"
 SECRET = "********"  # noqa: S105  # what stands in its place
@@ -51,6 +52,7 @@ class Looker:
         urls: tuple[str, str],
         queues: Callable[[], Sequence[str]],
         heard: Callable[[], int],
+        standing: Callable[[], Standing | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._held = held
@@ -62,6 +64,7 @@ class Looker:
         self._urls = urls
         self._queues = queues
         self._heard = heard
+        self._standing = standing
         self._began = clock.monotonic()
 
     @property
@@ -110,12 +113,14 @@ class Looker:
         """What it is, and what it has done."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         pool = self._pool.describe() if isinstance(self._pool, Observable) else {}
+        standing = self._standing()
         return {
             "total": dict(self._held.totals),
             "pid": os.getpid(),
             "clock": self._heard(),
             "uptime": int(self._clock.monotonic() - self._began),
             "pool": pool,
+            "integrity": {} if standing is None else standing.to_stats(),
             "broker": _told_url(self._urls[0]),
             "backend": _told_url(self._urls[1]),
             "prefetch_count": len(self._held),

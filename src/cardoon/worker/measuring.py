@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 from cardoon import __version__
 from cardoon.audit import AuditLog
+from cardoon.integrity.findings import Kind
 from cardoon.metrics import Registry, Sample
 from cardoon.worker.alarms import ClockAlarm, RefusalAlarm
+from cardoon.worker.checkup import Checkup
 from cardoon.worker.curating import Curator
+from cardoon.worker.drift import DriftWatch
 from cardoon.worker.expiring import ExpiryWatch
+from cardoon.worker.firewalling import FirewallWatch
 from cardoon.worker.health import Health
 from cardoon.worker.held import HeldTable
 from cardoon.worker.probing import Probe
@@ -36,7 +40,10 @@ class Measured(NamedTuple):
     refusals: RefusalAlarm
     clocks: ClockAlarm
     expiry: ExpiryWatch
+    firewall: FirewallWatch | None
     curator: Curator
+    drift: DriftWatch | None
+    checkup: Checkup
     probe: Probe
     violations: ViolationLog | None
     processes: Callable[[], int]
@@ -48,6 +55,9 @@ def measure(registry: Registry, parts: Measured) -> None:
     _measure_counts(registry, parts)
     _measure_stores(registry, parts)
     _measure_security(registry, parts)
+    if parts.drift is not None:
+        _measure_drift(registry, parts.drift)
+    _measure_doctor(registry, parts.checkup)
 
 
 def _measure_worker(registry: Registry, parts: Measured) -> None:
@@ -188,6 +198,13 @@ def _measure_security(registry: Registry, parts: Measured) -> None:
         lambda: _ends(parts.expiry),
         ("use",),
     )
+    firewall = parts.firewall
+    if firewall is not None:
+        registry.gauge(
+            ("cardoon_firewall_ok",),
+            "Whether the firewall of this host was as it should be at the last look.",
+            lambda: [((), float(firewall.is_ok))],
+        )
     violations = parts.violations
     if violations is not None:
         registry.total(
@@ -206,6 +223,11 @@ def _measure_security(registry: Registry, parts: Measured) -> None:
         "How often the clock of this host went otherwise than time.",
         lambda: [((), float(parts.clocks.jumps))],
     )
+    _measure_audit(registry, parts.audit)
+
+
+def _measure_audit(registry: Registry, audit: AuditLog) -> None:
+    counts = audit.counts
     registry.total(
         ("cardoon_audit_records_total",),
         "Records of the audit trail, by event.",
@@ -215,7 +237,45 @@ def _measure_security(registry: Registry, parts: Measured) -> None:
     registry.total(
         ("cardoon_audit_dropped_total",),
         "Records of the audit trail that could not be written.",
-        lambda: [((), float(parts.audit.lost))],
+        lambda: [((), float(audit.lost))],
+    )
+    registry.gauge(
+        ("cardoon_audit_seq",),
+        "Records of the audit log, of all processes that write it.",
+        lambda: [((), float(audit.size))],
+    )
+    registry.gauge(
+        ("cardoon_audit_checkpoint_age_seconds",),
+        "Since this worker signed a checkpoint of the audit log.",
+        lambda: [] if (age := audit.checkpoint_age) is None else [((), age)],
+    )
+
+
+def _measure_drift(registry: Registry, drift: DriftWatch) -> None:
+    registry.gauge(
+        ("cardoon_integrity_drift",),
+        "What is not as the baseline says, by kind, as the last check found.",
+        lambda: [((kind.value,), float(drift.drift[kind])) for kind in Kind],
+        ("class",),
+    )
+    registry.gauge(
+        ("cardoon_integrity_last_full_check_timestamp_seconds",),
+        "When the last full check of the files ended.",
+        lambda: [((), drift.checked_at)],
+    )
+    registry.gauge(
+        ("cardoon_baseline_serial",),
+        "Serial of the baseline that counts; 0 for none yet.",
+        lambda: [((), float(drift.serial))],
+    )
+
+
+def _measure_doctor(registry: Registry, checkup: Checkup) -> None:
+    registry.gauge(
+        ("cardoon_doctor_findings",),
+        "What the doctor has found open when it looked last, by severity.",
+        lambda: [((severity,), float(count)) for severity, count in checkup.counts.items()],
+        ("severity",),
     )
 
 

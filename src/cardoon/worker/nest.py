@@ -30,6 +30,7 @@ from cardoon.signals import worker_process_init
 from cardoon.worker.forking import ForkServer
 from cardoon.worker.holding import Holder
 from cardoon.worker.host import adopt_orphans, die_with_parent
+from cardoon.worker.import_guard import report_to
 from cardoon.worker.ipc import FROM_WORKER, TO_NEST, Channel, Frame, FrameType, IpcError, pack_frame
 from cardoon.worker.pools.isolated import IsolatedRunner, reseed, warm
 
@@ -136,6 +137,7 @@ class Nest:
             self._app, self._channel, most=self._profile.output, witness=self._witness
         )
         self._app.attach(self._runner.link)
+        report_to(self._channel)
         self._runner.listen()
         multiprocessing.process.current_process().name = "isolated"
 

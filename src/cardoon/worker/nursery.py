@@ -18,10 +18,12 @@ from cardoon.config import (
     WITHHELD,
     Conf,
 )
-from cardoon.exceptions import CardoonError, ImproperlyConfigured
+from cardoon.exceptions import CardoonError, DriftError, ImproperlyConfigured
 from cardoon.sdnotify import VARIABLES
 from cardoon.worker.catalogue import Catalogue, read_catalogue
 from cardoon.worker.forking import ForkClient, Told
+from cardoon.worker.import_guard import read_blocked
+from cardoon.worker.import_watch import ImportWatch
 from cardoon.worker.ipc import Frame, FrameType, IpcError, field
 from cardoon.worker.notices import HEARD
 
@@ -61,7 +63,9 @@ class Nursery:
         include: Sequence[str] = (),
         worker: Mapping[str, Any] | None = None,
         beat: bool = False,
+        imports: ImportWatch | None = None,
     ) -> None:
+        self._imports = imports
         self._init = {
             "app": app,
             "beat": beat,
@@ -154,9 +158,14 @@ class Nursery:
         self._control.ask(FrameType.NEST, head, descriptors)
 
     def receive(self) -> list[Told]:
-        """What the zygote says. `IpcError` when it is gone."""
+        """What the zygote says, besides what its guard of imports says. `IpcError` when it is gone."""
         assert self._control is not None
-        return self._control.receive()
+        told = self._control.receive()
+        if self._imports is not None:
+            for frame, _ in told:
+                if frame.type is FrameType.BARRED:
+                    self._imports.take(read_blocked(frame))
+        return [one for one in told if one[0].type is not FrameType.BARRED]
 
     def stop(self) -> None:
         """End the zygote, and with it every child; safe twice."""
@@ -172,6 +181,7 @@ class Nursery:
             self._process = None
 
     def _start_once(self) -> AppReport:
+        guard = None if self._imports is None else self._imports.tell()
         ours, theirs = socket.socketpair()
         self._notices, notices = socket.socketpair()
         with theirs, notices:
@@ -184,7 +194,7 @@ class Nursery:
                 env=self._environment(),
             )
         self._control = ForkClient(ours)
-        self._control.ask(FrameType.INIT, self._init)
+        self._control.ask(FrameType.INIT, {**self._init, "imports": guard})
         while True:
             try:
                 frames = self.receive()
@@ -209,6 +219,8 @@ class Nursery:
 
     def _fail(self, frame: Frame) -> NoReturn:
         self.stop()
+        if frame.head.get("drifted"):
+            raise DriftError(str(frame.head["error"]))
         raise AppImportError(str(frame.head["error"]), str(frame.head.get("traceback", "")))
 
     def _environment(self) -> dict[str, str]:

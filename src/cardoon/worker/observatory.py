@@ -32,8 +32,11 @@ from cardoon.status_server import (
 )
 from cardoon.worker.alarms import ClockAlarm, RefusalAlarm
 from cardoon.worker.catalogue import Catalogue
+from cardoon.worker.checkup import Checkup
 from cardoon.worker.curating import Curator
+from cardoon.worker.drift import DriftWatch
 from cardoon.worker.expiring import ExpiryWatch
+from cardoon.worker.firewalling import FirewallWatch
 from cardoon.worker.health import Health, Judged
 from cardoon.worker.held import HeldTable
 from cardoon.worker.leases import Chore
@@ -114,6 +117,7 @@ class Observatory:
             held,
             parts.lease,
             makes_on_demand=self._settings.worker_pool == "isolated",
+            audit=deployment.audit(),
         )
         if self._settings.worker_metrics_address:
             is_shared = deployment.backend_url == deployment.store_url
@@ -186,6 +190,12 @@ class Observatory:
         assert isinstance(clocks, ClockAlarm)
         assert isinstance(expiry, ExpiryWatch)
         assert isinstance(curator, Curator)
+        firewall = found.get(FirewallWatch)
+        assert firewall is None or isinstance(firewall, FirewallWatch)
+        drift = found.get(DriftWatch)
+        assert drift is None or isinstance(drift, DriftWatch)
+        checkup = found[Checkup]
+        assert isinstance(checkup, Checkup)
         return Measured(
             worker=self._worker,
             queues=self._queues,
@@ -198,7 +208,10 @@ class Observatory:
             refusals=refusals,
             clocks=clocks,
             expiry=expiry,
+            firewall=firewall,
             curator=curator,
+            drift=drift,
+            checkup=checkup,
             probe=probe,
             violations=parts.violations,
             processes=lambda: len(pool.processes) if isinstance(pool, ProcessPool) else 1,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cardoon.worker.import_watch import ImportWatch
 
 HEARTBEAT_SECONDS = 2.0
 """Celery's default."""
@@ -28,5 +31,7 @@ class WorkerOptions:
     """Seconds from one `worker-heartbeat` to the next; None for none."""
     autoscale: tuple[int, int] | None = None
     """The fewest and the most tasks at a time, where the pool is to follow its load."""
+    imports: ImportWatch | None = None
+    """What its processes import is held against a baseline."""
     beat: bool = False
     """Whether it sends the app's periodic tasks as well."""

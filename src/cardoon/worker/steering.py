@@ -59,6 +59,7 @@ class Steerer:
         check_queues: Callable[[Sequence[str]], object],
         stop: Callable[[], object],
         events: Switch | None = None,
+        check_files: Callable[[], object] | None = None,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -72,6 +73,7 @@ class Steerer:
         self._check_queues = check_queues
         self._stop = stop
         self._events = events
+        self._check_files = check_files
         self.queues = tuple(queues)
         """What the worker takes from, broadcast queues included."""
 
@@ -91,6 +93,7 @@ class Steerer:
             "enable_events": self.enable_events,
             "disable_events": self.disable_events,
             "heartbeat": self.heartbeat,
+            "check_integrity": self.check_integrity,
             "revoke": self.revoke,
             "revoke_by_stamped_headers": self.revoke_by_stamps,
         }
@@ -198,6 +201,13 @@ class Steerer:
             return {"error": _NO_EVENTS}
         self._events.beat()
         return {"ok": "heartbeat sent"}
+
+    def check_integrity(self) -> Any:
+        """Hold all files, and what runs, against the baseline soon."""
+        if self._check_files is None:
+            return {"error": "this worker has no baseline; set integrity_baseline"}
+        self._check_files()
+        return {"ok": "a full check of the files begins; inspect stats tells its result"}
 
     def revoke(self, *, ids: Any, terminate: Any, **_: Any) -> Any:
         """What became of a revocation, which the keeper has carried out by now."""

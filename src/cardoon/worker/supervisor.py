@@ -226,7 +226,7 @@ class ProcessPool(Sizing):
                 self._early_deaths = 0
             case FrameType.RECALLED:
                 self._take_recalled(process, frame)
-            case FrameType.STATE | FrameType.REFUSED:
+            case FrameType.STATE | FrameType.REFUSED | FrameType.BLOCKED:
                 self._on_request(ReplyTo(self.send, process, None), frame)
             case _:
                 self._on_request(ReplyTo(self.send, process, field(frame, "n", int)), frame)

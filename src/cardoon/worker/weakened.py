@@ -44,6 +44,10 @@ def find_unsafe(settings: Settings) -> dict[str, str]:
         found["unsafe_allow_open_metrics"] = (
             "whoever reaches worker_metrics_address can read task names and counts"
         )
+    if settings.unsafe_allow_plaintext_syslog and settings.syslog_address:
+        found["unsafe_allow_plaintext_syslog"] = (
+            "who is on the way to a syslog server can read and forge what it is told"
+        )
     if settings.unsafe_sandbox_best_effort:
         found["unsafe_sandbox_best_effort"] = "tasks may reach more than their sandboxes say"
     return found

@@ -22,18 +22,22 @@ from cardoon.exceptions import CardoonError
 from cardoon.producer import Producer
 from cardoon.security.replay import ReplayGuard
 from cardoon.signals import worker_process_init, worker_process_shutdown
+from cardoon.syslog.service import Syslog
 from cardoon.worker.alarms import ClockAlarm, RefusalAlarm
 from cardoon.worker.assembling import make_consumer, make_ledger
 from cardoon.worker.banner import describe, record_start
 from cardoon.worker.beating import EmbeddedBeat, Told
 from cardoon.worker.beginning import Beginning
 from cardoon.worker.catalogue import AppCatalogue, Catalogue
+from cardoon.worker.checkup import make_checkup
 from cardoon.worker.clerking import make_autoscaler, make_clerk
 from cardoon.worker.curating import Curator, bounds_of
 from cardoon.worker.desk import Desk
+from cardoon.worker.drift import make_drift_watch
 from cardoon.worker.epochs import EpochWatch, guard_of
 from cardoon.worker.eventing import make_worker_events
 from cardoon.worker.expiring import ExpiryWatch
+from cardoon.worker.firewalling import watch_firewall
 from cardoon.worker.held import Held, HeldTable
 from cardoon.worker.herald import Herald
 from cardoon.worker.host import protect_memory
@@ -43,12 +47,7 @@ from cardoon.worker.leasebook import LeaseBook
 from cardoon.worker.leases import Chore, Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.local import LocalLink
-from cardoon.worker.notices import (
-    NOTICES,
-    OF_ENDINGS,
-    Notices,
-    Watcher,
-)
+from cardoon.worker.notices import NOTICES, OF_ENDINGS, Notices, Watcher
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.observatory import Observatory, Parts
 from cardoon.worker.options import WorkerOptions
@@ -69,12 +68,14 @@ from cardoon.worker.receivers import (
 )
 from cardoon.worker.recollection import Recollection, recollection_file
 from cardoon.worker.resuming import end_leases
+from cardoon.worker.sealing import AuditKeeper
 from cardoon.worker.selecting import select_queues, split_queues
 from cardoon.worker.settler import Settler
 from cardoon.worker.stopping import StopSignals
 from cardoon.worker.subscribing import Subscriptions
 from cardoon.worker.violation_log import ViolationLog
 from cardoon.worker.weakened import note_unsafe
+from cardoon.worker.witnessing import make_witnesses
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Worker:
         self.hostname = options.hostname or f"cardoon@{socket.gethostname()}"
         self.held = HeldTable()
         self.ready = threading.Event()
+        self.check_files: Callable[[], object] | None = None  # with a baseline
         self.exit_code = 0
         self._stopping = threading.Event()
         self._stop_signals = StopSignals(self.stop)
@@ -117,7 +119,7 @@ class Worker:
         self._has_told = False
         self._owns_process = False
         self.book: LeaseBook | None = None
-        self._nursery: Nursery | None = None
+        self.nursery: Nursery | None = None
         self._violations: ViolationLog | None = None
         self._receivers: Receivers | None = None
         born: dict[str, Any] = {
@@ -131,7 +133,7 @@ class Worker:
             self.settings, self.catalogue = self._use(app, born)
         else:
             found = import_app(options, born)
-            self._nursery, self.settings, self.catalogue = found[:3]
+            self.nursery, self.settings, self.catalogue = found[:3]
             self._told_entries, self.own_commands = found[3:]
         try:
             self.queues = select_queues(
@@ -168,9 +170,11 @@ class Worker:
 
     def serve(self) -> int:
         """`run` for a process that is not the worker's own: changes nothing about the process."""
+        self._syslog.start(self.audit)
         record_start(self.deployment, worker=self.hostname, queues=self.queues)
         note_unsafe(self.settings, audit=self.audit, worker=self.hostname)
         try:
+            self.checkup.require()
             self._open_observatory()
             if not self._beginning.run():
                 return self.exit_code
@@ -239,12 +243,12 @@ class Worker:
         """Send the signals before all else; returns who tells of the rest, if anybody wants to hear."""
         settings = self.settings
         known: dict[str, Any] = {"pool": settings.worker_pool, "concurrency": self.concurrency}
-        if self._nursery is not None:
+        if self.nursery is not None:
             told = {**known, "queues": list(self.queues), "sandbox": self.isolation.tell_holder()}
-            self._heard = self._nursery.begin(told)
+            self._heard = self.nursery.begin(told)
             wanted = self._heard & NOTICES
             own = self.own_commands
-            return Herald(self._nursery, wanted, own) if wanted or own.names else None
+            return Herald(self.nursery, wanted, own) if wanted or own.names else None
         assert self._app is not None
         info = WorkerInfo(app=self._app, **born, **known, queues=self.queues)
         self._receivers = Receivers(self._app, info)
@@ -274,6 +278,7 @@ class Worker:
         settings, deployment = self.settings, self.deployment
         deployment.check_identity()
         self.audit = deployment.audit()
+        self._syslog = Syslog(settings, clock=self.clock)
         self.broker, self.backend = self._stores or self._open_stores()
         _, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
         self.subscriptions = Subscriptions(
@@ -332,7 +337,16 @@ class Worker:
         clocks = ClockAlarm(audit=self.audit, clock=self.clock, skew=skew)
         self.autoscaler = make_autoscaler(self)
         own = (epochs, self.curator, expiry, self.alarm, clocks, self.events, self.autoscaler)
-        self._looks: tuple[Chore, ...] = own
+        keeper = AuditKeeper(self.deployment, audit=self.audit, clock=self.clock)
+        self.checkup = make_checkup(self.deployment, worker=self.hostname)
+        self._looks: tuple[Chore, ...] = (
+            *own,
+            *make_witnesses(self),
+            keeper,
+            *watch_firewall(self),
+            *make_drift_watch(self),
+            self.checkup,
+        )
         return self._looks
 
     def _first_steps(self) -> list[Callable[[], None]]:
@@ -346,7 +360,7 @@ class Worker:
     def _open_stores(self) -> tuple[Broker, ResultBackend | None]:
         deployment = self.deployment
         # An embedded store is told by the kernel who is dead, but not how his tasks ended.
-        if not deployment.embedded or self._nursery is not None:
+        if not deployment.embedded or self.nursery is not None:
             self.book = LeaseBook.open(deployment.state_directory / "nodes", self.hostname)
         broker = deployment.open_broker()
         return broker, deployment.open_backend(broker)
@@ -364,7 +378,7 @@ class Worker:
         return make_ledger(self)
 
     def _make_pool(self) -> Pool:
-        if self._nursery is None:
+        if self.nursery is None:
             assert self._app is not None
             solo = SoloPool(self._app, clock=self.clock, on_ended=self.settler.ended)
             solo.on_stuck = self._exit_stuck
@@ -387,10 +401,11 @@ class Worker:
             reader=self._make_reader,
             clock=self.clock,
             violations=violations,
+            imports=self.options.imports,
         )
         return make_process_pool(
             self.settings,
-            self._nursery,
+            self.nursery,
             concurrency=self.concurrency,
             farewell=CLOSING_SECONDS if "worker_process_shutdown" in self._heard else 0.0,
             clock=self.clock,
@@ -417,6 +432,7 @@ class Worker:
         self.exit_code = code
         self.settler.stop(_FLUSH_SECONDS)
         self.audit.record("worker.stop", worker=self.hostname, code=code)
+        self._syslog.close()
         os._exit(code)
 
     def _open_observatory(self) -> None:
@@ -425,7 +441,7 @@ class Worker:
             self.backend,
             self.deployment,
             self.pool,
-            self._nursery,
+            self.nursery,
             self.settler,
             self._looks,
             self.lease,
@@ -459,6 +475,7 @@ class Worker:
         if self.book is not None:
             self.book.close()
         self.audit.close()
+        self._syslog.close()
 
     def _say_goodbye(self) -> None:
         """The last signals, whose receivers may still call tasks. Bounded in time."""
@@ -473,8 +490,8 @@ class Worker:
             self.herald.close(CLOSING_SECONDS)
 
     def _end_nursery(self) -> None:
-        if self._nursery is not None:
-            self._nursery.stop()
+        if self.nursery is not None:
+            self.nursery.stop()
 
     def install_signals(self) -> None:
         """Have SIGTERM and SIGINT stop it, from the main thread; `run` does so, too."""

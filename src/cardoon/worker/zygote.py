@@ -25,6 +25,8 @@ from typing import Any, NoReturn
 
 from cardoon.app import Cardoon
 from cardoon.contents import registered_contents
+from cardoon.exceptions import DriftError
+from cardoon.integrity.importing import Blocked, BlockedImportError
 from cardoon.loading import load_app, load_modules
 from cardoon.log import setup_logging
 from cardoon.signals import (
@@ -37,6 +39,7 @@ from cardoon.worker.catalogue import write_catalogue
 from cardoon.worker.forking import ForkServer
 from cardoon.worker.holding import Holder
 from cardoon.worker.host import die_with_parent
+from cardoon.worker.import_guard import report_to, stand, write_blocked
 from cardoon.worker.ipc import (
     FROM_WORKER,
     HEARD_BY_RECEIVERS,
@@ -154,10 +157,16 @@ class Zygote:
         except BaseException as error:  # noqa: BLE001  # user code, and what it says is for the user
             text = "".join(traceback.format_exception(error))
             short = f"{type(error).__name__}: {error}"
-            self._server.tell(pack_frame(kind, {"error": short, "traceback": text[-60_000:]}))
+            told: dict[str, Any] = {"error": short, "traceback": text[-60_000:]}
+            if isinstance(error, (BlockedImportError, DriftError)):
+                told = {"error": str(error), "drifted": True}
+            self._server.tell(pack_frame(kind, told))
             return False
         self._server.tell(frame)
         return True
+
+    def _tell_blocked(self, found: Blocked) -> None:
+        self._server.tell(pack_frame(FrameType.BARRED, write_blocked(found)))
 
     def _import(self) -> dict[str, Any]:
         """Import the app; returns what the worker must know of it."""
@@ -165,6 +174,8 @@ class Zygote:
         sys.path[:] = init["path"]
         sys.argv[:] = init["argv"]
         setup_logging(**init["logging"])
+        if init["imports"] is not None:
+            stand(init["imports"], self._tell_blocked)
         app = self._app = load_app(init["app"])
         app.set_default()  # whichever the project made last
         if init["include"]:
@@ -298,6 +309,7 @@ class Zygote:
                 raise AssertionError(kind)
         link: Link = runner.link
         app.attach(link)
+        report_to(channel)
         hostname = self._init["worker"].get("hostname")
         worker_process_init.send(sender=hostname)
         channel.send(FrameType.READY, {"pid": os.getpid()})

@@ -20,6 +20,9 @@ task = ["**"]
 """
 NO_ANSWER = {
     ("amqp",): "says what to use, and fails",
+    ("audit", "checkpoint"): "prints a signed note",
+    ("audit", "export"): "prints records, which are JSON",
+    ("audit", "prove"): "prints JSON, and nothing else",
     ("beat",): "serves until it is stopped; its log says what happens",
     ("completion",): "prints a script",
     ("graph", "workers"): "says what to use, and fails",

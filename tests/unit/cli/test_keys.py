@@ -35,6 +35,17 @@ def test_a_keyset_is_made_and_shown_without_its_private_keys(project, keyset):
     assert secret not in shown + json.dumps(told)
 
 
+def test_a_keyset_is_made_where_the_settings_ask_for_encryption_already(
+    project, keyset, monkeypatch
+):
+    project.answer("init")
+    monkeypatch.setenv("CARDOON_BROKER_URL", "rediss://broker.example")
+    monkeypatch.setenv("CARDOON_SECURITY_ENCRYPT", "body")
+
+    assert project.answer("keys", "init").endswith("keyset: made\n")
+    assert project.json("keys", "show", "--json")["version"] == 1
+
+
 def test_keys_take_over_one_after_the_other(project, keyset):
     project.answer("keys", "init")
     [first] = keyset.private_keys()

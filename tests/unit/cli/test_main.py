@@ -17,6 +17,7 @@ from cardoon.cli import choices
 from cardoon.cli.codes import Exit
 from cardoon.cli.main import COMMANDS, SUMMARIES
 from cardoon.config import POOLS
+from cardoon.doctor.catalogue import GROUP_NAMES
 from cardoon.log import LEVELS
 
 
@@ -177,6 +178,7 @@ def test_help_is_fast_because_it_imports_little(project, words, most):
 def test_choices_that_help_shows_are_those_that_there_are():
     assert choices.POOLS == POOLS
     assert tuple(LEVELS) == choices.LEVELS
+    assert choices.CHECK_GROUPS == GROUP_NAMES
 
 
 def test_settings_may_be_in_a_module_that_is_named(project, tmp_path):

@@ -541,6 +541,30 @@ def test_what_was_claimed_while_the_worker_was_told_to_stop_is_handed_back(make_
     assert (delivery.attempt, delivery.crashes) == (2, 0)
 
 
+def test_what_was_claimed_while_the_audit_log_filled_up_is_handed_back(make_stage):
+    settings = {"security_audit_required": True}
+    stage = make_stage(broker=StoppingBroker(FakeClock()), settings=settings)
+    stage.audit.record("a")
+    stage.send(task_id="t1")
+
+    def fill_up():
+        stage.audit.close()
+        stage.audit.path.chmod(0o666)
+        stage.audit.record("b")
+
+    stage.broker.stop = fill_up
+    stage.consumer.consume()
+    stage.flush()
+    assert stage.pool.jobs == []
+    assert stage.depth() == (1, 0, 0)
+
+    stage.audit.path.chmod(0o600)
+    stage.audit.retry()
+    stage.broker.stop = lambda: None
+    stage.consumer.consume()
+    assert [job.id for job in stage.pool.jobs] == ["t1"]
+
+
 class ReportingPool:
     """A pool with room that tells when it has got something."""
 

@@ -10,6 +10,7 @@ import pytest
 from cardoon.events import HIDDEN, TYPES, EventReceiver, make_dispatcher
 from cardoon.events.kinds import COMMON
 from cardoon.events.receiver import Station
+from cardoon.events.state import State
 from cardoon.exceptions import ImproperlyConfigured, Refusal
 from cardoon.message.serializers import JSON
 from cardoon.sandbox.violations import Violation
@@ -26,10 +27,17 @@ from cardoon.worker.pool import (
     TimedOut,
     Unreadable,
 )
+from cardoon.worker.standing import Result, Standing
 from tests.unit.stage import body, failed, held_of, rules, succeeded
 from tests.unit.worker.store import put
 
-EXTRA = {"task-received": {"queue"}}
+EXTRA = {
+    "task-received": {"queue"},
+    "worker-heartbeat": {
+        *("baseline_serial", "baseline_digest"),
+        *("integrity_checked_at", "integrity_result", "integrity_findings"),
+    },
+}
 """What is told beyond Celery's fields."""
 
 
@@ -286,6 +294,25 @@ def test_a_heartbeat_has_celerys_fields(stage, teller, job):
     assert got["processed"] == 0
     assert len(got["loadavg"]) == 3
     assert got["sw_sys"] == "Linux"
+
+
+def test_a_heartbeat_says_which_baseline_counts_and_how_the_last_check_ended(stage, teller):
+    state = State()
+    teller.dispatcher.publish("worker-heartbeat", teller.events.describe())
+    [before] = teller.told()
+    teller.events.standing = lambda: Standing(
+        serial=3, digest="ab" * 32, checked_at=1000.5, result=Result.DRIFT, findings=2
+    )
+
+    teller.dispatcher.publish("worker-heartbeat", teller.events.describe())
+
+    [got] = teller.told()
+    assert "baseline_serial" not in before
+    state.event(got)
+    [worker] = state.workers.values()
+    assert (worker.baseline_serial, worker.baseline_digest) == (3, "ab" * 32)
+    assert (worker.integrity_result, worker.integrity_findings) == ("drift", 2)
+    assert worker.integrity_checked_at == 1000.5
 
 
 def test_a_broker_that_carries_no_events_is_an_error_only_for_who_asks_for_them(make_stage, caplog):

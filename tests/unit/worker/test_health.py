@@ -35,7 +35,7 @@ class Scene:
         self.clock = stage.clock
         self.stage = stage
         self.vitals = Vitals(self.clock)
-        parts = Judged(stage.pool, None, stage.settler, stage.held, lease=30.0)
+        parts = Judged(stage.pool, None, stage.settler, stage.held, lease=30.0, audit=stage.audit)
         self.health = Health(self.vitals, parts, probe=probe, clock=self.clock)
         self.health.has_begun = True
         self.work()
@@ -73,6 +73,27 @@ def test_one_that_has_not_begun_or_that_stops_is_live_and_not_ready(scene):
     scene.health.is_stopping = True
     assert "stopping" in scene.reasons()
     assert scene.health.live().is_good
+
+
+def test_one_that_may_not_run_what_it_cannot_record_says_so_and_blames_no_broker(make_stage):
+    scene = Scene(make_stage(settings={"security_audit_required": True}))
+    audit = scene.stage.audit
+    audit.record("a")
+    audit.close()
+    audit.path.chmod(0o666)
+    audit.record("b")
+    scene.pass_time(STORE_SECONDS + 1, but=[Deed.CLAIM])
+
+    [reason] = scene.health.ready().reasons
+    assert reason.startswith(f"audit log: {audit.path} cannot be written (")
+    assert "writable by others" in reason
+    assert "make room" in reason
+    assert scene.health.live().is_good
+
+    audit.path.chmod(0o600)
+    audit.retry()
+    scene.work()
+    assert scene.health.ready().is_good
 
 
 @pytest.mark.parametrize("loop", list(Loop))

@@ -40,6 +40,7 @@ def test_keys_and_keysets_are_hidden_wherever_they_are(hidden, tmp_path):
         "/srv/keyset",
         "/srv/replies",
         "/var/log/audit.jsonl",
+        "/var/log/audit.jsonl.key",
     } <= found
     assert str(tmp_path / "keys/worker.pem") not in found
 
