@@ -96,9 +96,11 @@ class Site:
                 worker.wait()
 
 
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for a condition that another process brings about."""
+def wait_until(condition: Callable[[], object], what: str | Callable[[], object] = "") -> None:
+    """Wait for a condition that another process brings about; `what` tells why it was not to be."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE} s in vain: {what}"
+        assert time.monotonic() < deadline, (
+            f"waited {DEADLINE} s in vain: {what() if callable(what) else what}"
+        )
         time.sleep(0.02)

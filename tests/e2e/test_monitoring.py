@@ -93,7 +93,10 @@ def test_tasks_are_counted_by_name_queue_worker_and_exception(watched):
         watched.site.call("fail", "bad")
     watched.site.call("flaky", 1)
 
-    wait_until(lambda: watched.value("celery_task_succeeded_total") == before["succeeded"] + 6)
+    wait_until(
+        lambda: watched.value("celery_task_succeeded_total") == before["succeeded"] + 6,
+        lambda: [one for one in watched.samples() if one.name.startswith("celery_task_")],
+    )
     assert watched.value("celery_task_received_total") == before["received"] + 8
     assert watched.value("celery_task_failed_total", exception="ValueError", name="work.fail") == 1
     assert watched.value("celery_task_retried_total", name="work.flaky") == 1

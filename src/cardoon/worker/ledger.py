@@ -164,8 +164,8 @@ class Ledger:
             self._broker.publish(outgoing, timeout=PUBLISH_TIMEOUT)
         self.store_states([one.result for one in completions])
 
-    def note(self, held: Held, conclusion: Conclusion) -> None:
-        """Audit a conclusion that is worth a record."""
+    def note_refusal(self, held: Held, conclusion: Conclusion) -> None:
+        """Audit a conclusion that is a refusal: before its sender is told of it."""
         settlement = conclusion.settlement
         if isinstance(settlement, Quarantine):
             self._audit.record(
@@ -177,7 +177,10 @@ class Ledger:
                 detail=settlement.detail,
                 queue=settlement.delivery.queue,
             )
-        elif conclusion.event:
+
+    def note_end(self, held: Held, conclusion: Conclusion) -> None:
+        """Audit any other conclusion that is worth a record: once it holds."""
+        if conclusion.event and not isinstance(conclusion.settlement, Quarantine):
             self._audit.record(
                 conclusion.event, task=held.task, task_id=held.id, detail=conclusion.detail
             )

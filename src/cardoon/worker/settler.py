@@ -248,13 +248,15 @@ class Settler:
         # What goes on may be received again as soon as it is written, by another thread.
         going = [end for end in endings if _goes_on(end)]
         self._tell_watchers(going)
+        for held, conclusion in endings:
+            ledger.note_refusal(held, conclusion)
         self._insist(lambda: ledger.store_states(states))
         self._insist(lambda: ledger.write_apart(loose))
         self._insist(lambda: ledger.complete([*bare, *fenced]))
         self._vitals.done(Deed.SETTLEMENT)
         for held, conclusion in endings:
             self._held.remove(held.key)
-            ledger.note(held, conclusion)
+            ledger.note_end(held, conclusion)
             self._log(held, conclusion)
             if self._notices is not None:
                 tell_ended(self._notices, held, conclusion)

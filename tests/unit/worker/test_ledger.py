@@ -277,7 +277,7 @@ def test_a_quarantined_message_is_noted_by_its_reason(stage):
     held = hold(stage, task_id="t1")
     settlement = Quarantine(held.delivery, Refusal.BOMB, "too much")
 
-    stage.ledger.note(held, Conclusion(settlement, detail="too much"))
+    stage.ledger.note_refusal(held, Conclusion(settlement, detail="too much"))
 
     [event] = [event for event in stage.events() if event["event"] == "message.too_large"]
     assert {name: event[name] for name in ("kind", "task", "task_id", "reason", "detail")} == {
@@ -293,10 +293,10 @@ def test_a_conclusion_is_noted_if_it_is_worth_a_record(stage):
     held = hold(stage, task_id="t1")
     before = len(stage.events())
 
-    stage.ledger.note(held, conclude(held, succeeded(), now=0.0))
+    stage.ledger.note_end(held, conclude(held, succeeded(), now=0.0))
     assert len(stage.events()) == before
 
-    stage.ledger.note(held, revoked(held, "expired"))
+    stage.ledger.note_end(held, revoked(held, "expired"))
     assert [event["detail"] for event in stage.events()[before:]] == ["expired"]
 
 

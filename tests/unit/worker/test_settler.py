@@ -14,7 +14,7 @@ from cardoon.exceptions import CardoonError, OperationalError
 from cardoon.message.serializers import JSON, encode_body
 from cardoon.sender import Call, Handle
 from cardoon.testing import FakeClock
-from cardoon.worker.concluding import ResultState, revoked
+from cardoon.worker.concluding import ResultState, denied, revoked
 from cardoon.worker.pool import Crashed, Failed, HandedBack, Killed, Retried, Succeeded, TimedOut
 from cardoon.worker.settler import Bare, Concluded, Ended, Send, Settler, State
 from tests.security.spiffe import HOUR, Helper, Server
@@ -433,6 +433,20 @@ def test_dead_letters_are_told_to_the_audit(stage):
 
     assert [kept.id for kept in stage.kept(Kept.DEAD_LETTER)] == ["t1"]
     assert "task.dead_letter" in stage.event_names()
+
+
+def test_a_refusal_is_on_record_once_and_before_its_sender_is_told(weak):
+    [held] = hold(weak, "t1")
+    weak.broker.failures = [OperationalError("away")] * 1000
+
+    weak.settler.put(Concluded(held, denied(held, "no rule")))
+    wait_until(lambda: "task.unauthorized" in weak.event_names())
+    assert state_of(weak, "t1") is None
+    weak.broker.failures.clear()
+    weak.flush()
+
+    assert state_of(weak, "t1") == "REJECTED"
+    assert weak.event_names().count("task.unauthorized") == 1
 
 
 def test_a_killed_task_is_acknowledged_as_revoked(stage):
