@@ -63,7 +63,10 @@ class Watched:
 def watched(tmp_path_factory):
     site, port = Site(tmp_path_factory.mktemp("watched")), free_port()
     site.start("-c", "2", "--metrics", f"127.0.0.1:{port}", "--log-json")
-    yield Watched(site, port)
+    watched = Watched(site, port)
+    # The task that a start waits for is counted a moment after its result is there.
+    wait_until(lambda: watched.value("celery_task_succeeded_total") == 1)
+    yield watched
     site.stop()
 
 
