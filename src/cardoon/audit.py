@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -93,21 +93,27 @@ class AuditLog:
 
     def record(self, event: str, **fields: object) -> None:
         """Append one record."""
+        self.record_all(event, (fields,))
+
+    def record_all(self, event: str, each: Sequence[Mapping[str, object]]) -> None:
+        """Append a record for each of these fields, in one piece: all of them are written, or none."""
+        if not each:
+            return
         if self._trail is None and not self._followers:
             with self._lock:
-                self.counts[event] += 1
+                self.counts[event] += len(each)
             return
-        entry = self._make(event, fields)
+        entries = self._make(event, each)
         with self._lock:
-            self.counts[event] += 1
-            trouble = None if self._trail is None else self._append(self._trail, entry)
+            self.counts[event] += len(each)
+            trouble = None if self._trail is None else self._append(self._trail, entries)
             own, self._own = self._own, []
             self.counts.update(str(one["event"]) for one in own)
         if trouble is not None:
             logger.error("%s", trouble[0], exc_info=trouble[1])
         for one in own:
             logger.critical("audit log %s: %s, record %s", self.path, one["event"], one.get("seq"))
-        for one in (*own, entry):
+        for one in (*own, *entries):
             for follow in self._followers:
                 follow(one)
 
@@ -130,7 +136,7 @@ class AuditLog:
         with self._lock:
             if self._trail is None or not self._untold:
                 return
-            entry = self._make("audit.resumed", {})
+            [entry] = self._make("audit.resumed", ({},))
             try:
                 self._trail.append([entry], lost=self._untold)
             except (OSError, SecurityError) as error:
@@ -184,7 +190,7 @@ class AuditLog:
         """Hand a checkpoint to followers, which take it off this host. It is no record of the log itself."""
         note = signed.note
         told = {"log": note.origin, "size": note.size, "epoch": note.epoch}
-        entry = self._make("audit.checkpoint", told)
+        [entry] = self._make("audit.checkpoint", (told,))
         entry["note"] = base64.b64encode(signed.encode()).decode()
         for follow in self._followers:
             follow(entry)
@@ -205,30 +211,35 @@ class AuditLog:
         logger.error("audit log %s: %s", self.path, what, exc_info=trouble)
         return None
 
-    def _append(self, trail: Trail, entry: dict[str, object]) -> tuple[str, Exception] | None:
-        """Write it; what is to be logged, once the lock is free: a handler may record something itself."""
+    def _append(
+        self, trail: Trail, entries: Sequence[dict[str, object]]
+    ) -> tuple[str, Exception] | None:
+        """Write them; what is to be logged, once the lock is free: a handler may record something itself."""
         try:
-            trail.append([entry], lost=self._untold)
+            trail.append(entries, lost=self._untold)
         except (OSError, SecurityError) as error:
             self._own.clear()
-            self.lost += 1
-            self._untold += 1
+            self.lost += len(entries)
+            self._untold += len(entries)
             self.failure = str(error)
-            return f"audit record lost: {entry['event']}", error
+            lost = "audit record" if len(entries) == 1 else f"{len(entries)} audit records"
+            return f"{lost} lost: {entries[0]['event']}", error
         self._untold, self.failure = 0, ""
         trouble, trail.trouble = trail.trouble, None
         return None if trouble is None else (f"audit log {self.path}: no checkpoint", trouble)
 
-    def _make(self, event: str, fields: Mapping[str, object]) -> dict[str, object]:
+    def _make(self, event: str, each: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
         moment = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="microseconds")
-        entry = {"time": moment, "event": event, "source": self._source, "pid": os.getpid()}
-        entry.update({name: _bounded(value) for name, value in fields.items() if value is not None})
-        return entry
+        head = {"time": moment, "event": event, "source": self._source, "pid": os.getpid()}
+        return [
+            head | {name: _bounded(value) for name, value in one.items() if value is not None}
+            for one in each
+        ]
 
     def _compose(self, event: str, **fields: object) -> dict[str, object]:
         """A record of the trail's own, which followers are told of, too."""
         tree = fields.pop("tree", None)  # longer than what comes from outside may be
-        entry = self._make(event, fields)
+        [entry] = self._make(event, (fields,))
         if tree is not None:
             entry["tree"] = tree
         self._own.append(entry)

@@ -18,6 +18,7 @@ class DetectionSettings:
 
     # The audit log.
     security_audit_log: str = setting("", text)
+    security_audit_level: str = setting("refusals", choice("refusals", "tasks"))
     security_audit_checkpoint_records: int = setting(256, integer(1, 1_000_000))
     security_audit_checkpoint_seconds: float = setting(5.0, seconds(0.1, 86_400.0))
     security_audit_epoch_seconds: float = setting(3600.0, seconds(1.0, 31_536_000.0))

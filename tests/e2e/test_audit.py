@@ -7,6 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+
+import pytest
 
 from cardoon.audit import AuditLog
 from cardoon.clock import SystemClock
@@ -46,6 +49,27 @@ def test_a_log_whose_worker_was_killed_verifies_and_names_the_torn_line(site):
     assert told["identities"] == ["CN=worker"]
     assert told["sealed"] == told["size"] > before + 2
     assert log.stat().st_mode & 0o077 == 0
+
+
+def test_each_task_is_on_record_from_its_acceptance_to_its_end_where_that_is_asked_for(site):
+    log = site.folder / ".cardoon" / "audit.jsonl"
+    worker = site.start("-c", "2", env={"CARDOON_SECURITY_AUDIT_LEVEL": "tasks"})
+    sums = [site.send("add", number, 1) for number in range(100)]
+    assert [one.get(timeout=DEADLINE) for one in sums] == list(range(1, 101))
+    with pytest.raises(ValueError, match="confidential"):
+        site.call("fail", "confidential")
+    stop(worker)
+
+    accepted, ended = events(log, "task.accepted"), events(log, "task.ended")
+    assert {one.id for one in sums} < {one["task_id"] for one in accepted}
+    assert sorted(one["task_id"] for one in accepted) == sorted(one["task_id"] for one in ended)
+    assert {one["signer"] for one in accepted} == {"CN=client"}
+    outcomes = Counter((one["task"], one["outcome"], one.get("error")) for one in ended)
+    assert outcomes["work.add", "succeeded", None] == 101  # with the one that a start waits for
+    assert outcomes["work.fail", "failed", "ValueError"] == 1
+    assert all(one["runtime"] > 0 for one in ended)
+    assert "confidential" not in log.read_text()
+    assert verify(site)[0] == 0
 
 
 LOOKS = {"CARDOON_SECURITY_AUDIT_WITNESS_INTERVAL": "0.3"}

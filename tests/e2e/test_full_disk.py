@@ -107,3 +107,32 @@ def test_a_worker_whose_audit_log_is_full_takes_no_task_until_there_is_room(site
     assert gap["lost"] >= 1
     site.stop()
     assert verify(site, log) == (9, {"gap"})
+
+
+def test_no_task_begins_whose_acceptance_the_full_log_cannot_take(site, disk):
+    log = disk / "audit.jsonl"
+    environment = {
+        "CARDOON_SECURITY_AUDIT_LOG": str(log),
+        "CARDOON_SECURITY_AUDIT_LEVEL": "tasks",
+        "CARDOON_SECURITY_AUDIT_REQUIRED": "true",
+    }
+    site.start("-c", "2", env=environment)
+    fill(disk)
+
+    waiting = [site.send("touch", site.path("run"), str(number)) for number in range(POKES)]
+    site.until(lambda: f"audit log {log} cannot be written (" in site.log.read_text())
+    site.until(
+        lambda: "messages that cannot be put on record are handed back" in site.log.read_text()
+    )
+    on_record = {one["task_id"] for one in records(log) if one["event"] == "task.accepted"}
+    assert len(site.lines("run")) <= len(on_record) < POKES
+
+    (disk / "filler").unlink()
+
+    for one in waiting:
+        one.get(timeout=DEADLINE)
+    accepted = [one["task_id"] for one in records(log) if one["event"] == "task.accepted"]
+    assert {one.id for one in waiting} <= set(accepted)
+    assert {line.split()[0] for line in site.lines("run")} == {str(one) for one in range(POKES)}
+    site.stop()
+    assert verify(site, log) == (9, {"gap"})

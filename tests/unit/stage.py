@@ -36,6 +36,7 @@ from cardoon.worker.leases import Keeper, Revoked
 from cardoon.worker.ledger import Ledger
 from cardoon.worker.orders import Orders
 from cardoon.worker.pool import Ending, Failed, Job, Succeeded
+from cardoon.worker.recording import records_of
 from cardoon.worker.settler import Send, Settler
 
 PATIENCE = 20.0
@@ -148,7 +149,8 @@ class Stage:
             result_expires=result_expires,
             book=book,
         )
-        watchers = () if watch is None else (watch(self),)
+        self.records = records_of(self.settings, self.audit)
+        watchers = (*filter(None, [self.records]), *([watch(self)] if watch else []))
         self.settler = Settler(
             self.ledger, held=self.held, clock=self.clock, notices=notices, watchers=watchers
         )
@@ -168,6 +170,7 @@ class Stage:
             watchers=watchers,
             book=book,
             isolation=isolation,
+            records=self.records,
         )
         self.dropped: list[Held] = []
         self.terminated: list[tuple[Held, str]] = []

@@ -203,7 +203,10 @@ _TABLE: tuple[tuple[Event, Mapping[str, str]], ...] = (
         "integrity.baseline_invalid": "A baseline is not signed by who should have",
         "integrity.rollback": "A baseline is older than one that was seen",
     }),
-    (_COMPLIES, {"integrity.check_ok": "All files are what the baseline says"}),
+    (_COMPLIES, {
+        "integrity.check_ok": "All files are what the baseline says",
+        "doctor.mended": "A check of the deployment fails no more",
+    }),
     (_FAILS, {
         "integrity.watch_failed": "Files could not be checked",
         "integrity.overdue": "Files were not checked in time",
@@ -301,9 +304,16 @@ _TABLE: tuple[tuple[Event, Mapping[str, str]], ...] = (
         "signer.stop": "A signer has ended",
         "syslog.test": "A test of syslog",
     }),
+    (replace(_COMPLIES, ocsf_class=API, category=("api",), type=("allowed",)), {
+        "task.accepted": "A task was verified, and is about to run",
+    }),
+    (replace(_COMPLIES, ocsf_class=JOB, ocsf_activity=5, category=("process",), type=("end",), outcome="unknown"), {
+        "task.ended": "A task has ended, or goes on",
+    }),
     (_TROUBLE, {
         "worker.stuck": "A loop of a worker makes no progress",
         "worker.subscription_lost": "A worker has lost a broadcast queue",
+        "task.process_lost": "A task has lost its process",
         "task.lease_lost": "A task was taken over by another worker",
         "task.dead_letter": "A task could not be completed",
         "task.orphaned": "A task has lost what it belonged to",

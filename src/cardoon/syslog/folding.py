@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MOST_WINDOWS = 500
 """Windows that are open at a time; what finds no room is told each time, as without folding."""
-NOT_COMPARED = frozenset({"message", "prev", "seq", "task_id"})
+NOT_COMPARED = frozenset({"message", "prev", "runtime", "seq", "task_id"})
 """Fields that say which message it was, and not what happened. In all others, what repeats is the same."""
 _END_SECONDS = 1.0
 """For a message that the thread is just telling."""

@@ -49,6 +49,7 @@ def make_consumer(worker: Worker, gate: Gate, revoked: Revoked) -> Consumer:
         book=worker.book,
         isolation=worker.isolation,
         alarm=worker.alarm,
+        records=worker.records,
         vitals=worker.observatory.vitals,
     )
 

@@ -22,7 +22,7 @@ from cardoon.exceptions import ImproperlyConfigured
 logger = logging.getLogger(__name__)
 
 FOUND = "doctor.finding"
-MENDED = "doctor.mended"
+MENDED_EVENT = "doctor.mended"
 """Events of the audit trail."""
 _MOST_NAMED = 10
 
@@ -94,7 +94,7 @@ class Checkup:
         for one in found.keys() - self._told:
             self._tell(found[one])
         for one in self._told - found.keys():
-            self._audit.record(MENDED, id=one, worker=self._worker)
+            self._audit.record(MENDED_EVENT, id=one, worker=self._worker)
         self._told = frozenset(found)
         return verdicts
 

@@ -22,7 +22,6 @@ from cardoon.broker import (
     Delivery,
     Quarantine,
     Requeue,
-    Transactional,
 )
 from cardoon.clock import Clock
 from cardoon.contents import join_codec, split_codec
@@ -46,6 +45,7 @@ from cardoon.worker.concluding import (
     revoked,
     skipped,
 )
+from cardoon.worker.early import acknowledge_early
 from cardoon.worker.epochs import forgotten
 from cardoon.worker.held import Held, HeldTable, nonce_claims
 from cardoon.worker.inputs import Inputs, read_inputs
@@ -57,6 +57,7 @@ from cardoon.worker.notices import Notices, Watcher, tell_received, tell_refused
 from cardoon.worker.opening import Opened, Opener, check_id, until_next_look
 from cardoon.worker.pool import Job, Pool, Unreadable
 from cardoon.worker.rates import Rates
+from cardoon.worker.recording import TaskRecords
 from cardoon.worker.settler import Bare, Concluded, Settler, State
 from cardoon.worker.terms import expiry, time_left
 from cardoon.worker.vitals import Deed, Loop, Vitals
@@ -94,6 +95,7 @@ class Consumer:
         book: LeaseBook | None = None,
         isolation: Isolation = NO_ISOLATION,
         alarm: RefusalAlarm | None = None,
+        records: TaskRecords | None = None,
         vitals: Vitals | None = None,
     ) -> None:
         self._options = options
@@ -116,6 +118,7 @@ class Consumer:
         self._book = book
         self._isolation = isolation
         self._alarm = alarm
+        self._records = records
         self._vitals = vitals or Vitals(clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
@@ -215,7 +218,8 @@ class Consumer:
                 held = self._hold(delivery, opened, now, taken_at)
             if held is not None:
                 due.append(held)
-        ready = self._start_early_acknowledged(self._claim(due, now))
+        ready = self._put_on_record(self._claim(due, now))
+        ready = acknowledge_early(ready, broker=self._broker, guard=self._guard, book=self._book)
         if asked_at is not None:
             ready = self._still_leased(ready, asked_at)
         if not ready:
@@ -390,23 +394,14 @@ class Consumer:
             return dead(held, error, f"unknown task {claims.task!r}")
         return end_of_lost(held)
 
-    def _start_early_acknowledged(self, ready: list[Held]) -> list[Held]:
-        """Acknowledge what is to run at most once (`acks_late=False`), before it runs."""
-        early = [one for one in ready if not (one.rules.acks_late or one.is_kept_till_end)]
-        if not early:
+    def _put_on_record(self, ready: list[Held]) -> list[Held]:
+        """Those that may run: all, or none where each must be on record and cannot be."""
+        if self._records is None or self._records.accept(ready):
             return ready
-        completions = [Completion(Ack(one.delivery), nonce=one.message.nonce) for one in early]
-        if isinstance(self._broker, Transactional):
-            took = self._broker.complete(completions)
-        else:
-            self._guard.finish([one.message.nonce for one in early])
-            took = self._broker.settle([one.settlement for one in completions])
-        if self._book is not None:
-            self._book.strike(one.delivery for one in early)
-        for one, effective in zip(early, took, strict=True):
-            one.settled = effective
-        lost_meanwhile = {one.key for one in early if not one.settled}
-        return [one for one in ready if one.key not in lost_meanwhile]
+        logger.error("%d messages that cannot be put on record are handed back", len(ready))
+        for one in ready:
+            self._release(one.delivery, 0.0)
+        return []
 
     def _still_leased(self, ready: list[Held], asked_at: float) -> list[Held]:
         """Those that may begin.

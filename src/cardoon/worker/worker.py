@@ -67,6 +67,7 @@ from cardoon.worker.receivers import (
     told_options,
 )
 from cardoon.worker.recollection import Recollection, recollection_file
+from cardoon.worker.recording import records_of
 from cardoon.worker.resuming import end_leases
 from cardoon.worker.sealing import AuditKeeper
 from cardoon.worker.selecting import select_queues, split_queues
@@ -371,10 +372,9 @@ class Worker:
         told: dict[str, Any] = {"worker": self.hostname, "concurrency": self.concurrency}
         heartbeat = self.options.heartbeat
         self.events = make_worker_events(deployment, self.broker, self.held, heartbeat, **told)
-        tally = self.observatory.tally
-        self.watchers: tuple[Watcher, ...] = (
-            (self.events,) if tally is None else (self.events, tally)
-        )
+        self.records = records_of(settings, self.audit)
+        watchers = (self.records, self.events, self.observatory.tally)
+        self.watchers: tuple[Watcher, ...] = tuple(one for one in watchers if one is not None)
         return make_ledger(self)
 
     def _make_pool(self) -> Pool:

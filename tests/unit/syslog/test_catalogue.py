@@ -37,17 +37,20 @@ def texts_of(node):
 
 
 def recorded(tree):
-    """Names that are given to a `record` or `_record`, or are kept under a name with EVENT; and families of f-strings."""
+    """Names that are given to a `record`, or are kept under a name with EVENT; and families of f-strings."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
-                func=ast.Attribute(attr="record" | "_record"), args=[ast.JoinedStr() as name, *_]
+                func=ast.Attribute(attr="record" | "record_all" | "_record"),
+                args=[ast.JoinedStr() as name, *_],
             ):
                 yield f"{name.values[0].value}*"
-            case ast.Call(func=ast.Attribute(attr="record" | "_record"), args=[name, *_]):
+            case ast.Call(
+                func=ast.Attribute(attr="record" | "record_all" | "_record"), args=[name, *_]
+            ):
                 yield from texts_of(name)
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
-                if "EVENT" in name and DOTTED.fullmatch(text):
+                if "EVENT" in name.upper() and DOTTED.fullmatch(text):
                     yield text
             case ast.keyword(arg="event", value=ast.Constant(value=str(text))):
                 if DOTTED.fullmatch(text):
