@@ -232,6 +232,35 @@ def test_a_log_that_was_killed_while_it_put_its_file_aside_goes_on(path, clock, 
     assert {one.flaw for one in verify_log(path).findings} == {Flaw.UNCERTIFIED}
 
 
+@pytest.mark.parametrize("goes_on", ["anew", "after another killed one", "as it is"])
+def test_no_checkpoint_is_lost_of_a_log_that_was_killed_before_its_file_followed_them(
+    path, clock, goes_on
+):
+    log = AuditLog(path, clock=clock, source="w", keeping=Keeping(records=1, max_bytes=700))
+    log.begin_epoch(None)
+    log.record("a")
+    notes = path.with_name("audit.jsonl.checkpoints")
+    signed = notes.read_bytes()
+    notes.rename(path.with_name("audit.jsonl.000000000000.checkpoints"))
+    if goes_on != "as it is":
+        log = AuditLog(path, clock=clock, source="w", keeping=Keeping(records=1))
+    log.record("b")
+    if goes_on == "after another killed one":  # which had put both together already
+        path.with_name("audit.jsonl.000000000000.checkpoints").write_bytes(signed)
+        log = AuditLog(path, clock=clock, source="w")
+        log.record("c")
+    if goes_on == "as it is":
+        while not (aside := path.with_name("audit.jsonl.000000000000")).exists():
+            log.record("c")
+        notes = aside.with_name(f"{aside.name}.checkpoints")
+    log.close()
+
+    assert notes.read_bytes().startswith(signed)
+    assert notes.read_bytes().count(signed) == 1
+    assert [file.name for file in path.parent.glob("*.new")] == []
+    assert {one.flaw for one in verify_log(path).findings} == {Flaw.UNCERTIFIED}
+
+
 def test_records_that_were_lost_are_counted_on_record_when_there_is_room_again(audit, path):
     audit.record("a")
     with no_room_beyond(path.stat().st_size + 20):

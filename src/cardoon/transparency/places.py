@@ -80,6 +80,29 @@ def notes_of(log: Path) -> Path:
     return log.with_name(f"{log.name}.checkpoints")
 
 
+def reunite(places: Places, first: int) -> None:
+    """Put the notes of the file that is written back beside it, if a writer was killed while it put both aside.
+
+    Notes go first, and the file, whose first record is `first`, after them. What was signed since comes behind.
+    """
+    aside = places.file_from(first)
+    strayed = notes_of(aside)
+    if aside.exists() or not strayed.exists():
+        return
+    before = strayed.read_bytes()
+    since = places.checkpoints.read_bytes() if places.checkpoints.exists() else b""
+    if not since.startswith(before):  # else somebody was killed here, too
+        new = places.beside("checkpoints.new")
+        descriptor = open_guarded(new, os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, 0)
+            write_whole(descriptor, before + since, size=0)
+        finally:
+            os.close(descriptor)
+        new.replace(places.checkpoints)
+    strayed.unlink()
+
+
 def open_guarded(path: Path, flags: int, *, secret: bool = False) -> int:
     """Open a file of ours, making it for its owner alone; `SecurityError` for one that is open to others."""
     new = not path.exists()

@@ -32,6 +32,7 @@ from cardoon.transparency.places import (
     notes_of,
     open_guarded,
     release_lock,
+    reunite,
     take_lock,
     write_whole,
 )
@@ -237,6 +238,7 @@ class Trail:
         if self.unsealed:
             self._seal_in_passing()
         first = self._first_number()
+        reunite(self.places, first)
         aside = self.places.file_from(first)
         if aside.exists():  # nothing of an earlier log is lost
             aside = self.places.file_from(self._at.tree.size)
@@ -341,6 +343,8 @@ class Trail:
         """Open the file, and go on from the state or from its first line."""
         self._open()
         length = os.fstat(self._file).st_size
+        if length:
+            reunite(self.places, self._first_number())
         state = self._load_state()
         if state is None:
             self._at = _Position(Frontier(), "", 0)
