@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.servers.ground import Authority, running
 from tests.servers.rabbitmq import RabbitServer
 
 __all__ = ["pytest_fixture_setup", "pytest_pyfunc_call"]
+
+# A process that tests start and that is aborted says where it was.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
 # How fast inputs are made tells of what else the machine does, and not of what is tested.
 settings.register_profile(
