@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 from cardoon import __version__
 from cardoon.cli.access import find_app, print_json, printable
+from cardoon.cli.canaries import check_wish, print_trial, send_canaries
 from cardoon.cli.choices import CHECK_GROUPS
 from cardoon.cli.codes import Exit
 from cardoon.cli.exposing import expose, find_role
@@ -50,6 +52,15 @@ _WIDTH = 10
     "--only", "ids", multiple=True, metavar="ID", help="Only this check; may be repeated."
 )
 @click.option("--fix-hints", is_flag=True, help="Say what mends each finding.")
+@click.option(
+    "--send-canaries",
+    "sends",
+    is_flag=True,
+    help="Send messages that workers must refuse, and see whether they do.",
+)
+@click.option(
+    "--canary-queue", metavar="QUEUE", help="Where they are sent to.  [task_default_queue]"
+)
 @click.option("--skip", "waived", metavar="ID", help="Waive a finding from now on, with --until.")
 @click.option("--until", metavar="DATE", help="The last day of the waiver, such as 2027-03-31.")
 @click.option("--reason", metavar="TEXT", help="Why it is waived.")
@@ -64,6 +75,8 @@ def doctor(
     groups: Sequence[str],
     ids: Sequence[str],
     fix_hints: bool,  # noqa: FBT001
+    sends: bool,  # noqa: FBT001
+    canary_queue: str | None,
     waived: str | None,
     until: str | None,
     reason: str | None,
@@ -72,7 +85,7 @@ def doctor(
     """Look for what would help an intruder, and say what mends it.
 
     As the user who asks, and with this environment: start it as the worker is started. Nothing is changed, and
-    servers are asked a few harmless questions.
+    servers are asked a few harmless questions. With --send-canaries a handful of messages is sent as well.
 
     Exit codes: 0 all is well; 1 something is open, below high; 3 something of severity high; 4 something
     critical; 5 something could not be checked, and nothing is high.
@@ -83,9 +96,11 @@ def doctor(
     if context.invoked_subcommand is not None:
         return
     checks = select(groups=groups, ids=ids, deploy=deploy)
+    check_wish(checks, sends=sends, queue=canary_queue)
     settings = find_app(invocation).settings
     clock = SystemClock()
-    book = Book(Deployment(settings, clock=clock, role=find_role(settings)), clock=clock)
+    deployment = Deployment(settings, clock=clock, role=find_role(settings))
+    book = Book(deployment, clock=clock)
     if waived is not None:
         if until is None or reason is None:
             raise click.UsageError("--skip needs --until DATE and --reason TEXT")
@@ -95,16 +110,19 @@ def doctor(
     scene = look(
         settings, clock=clock, environ=os.environ, folder=folder, complaints=book.complaints
     )
+    if sends:
+        scene = replace(scene, canaries=send_canaries(deployment, queue=canary_queue or ""))
     verdicts = waive(examine(scene, checks), waivers)
     match form:
         case "json":
-            print_json(to_mapping(verdicts))
+            print_json(to_mapping(verdicts, canaries=scene.canaries))
         case "sarif":
             print_json(to_sarif(verdicts, version=__version__))
         case "junit":
             click.echo(to_junit(verdicts))
         case _:
             _print(verdicts, hints=fix_hints, quiet=invocation.quiet)
+            print_trial(scene.canaries)
     sys.exit(exit_code(verdicts))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from cardoon.config import content_kind
 from cardoon.contents import find_content, is_pickle
 from cardoon.doctor.check import Severity, check
+from cardoon.doctor.lures import Lure
 from cardoon.doctor.scene import OTHERS_WRITE, NotApplicableError, Scene, UncheckedError
 from cardoon.exceptions import CardoonError
 from cardoon.security.policing import load_rules
@@ -22,7 +23,8 @@ _LARGE = 64 << 20
     "MSG-01",
     Severity.CRITICAL,
     "signatures of messages",
-    looks_at="accept_content, task_serializer",
+    looks_at="accept_content, task_serializer; with --send-canaries what a worker does with messages that are "
+    "not signed, changed, forged",
     remedy='accept_content = ["auth"]; task_serializer = "auth"',
 )
 def signatures(scene: Scene) -> Iterator[str]:
@@ -33,18 +35,22 @@ def signatures(scene: Scene) -> Iterator[str]:
             yield f"accept_content names {name!r}, which is not signed"
     if content_kind(settings.task_serializer) == "json":
         yield f"task_serializer={settings.task_serializer!r} does not sign"
+    yield from _see(scene, Lure.UNSIGNED, Lure.CHANGED, Lure.FORGED)
 
 
 @check(
     "MSG-02",
     Severity.HIGH,
     "a policy of who may do what",
-    looks_at="security_policy",
+    looks_at="security_policy; with --send-canaries what a worker does with one that it denies",
     remedy="write a policy file (docs/policy.md), set security_policy, `cardoon policy check`",
 )
 def policy(scene: Scene) -> Iterator[str]:
     """Without one, every key that is trusted may send every task."""
-    scene.require_shared()
+    if scene.canaries is not None and scene.settings.security_policy:
+        yield from _see(scene, Lure.DENIED)
+    else:
+        scene.require_shared()
     if not scene.settings.security_policy:
         yield "security_policy is not set: whoever is trusted may do anything"
     elif scene.status(Path(scene.settings.security_policy).expanduser()) is None:
@@ -55,7 +61,8 @@ def policy(scene: Scene) -> Iterator[str]:
     "MSG-03",
     Severity.HIGH,
     "how long a message may be acted on",
-    looks_at="security_max_age, security_clock_skew",
+    looks_at="security_max_age, security_clock_skew; with --send-canaries what a worker does with messages that "
+    "are replayed, expired, of another queue",
     remedy="security_max_age = 86400; security_clock_skew = 60",
 )
 def age(scene: Scene) -> Iterator[str]:
@@ -65,6 +72,7 @@ def age(scene: Scene) -> Iterator[str]:
         yield f"security_max_age={settings.security_max_age:g} is more than seven days"
     if settings.security_clock_skew > _LONG_SKEW:
         yield f"security_clock_skew={settings.security_clock_skew:g} is more than five minutes"
+    yield from _see(scene, Lure.REPLAYED, Lure.EXPIRED, Lure.ASTRAY)
 
 
 @check(
@@ -210,6 +218,25 @@ def policy_file(scene: Scene) -> Iterator[str]:
         raise NotApplicableError("there is no policy")
     if wrong := scene.open_to_others(Path(path).expanduser(), OTHERS_WRITE):
         yield wrong
+
+
+def _see(scene: Scene, *lures: Lure) -> Iterator[str]:
+    """The canaries that a worker took; `UncheckedError` where it is not known of each that it was refused."""
+    trial = scene.canaries
+    if trial is None:
+        return
+    unknown = []
+    for lure in lures:
+        seen = trial.find(lure)
+        if seen is None:
+            unknown.append(f"{lure}: not sent")
+        elif seen.was_taken:
+            said = f", {seen.detail}" if seen.detail else ""
+            yield f"a worker of queue {trial.queue!r} took canary {trial.ids}-{lure}: {seen.fate}{said}"
+        elif not trial.withstood(seen):
+            unknown.append(str(seen))
+    if unknown:
+        raise UncheckedError(trial.doubt or f"of canaries it is not known: {'; '.join(unknown)}")
 
 
 CHECKS = (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cardoon.config import Settings, find_state_directory, follow
+from cardoon.doctor.lures import Trial
 from cardoon.doctor.server_facts import ServerFacts
 from cardoon.endpoints import Access, Endpoint, kind_of, parse_endpoints
 from cardoon.exceptions import CardoonError
@@ -79,6 +80,8 @@ class Scene:
     """When the baseline was made that files are held against; `SecurityError` for one that does not count."""
     rules: Callable[[], firewall.Finding] = _nothing_known
     """What was found of the firewall last."""
+    canaries: Trial | None = None
+    """What workers did with messages that they must refuse; None where none were sent."""
 
     @property
     def state_directory(self) -> Path:

@@ -9,11 +9,13 @@ from cardoon.doctor.advisories import EDITED
 from cardoon.doctor.catalogue import CATALOGUE
 from cardoon.doctor.check import Verdict
 from cardoon.doctor.examining import count, score
+from cardoon.doctor.lures import Trial
 
 
-def to_mapping(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def to_mapping(verdicts: Sequence[Verdict], *, canaries: Trial | None = None) -> dict[str, Any]:
     """As JSON can say it."""
     return {
+        **({} if canaries is None else {"canaries": canaries.told()}),
         "score": score(verdicts),
         "findings": {one.text: number for one, number in count(verdicts).items()},
         "advisories": EDITED,

@@ -218,6 +218,7 @@ _TABLE: tuple[tuple[Event, Mapping[str, str]], ...] = (
     (_NOTED, {
         "integrity.baseline": "Files are checked against a baseline",
         "doctor.waived": "A failed check of the deployment is waived",
+        "doctor.canaries": "Messages were sent that workers must refuse",
         "certificate.expiring": "A certificate ends soon, or has ended",
         "keyset.expires_soon": "A keyset ends soon",
         "trust.reloaded": "Who is trusted was read again",
