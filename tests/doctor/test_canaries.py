@@ -16,10 +16,11 @@ from cardoon.broker import Kept
 from cardoon.cli.codes import Exit
 from cardoon.clock import SystemClock
 from cardoon.deployment import Deployment
+from cardoon.postgres.access import commands as postgres_commands
 from cardoon.redis.access import commands
 from tests.e2e.sites import PROJECT, Site
 from tests.servers.ground import running
-from tests.servers.postgres import postgres
+from tests.servers.postgres import PASSWORD, postgres
 from tests.servers.redis import RedisServer
 
 __all__ = ["postgres"]
@@ -239,6 +240,15 @@ def test_who_wants_no_answer_sends_none(site):
     assert not (site.folder / ".cardoon" / "cardoon.db").exists()
 
 
+def test_none_is_sent_to_a_queue_of_which_each_worker_gets_a_copy(site):
+    words = ("doctor", *JUDGED, "--send-canaries", "--canary-queue", "caches")
+
+    done = run(site, "-A", "announced", *words)
+
+    assert done.returncode == Exit.ERROR
+    assert "canaries: 'caches' is a Broadcast; name a queue that is none" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
     acl = [
@@ -286,6 +296,26 @@ def test_on_postgresql_all_are_refused(site, postgres):
 
     check_that_all_are_well(checks, fates)
     assert (told["left"], kept(site)) == ("", [])
+
+
+def test_on_postgresql_a_client_sees_that_they_are_kept_and_no_more(site, postgres):
+    url = postgres.empty()
+    for statement in postgres_commands("client", username="canaries"):
+        postgres.ask(statement)
+    postgres.ask(f"ALTER ROLE canaries PASSWORD '{PASSWORD}'")
+    names = ("CARDOON_BROKER_URL", "CARDOON_RESULT_BACKEND")
+    site.app.conf.update(broker_url=url, result_backend=url)
+    site.start("-c", "1", env=dict.fromkeys(names, url))
+
+    _, checks, fates, told = doctor(
+        site, **dict.fromkeys(names, postgres.server.url_of("canaries"))
+    )
+
+    assert fates.pop("genuine") == ("ran", "SUCCESS")
+    assert fates == dict.fromkeys(REFUSED, ("refused", ""))
+    assert (checks["MSG-01"]["state"], checks["MSG-03"]["state"]) == ("ok", "ok")
+    assert told["left"].startswith("6 that are kept, which this account may not see")
+    assert len(kept(site)) == len(REFUSED)
 
 
 def test_on_rabbitmq_with_a_file_beside_it_all_are_refused(site, rabbitmq):
