@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from xml.sax.saxutils import escape as in_xml
 
@@ -9,7 +10,8 @@ from cardoon.syslog.catalogue import ATTACK_VERSION, EVENTS, Event
 from cardoon.syslog.messages import Severity
 
 FIRST_RULE = 100_500
-"""Of Wazuh's rules: those from 100000 on are for users."""
+"""Of Wazuh's rules, which users may number from 100000 to 120000."""
+_RULES = 19_000
 _WAZUH_LEVELS = {
     Severity.ALERT: 14,
     Severity.CRITICAL: 12,
@@ -102,12 +104,14 @@ def _wazuh_rules() -> str:
         "    <description>Cardoon</description>",
         "  </rule>",
     ]
-    for number, (name, event) in enumerate(EVENTS.items(), FIRST_RULE + 1):
-        lines += _wazuh_rule(number, name, event)
+    for name, event in EVENTS.items():
+        lines += _wazuh_rule(name, event)
     return "\n".join([*lines, "</group>", ""])
 
 
-def _wazuh_rule(number: int, name: str, event: Event) -> list[str]:
+def _wazuh_rule(name: str, event: Event) -> list[str]:
+    # By the name alone, so that a rule that refers to it still does when other events come.
+    number = FIRST_RULE + 1 + zlib.crc32(name.encode()) % _RULES
     pattern = name.replace(".", "\\.")
     mitre = [f"      <id>{one}</id>" for one in event.attack]
     return [
