@@ -66,7 +66,7 @@ class Counter:
             broker=stage.broker,
             consumer=stage.consumer,
             catalogue=stage.catalogue,
-            held=stage.held,
+            revoked=stage.revoked,
             pool=self.pool,
             autoscaler=self.autoscaler,
             hostname=NAME,

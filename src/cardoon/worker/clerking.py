@@ -37,7 +37,7 @@ def make_clerk(worker: Worker, revoked: Revoked) -> Clerk:
         broker=worker.broker,
         consumer=worker.consumer,
         catalogue=worker.catalogue,
-        held=worker.held,
+        revoked=revoked,
         pool=worker.pool,
         autoscaler=worker.autoscaler,
         hostname=worker.hostname,

@@ -8,6 +8,7 @@ than a lease loses its messages; it finds out here, and stops what it still runs
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import OrderedDict
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 TICK = 1.0
 MAX_REVOKED = 50_000
 """Revoked ids remembered; as many as Celery does."""
+MAX_UNTOLD = 100
+"""Revocations whose effect is remembered until it is told; nobody asks after most of them."""
 CONTROL = "control"
 """Where a refused control message says it came from, in the quarantine."""
 
@@ -51,6 +54,7 @@ class Revoked:
         self._lock = threading.Lock()  # protects the table
         self._ids: OrderedDict[str, None] = OrderedDict()
         self.stamps = RevokedStamps()
+        self._stopped: OrderedDict[str, list[str]] = OrderedDict()
 
     def add(self, ids: tuple[str, ...]) -> None:
         """Remember these; the oldest are forgotten beyond the bound."""
@@ -69,11 +73,27 @@ class Revoked:
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._ids
 
+    def note_stopped(self, revocation: Revocation, ids: list[str]) -> None:
+        """Remember which tasks a revocation has stopped, until that is told: they may be gone by then."""
+        with self._lock:
+            self._stopped[_key_of(revocation)] = ids
+            while len(self._stopped) > MAX_UNTOLD:
+                self._stopped.popitem(last=False)
+
+    def take_stopped(self, revocation: Revocation) -> list[str]:
+        """Those tasks, once."""
+        with self._lock:
+            return self._stopped.pop(_key_of(revocation), [])
+
     def covers(self, held: Held) -> bool:
         """Whether a message that has come is revoked. Stamps cost nothing while none are."""
         if held.id in self._ids:
             return True
         return bool(self.stamps) and self.stamps.covers(held.headers.get("stamps"))
+
+
+def _key_of(revocation: Revocation) -> str:
+    return json.dumps([sorted(set(revocation.task_ids)), dict(revocation.stamps)], sort_keys=True)
 
 
 class Chore(Protocol):
@@ -234,10 +254,13 @@ class Keeper:
         wanted = RevokedStamps()
         wanted.add(revocation.stamps, until=until)
         ids = set(revocation.task_ids)
+        stopped = []
         for held in self._held.all():
             if held.id in ids or wanted.covers(held.headers.get("stamps")):
                 held.revoked = revocation.signal
                 self._on_terminate(held, revocation.signal)
+                stopped.append(held.id)
+        self._revoked.note_stopped(revocation, stopped)
 
     def _refuse(self, frame: bytes, error: RefusedError) -> None:
         logger.warning("control message refused: %s", error)

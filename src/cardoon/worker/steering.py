@@ -12,10 +12,11 @@ from cardoon.config import Settings
 from cardoon.exceptions import InvalidTaskError
 from cardoon.option import parse_rate
 from cardoon.queues import broadcast_names
+from cardoon.sender import Revocation
 from cardoon.worker.autoscaling import NOT_RESIZABLE, Autoscaler
 from cardoon.worker.catalogue import Catalogue, change_rules
 from cardoon.worker.consumer import Consumer
-from cardoon.worker.held import HeldTable
+from cardoon.worker.leases import Revoked
 from cardoon.worker.pool import Pool
 from cardoon.worker.selecting import select_queues
 from cardoon.worker.sizing import Resizable
@@ -51,7 +52,7 @@ class Steerer:
         broker: Broker,
         consumer: Consumer,
         catalogue: Catalogue,
-        held: HeldTable,
+        revoked: Revoked,
         pool: Pool,
         autoscaler: Autoscaler,
         hostname: str,
@@ -65,7 +66,7 @@ class Steerer:
         self._broker = broker
         self._consumer = consumer
         self._catalogue = catalogue
-        self._held = held
+        self._revoked = revoked
         self._pool = pool
         self._autoscaler = autoscaler
         self._hostname = hostname
@@ -211,26 +212,21 @@ class Steerer:
 
     def revoke(self, *, ids: Any, terminate: Any, **_: Any) -> Any:
         """What became of a revocation, which the keeper has carried out by now."""
-        wanted = set(ids) if isinstance(ids, list) else set()
-        return self._told_revocation(wanted, terminate=bool(terminate))
+        wanted = tuple(ids) if isinstance(ids, list) else ()
+        told = {"ok": f"tasks {', '.join(sorted(set(wanted)))} flagged as revoked"}
+        return {**told, **self._told_stopped(Revocation(wanted))} if terminate else told
 
     def revoke_by_stamps(self, *, headers: Any, terminate: Any, **_: Any) -> Any:
         """The same, of stamps."""
-        stopped = [one.id for one in self._held.all() if one.revoked is not None]
         told = {"ok": f"tasks with these stamps flagged as revoked: {', '.join(map(str, headers))}"}
-        return {**told, **self._told_stopped(stopped)} if terminate else told
+        revocation = Revocation((), stamps=headers)
+        return {**told, **self._told_stopped(revocation)} if terminate else told
 
-    def _told_revocation(self, wanted: set[str], *, terminate: bool) -> Any:
-        told = {"ok": f"tasks {', '.join(sorted(wanted))} flagged as revoked"}
-        if not terminate:
-            return told
-        held = [one.id for one in self._held.all() if one.id in wanted]
-        return {**told, **self._told_stopped(held)}
-
-    def _told_stopped(self, ids: Sequence[str]) -> dict[str, Any]:
-        """Which running tasks are stopped, and how sure that is."""
+    def _told_stopped(self, revocation: Revocation) -> dict[str, Any]:
+        """Which running tasks were stopped, and how sure that is."""
+        ids = self._revoked.take_stopped(revocation)
         how = HOW_TASKS_END.get(self._settings.worker_pool, "")
-        return {"terminated": list(ids), **({"how": how} if ids and how else {})}
+        return {"terminated": ids, **({"how": how} if ids and how else {})}
 
     def _take(self, queues: tuple[str, ...]) -> None:
         self.queues = queues

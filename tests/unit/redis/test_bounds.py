@@ -465,7 +465,7 @@ def test_results_and_leases_end_by_the_servers_clock(broker, backend):
         threading.Event().wait(0.01)
 
     assert set(backend.load(["soon", "later", "never", "over"])) == {"later", "never"}
-    assert 3_590_000 < lives[0] <= 3_600_000
+    assert 3_590_000 < lives[0] < 3_600_100  # the server rounds, and its clock is its own
     assert lives[1] == -1
     assert broker.settle([Ack(held)]) == [False]
     [again] = broker.receive(["q"], limit=1, lease=30, timeout=LONG)

@@ -251,6 +251,24 @@ def test_who_revokes_hears_what_was_stopped(make_counter):
     assert [name for _, name in counter.stage.terminated] == ["SIGTERM"]
 
 
+@pytest.mark.parametrize("by_stamp", [False, True])
+def test_who_revokes_hears_what_was_stopped_also_if_it_has_ended_by_then(counter, by_stamp):
+    stage = counter.stage
+    for task_id in ("t1", "t2"):
+        stage.send(task_id=task_id, stamped_headers=["customer"], customer=task_id)
+    stage.consume()
+    stage.keeper._on_terminate = lambda held, _: stage.held.remove(held.key)
+    counter.open()
+
+    for expected in (["t1"], []):
+        if by_stamp:
+            command, wish = counter.control.revoke_by_stamped_headers, {"customer": ["t1"]}
+        else:
+            command, wish = counter.control.revoke, "t1"
+        [told] = command(wish, terminate=True, reply=True, limit=1, timeout=20)
+        assert told[NAME]["terminated"] == expected
+
+
 # What goes wrong
 
 
