@@ -55,6 +55,7 @@ class DetectionSettings:
     syslog_facility: str = setting("daemon", choice(*FACILITIES))
     syslog_security_facility: str = setting("authpriv", choice(*FACILITIES))
     syslog_level: str = setting("info", choice("debug", "info", "warning", "error", "critical"))
+    syslog_task_rate: int = setting(200, integer(0, 100_000))
     syslog_format: str = setting("rfc5424", choice(*FORMATS))
     syslog_enterprise_number: int = setting(32473, integer(1, (1 << 32) - 1))
     syslog_fold_seconds: float = setting(10.0, seconds(0, 3600))

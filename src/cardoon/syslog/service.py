@@ -22,7 +22,7 @@ from cardoon.syslog.backlog import Backlog, MemoryBacklog
 from cardoon.syslog.catalogue import find_event
 from cardoon.syslog.folding import Folding
 from cardoon.syslog.formats import writer_of
-from cardoon.syslog.handler import SyslogHandler
+from cardoon.syslog.handler import LOG_EVENT, SyslogHandler, severity_of
 from cardoon.syslog.links import DatagramLink, Link, StreamLink, Wait
 from cardoon.syslog.messages import MAX_BYTES, MAX_DATAGRAM_BYTES, Entry
 from cardoon.syslog.sender import Route, Sender
@@ -51,7 +51,9 @@ class Syslog:
     Raises `ImproperlyConfigured` where the settings cannot be; that a server is away is no error.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock, worker: str = "") -> None:
+        """`worker` is the name that stands in what is logged, if it is one that logs."""
+        self._origin = {"worker": worker} if worker else {}
         self._settings = settings
         self._clock = clock
         self._facility = FACILITIES[settings.syslog_security_facility]
@@ -78,6 +80,7 @@ class Syslog:
             self._stream.tell,
             facility=FACILITIES[settings.syslog_facility],
             level=LEVELS[settings.syslog_level],
+            origin=self._origin,
         )
         for one in _own_loggers():
             one.addHandler(self._handler)
@@ -99,6 +102,19 @@ class Syslog:
                 text=event.title,
                 fields={key: told for key, told in record.items() if key not in _NOT_FIELDS},
                 is_security=True,
+            )
+        )
+
+    def tell_of_task(self, level: int, text: str, fields: Mapping[str, object]) -> None:
+        """Send what a task process has logged, at a level of `logging`. Neither waits nor raises."""
+        self._stream.tell(
+            Entry(
+                event=LOG_EVENT,
+                severity=severity_of(level),
+                facility=FACILITIES[self._settings.syslog_facility],
+                moment=self._clock.now(),
+                text=text,
+                fields={**fields, **self._origin},
             )
         )
 

@@ -22,11 +22,14 @@ from cardoon.worker.ipc import (
     FrameReader,
     FrameType,
     IpcError,
+    field,
     pack_frame,
 )
 from cardoon.worker.journal import Pages
+from cardoon.worker.log_intake import LogIntake, TaskLogs
 from cardoon.worker.output import Output
 from cardoon.worker.pool import Crashed, Ending, HandedBack, Job
+from cardoon.worker.task_log import MAX_MISSED
 
 _READ_BYTES = 256 * 1024
 _MAX_UNSENT = 64 * 1024 * 1024
@@ -84,13 +87,21 @@ class TaskProcess:
     """A process, its channel, and the jobs it holds in the order in which it runs them."""
 
     def __init__(
-        self, index: int, slots: int, pages: Pages | None = None, *, room: Room | None = None
+        self,
+        index: int,
+        slots: int,
+        pages: Pages | None = None,
+        *,
+        room: Room | None = None,
+        logs: TaskLogs | None = None,
     ) -> None:
         self.index = index
         self.slots = slots
         self.profile = 0 if room is None else room.profile
         """Of the worker's sandbox profiles, the one that it serves."""
-        self.output = None if room is None else Output(room.sandbox.log)
+        self.log = None if logs is None else logs.open(self._speaker, slots=slots)
+        terms = None if self.log is None else self.log.terms
+        self.output = None if room is None else Output(room.sandbox.log, terms=terms)
         self.allowance: Allowance | None = None
         """What its job may still tell; None while it has none, and where that is not bounded."""
         self._sandbox = None if room is None else room.sandbox
@@ -123,6 +134,9 @@ class TaskProcess:
         """The zygote has forked it."""
         self.pid, self._handle = pid, handle
         self.far_end.close()
+        if self.log is not None:
+            self.log.pid = pid
+            self.log.let_go()
         if self._pages is not None:
             self._pages.let_go()
         if self.output is not None:
@@ -132,9 +146,43 @@ class TaskProcess:
 
     @property
     def far_ends(self) -> list[int]:
-        """The process's own descriptors: its channel, and its journal or its output if it has one."""
-        output = () if self.output is None else (self.output.write_end,)
-        return [self.far_end.fileno(), *output, *(self._pages.files if self._pages else ())]
+        """The process's own descriptors: its channel, and those that it has of output, log and journal."""
+        pipes = [one.write_end for one in self.pipes]
+        return [self.far_end.fileno(), *pipes, *(self._pages.files if self._pages else ())]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What it is told of itself as it is forked."""
+        log = {} if self.log is None else {"log": self.log.terms._asdict()}
+        return {"index": self.index, "profile": self.profile, **log}
+
+    @property
+    def pipes(self) -> list[Output | LogIntake]:
+        """What it says besides its frames: what it writes, and what it logs."""
+        return [one for one in (self.output, self.log) if one is not None]
+
+    def hear(self, pipe: Output | LogIntake) -> bool:
+        """Pass on what it has said there, without waiting; whether there may be more to come."""
+        return pipe.pump(*self.voice) if isinstance(pipe, Output) else pipe.pump()
+
+    def hear_end(self, key: int, frame: Frame) -> None:
+        """Of a job that has ended: pass on what it logged before, and say how much of that is missing."""
+        placed = self.jobs.get(key)
+        if self.log is None or placed is None:
+            return
+        self.log.drain()
+        missed = field(frame, "unlogged", int, default=0)
+        if not 0 <= missed <= MAX_MISSED:
+            raise IpcError("OUTCOME frame: no such number of records")
+        if missed:
+            self.log.tell_missed(missed, placed.job)
+
+    def hear_out(self) -> None:
+        """Pass on the last that it said."""
+        if self.output is not None:
+            self.output.finish(*self.voice)
+        if self.log is not None:
+            self.log.finish()
 
     @property
     def has_unsent(self) -> bool:
@@ -253,14 +301,22 @@ class TaskProcess:
         self.phase = Phase.DEAD
         self.socket.close()
         self.far_end.close()
-        if self.output is not None:
-            self.output.close()
+        for pipe in self.pipes:
+            pipe.close()
         if self._pages is not None:
             self._pages.give_back()
             self._pages = None
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+    def _speaker(self, task_id: str | None) -> Job | None:
+        """The job that speaks: the one that it says, if it has it, or the only one that runs."""
+        held = list(self.jobs.values())  # a copy, as other threads place jobs
+        for placed in held:
+            if placed.job.id == task_id:
+                return placed.job
+        return held[0].job if held and self.slots == 1 else None
 
 
 def _bounds(sandbox: Sandbox) -> Mapping[FrameType, Bounds]:

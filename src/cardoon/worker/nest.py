@@ -33,6 +33,7 @@ from cardoon.worker.host import adopt_orphans, die_with_parent
 from cardoon.worker.import_guard import report_to
 from cardoon.worker.ipc import FROM_WORKER, TO_NEST, Channel, Frame, FrameType, IpcError, pack_frame
 from cardoon.worker.pools.isolated import IsolatedRunner, reseed, warm
+from cardoon.worker.task_log import TaskLogHandler, Terms
 
 EXIT_UNCONFINED = 97
 """Exit code of a process that could not be confined, and so has seen no task."""
@@ -208,6 +209,10 @@ class Nest:
         code = EXIT_UNCONFINED
         try:
             channel, output, *doors = descriptors
+            log = None
+            if "log" in head:
+                pipe, *doors = doors
+                log = TaskLogHandler(pipe, Terms.from_told(head["log"]))
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.dup2(channel, self._channel.socket.fileno())
@@ -221,7 +226,7 @@ class Nest:
             if self._may_fork:  # what is started by it begins with this
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             code = 1
-            self._serve_job()
+            self._serve_job(log)
             code = 0
         except IpcError:
             code = 0  # the worker is gone
@@ -236,11 +241,14 @@ class Nest:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _serve_job(self) -> None:
+    def _serve_job(self, log: TaskLogHandler | None) -> None:
         reseed()
         self._witness.follow()
         if worker_process_init.receivers:
             worker_process_init.send(sender=self._hostname)
+        if log is not None:  # after receivers that set up logging of their own
+            log.install()
+            self._runner.hear(log)
         warm()
         self._channel.send(FrameType.READY, {"pid": os.getpid()})
         self._runner.serve()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 
 from cardoon.log import TASK_LOGGER, escape_control, split_level
+from cardoon.syslog.handler import NOT_SENT
+from cardoon.worker.task_log import Bucket, Terms
 
 logger = logging.getLogger(f"{TASK_LOGGER}.output")
 
@@ -23,11 +26,15 @@ _MOST_READS = 4
 class Output:
     """The read end of a pipe, and the write end until the process has it."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, terms: Terms | None = None) -> None:
+        """`terms` are those of syslog: without them, nothing of this goes there."""
         self._read, self.write_end = os.pipe()
         os.set_blocking(self._read, False)
         self._left = most
         self._unseen = 0
+        self._bucket = None if terms is None else Bucket(terms.rate, now=time.monotonic())
+        self._unsent = 0
+        self._is_logged = False
         self._buffer = bytearray()
         self._is_cutting = False
         self._level = logging.WARNING
@@ -74,6 +81,9 @@ class Output:
         if self._unseen:
             extra = {"task_name": task, "task_id": task_id}
             logger.warning("%d bytes of its output are not shown", self._unseen, extra=extra)
+        if self._unsent:
+            extra = {"task_name": task, "task_id": task_id}
+            logger.warning("%d lines of its output are not in syslog", self._unsent, extra=extra)
         self.close()
 
     def close(self) -> None:
@@ -108,8 +118,18 @@ class Output:
     def _tell(self, line: bytes, task: str, task_id: str) -> None:
         text = line.decode(errors="replace").rstrip("\r")
         # A record of several lines has its level in the first one, and indents the others.
-        otherwise = self._level if text.startswith("  ") else logging.WARNING
-        self._level, text = split_level(text, otherwise=otherwise)
-        self.last_line = escape_control(text)
-        extra = {"task_name": task, "task_id": task_id}
+        is_rest = text.startswith("  ")
+        otherwise = self._level if is_rest else logging.WARNING
+        self._level, shown = split_level(text, otherwise=otherwise)
+        self._is_logged = shown is not text or (is_rest and self._is_logged)
+        self.last_line = escape_control(shown)
+        extra = {"task_name": task, "task_id": task_id, NOT_SENT: not self._is_sent()}
         logger.log(self._level, "%s", self.last_line, extra=extra)
+
+    def _is_sent(self) -> bool:
+        """Whether syslog is to have this line. What the task has logged comes there by itself."""
+        if self._bucket is None or self._is_logged:
+            return False
+        is_sent = self._bucket.allows(time.monotonic())
+        self._unsent += not is_sent
+        return is_sent

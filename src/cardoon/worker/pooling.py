@@ -9,7 +9,9 @@ from cardoon.clock import Clock
 from cardoon.config import Settings
 from cardoon.deployment import Deployment
 from cardoon.endpoints import addresses_of
+from cardoon.log import LEVELS
 from cardoon.sandbox.confining import NOBODY
+from cardoon.syslog.service import Syslog
 from cardoon.worker.blaming import OnRefused
 from cardoon.worker.brood import MOST_PROCESSES
 from cardoon.worker.grouping import open_groups
@@ -17,19 +19,21 @@ from cardoon.worker.hatchery import Hatchery
 from cardoon.worker.host import allow_descriptors
 from cardoon.worker.isolation import Isolation
 from cardoon.worker.journal import Journal
+from cardoon.worker.log_intake import TaskLogs
 from cardoon.worker.nursery import Nursery
 from cardoon.worker.plan import plan_pool
 from cardoon.worker.pool import OnEnded
 from cardoon.worker.replying import OnRequest
 from cardoon.worker.supervisor import ProcessPool
+from cardoon.worker.task_log import Terms
 from cardoon.worker.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 _DESCRIPTORS = 1024
 """For all but the processes of tasks."""
-_DESCRIPTORS_EACH = 3
-"""A channel, the output, and a handle of the process."""
+_DESCRIPTORS_EACH = 4
+"""A channel, the output, the log, and a handle of the process."""
 
 
 def make_process_pool(
@@ -45,6 +49,7 @@ def make_process_pool(
     journal: Journal | None,
     isolation: Isolation,
     deployment: Deployment,
+    syslog: Syslog,
 ) -> ProcessPool:
     """The pool. With `isolated`, outcomes are in no journal: its pages would pass from task to task.
 
@@ -81,4 +86,13 @@ def make_process_pool(
         on_request=on_request,
         on_refused=on_refused,
         journal=journal,
+        logs=_open_logs(settings, syslog, clock=clock),
     )
+
+
+def _open_logs(settings: Settings, syslog: Syslog, *, clock: Clock) -> TaskLogs | None:
+    """What has syslog hear of the logs of tasks; None where nobody wants them."""
+    if not settings.syslog_address or not settings.syslog_task_rate:
+        return None
+    terms = Terms(LEVELS[settings.syslog_level], settings.syslog_task_rate)
+    return TaskLogs(terms, tell=syslog.tell_of_task, clock=clock)

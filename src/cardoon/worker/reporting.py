@@ -12,6 +12,7 @@ from typing import Self
 from cardoon.worker.ipc import Channel, Frame, FrameType, pack_frame
 from cardoon.worker.jobs import Answer
 from cardoon.worker.journal import Writer
+from cardoon.worker.task_log import TaskLogHandler
 
 _STATM = Path("/proc/self/statm")
 
@@ -44,6 +45,8 @@ class Reporter:
         self._channel = channel
         self._journal = journal
         self._max_memory_kib = max_memory_kib
+        self.log: TaskLogHandler | None = None
+        """What the worker hears of this process's log, if it hears any."""
 
     def timed(self, frame: Frame) -> Report:
         """Measure the block that runs a job, and report its answer at the end."""
@@ -54,6 +57,8 @@ class Reporter:
         head = {"key": frame.head["key"], "runtime": round(runtime, 6), **answer.head}
         if self._max_memory_kib is not None and resident_kib() > self._max_memory_kib:
             head["full"] = True
+        if self.log is not None and (missed := self.log.settle(frame.head["id"])):
+            head["unlogged"] = missed
         packed = pack_frame(FrameType.OUTCOME, head, answer.body)
         ticket = frame.head.get("ticket")
         if self._journal is not None and ticket and answer.head["kind"] != "handed_back":

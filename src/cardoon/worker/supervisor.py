@@ -23,7 +23,9 @@ from cardoon.worker.child import Phase, Placed, Room, TaskProcess
 from cardoon.worker.hatchery import Hatchery
 from cardoon.worker.ipc import ChannelClosedError, Frame, FrameType, IpcError, field
 from cardoon.worker.journal import Journal
+from cardoon.worker.log_intake import LogIntake, TaskLogs
 from cardoon.worker.nursery import Nursery
+from cardoon.worker.output import Output
 from cardoon.worker.plan import Plan
 from cardoon.worker.pool import HandedBack, Job, Killed, OnEnded, TimedOut, parse_ending
 from cardoon.worker.replying import OnRequest, ReplyTo
@@ -49,6 +51,7 @@ class ProcessPool(Sizing):
         on_request: OnRequest,
         on_refused: OnRefused = lambda *_: None,
         journal: Journal | None = None,
+        logs: TaskLogs | None = None,
     ) -> None:
         self._plan = plan
         self._nursery = nursery
@@ -56,6 +59,7 @@ class ProcessPool(Sizing):
         self._on_ended = on_ended
         self._on_request = on_request
         self._journal = journal
+        self._logs = logs
         self._lock = threading.RLock()  # protects everything below but the selector
         self._room_changed = threading.Condition(self._lock)
         self._scheduler = make_scheduler(plan)
@@ -236,6 +240,7 @@ class ProcessPool(Sizing):
         runtime = float(field(frame, "runtime", float))
         ending = parse_ending(frame)
         self._blaming.note()
+        process.hear_end(key, frame)
         placed = process.remove(key, self._clock.monotonic())
         if placed is None:
             raise IpcError(f"OUTCOME frame for job {key}, which it does not hold")
@@ -266,17 +271,16 @@ class ProcessPool(Sizing):
         process.kill()  # it may outlive its channel; the zygote says when it is dead
 
     def _hear_out(self, process: TaskProcess) -> None:
-        """Pass on the last that a process wrote."""
-        if process.output is not None:
+        """Pass on the last that a process wrote and logged."""
+        for pipe in process.pipes:
             with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(process.output)
-            process.output.finish(*process.voice)
+                self._selector.unregister(pipe)
+        process.hear_out()
 
-    def _hear_output(self, process: TaskProcess) -> None:
-        output = process.output
-        if output is not None and not output.pump(*process.voice):
+    def _hear_pipe(self, process: TaskProcess, pipe: Output | LogIntake) -> None:
+        if not process.hear(pipe):
             with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(output)
+                self._selector.unregister(pipe)
 
     def _take_recalled(self, process: TaskProcess, frame: Frame) -> None:
         now = self._clock.monotonic()
@@ -393,15 +397,14 @@ class ProcessPool(Sizing):
             room = Room(profile, self._nursery.profiles[profile])
         elif self._journal is not None:
             pages = self._journal.lend()
-        process = TaskProcess(self._next_index, self._plan.slots, pages, room=room)
+        process = TaskProcess(self._next_index, self._plan.slots, pages, room=room, logs=self._logs)
         self._next_index += 1
         self._scheduler.processes[process.index] = process
         self._selector.register(process.socket, selectors.EVENT_READ, lambda: self._hear(process))
-        if process.output is not None:
-            hear = functools.partial(self._hear_output, process)
-            self._selector.register(process.output, selectors.EVENT_READ, hear)
-        told = {"index": process.index, "profile": profile, **self._plan.told}
-        self._nursery.fork(process.far_ends, told)
+        for pipe in process.pipes:
+            hear = functools.partial(self._hear_pipe, process, pipe)
+            self._selector.register(pipe, selectors.EVENT_READ, hear)
+        self._nursery.fork(process.far_ends, {**process.told, **self._plan.told})
 
     def _bid_farewell(self) -> None:
         """Have idle processes end by themselves, for a bounded time."""

@@ -279,7 +279,7 @@ class Worker:
         settings, deployment = self.settings, self.deployment
         deployment.check_identity()
         self.audit = deployment.audit()
-        self._syslog = Syslog(settings, clock=self.clock)
+        self._syslog = Syslog(settings, clock=self.clock, worker=self.hostname)
         self.broker, self.backend = self._stores or self._open_stores()
         _, broadcasts = split_queues(settings, self.queues, hostname=self.hostname)
         self.subscriptions = Subscriptions(
@@ -415,6 +415,7 @@ class Worker:
             journal=self.book.journal if self.book is not None else None,
             isolation=self.isolation,
             deployment=self.deployment,
+            syslog=self._syslog,
         )
 
     def _make_reader(self) -> Producer:

@@ -67,6 +67,7 @@ from cardoon.worker.receivers import (
     limited,
 )
 from cardoon.worker.reporting import Reporter
+from cardoon.worker.task_log import TaskLogHandler, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -275,9 +276,13 @@ class Zygote:
                 become_nest(self._app, descriptors, head, hostname=hostname)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             multiprocessing.process.current_process().name = f"{head['name']}-{head['index']}"
-            channel, *pages = descriptors
-            journal = Writer(*pages) if pages else None
-            self._serve_jobs(socket.socket(fileno=channel), journal, head)
+            channel, *others = descriptors
+            log = None
+            if "log" in head:
+                pipe, *others = others
+                log = TaskLogHandler(pipe, Terms.from_told(head["log"]))
+            journal = Writer(*others) if others else None
+            self._serve_jobs(socket.socket(fileno=channel), journal, log, head)
             code = 0
         except IpcError:
             code = 0  # the worker is gone, or has had enough of us
@@ -289,7 +294,11 @@ class Zygote:
             os._exit(code)
 
     def _serve_jobs(
-        self, sock: socket.socket, journal: Writer | None, head: dict[str, Any]
+        self,
+        sock: socket.socket,
+        journal: Writer | None,
+        log: TaskLogHandler | None,
+        head: dict[str, Any],
     ) -> None:
         app = self._app
         assert app is not None
@@ -312,6 +321,9 @@ class Zygote:
         report_to(channel)
         hostname = self._init["worker"].get("hostname")
         worker_process_init.send(sender=hostname)
+        if log is not None:  # after receivers that set up logging of their own
+            log.install()
+            reporter.log = log
         channel.send(FrameType.READY, {"pid": os.getpid()})
         runner.serve()
         if worker_process_shutdown.receivers:

@@ -8,7 +8,9 @@ import os
 import pytest
 
 from cardoon.log import LineFormatter
+from cardoon.syslog.handler import NOT_SENT
 from cardoon.worker.output import MAX_LINE, Output
+from cardoon.worker.task_log import Terms
 
 
 @pytest.fixture
@@ -112,3 +114,42 @@ def test_the_end_of_the_pipe_is_told_once_the_process_is_gone(output):
     assert not mine.pump("shop.pay", "t1")
     mine.finish("shop.pay", "t1")
     mine.finish("shop.pay", "t1")
+
+
+def for_syslog(told) -> list[str]:
+    return [one.getMessage() for one in told.records if not one.__dict__.get(NOT_SENT)]
+
+
+def test_what_the_task_has_logged_is_not_for_syslog_which_has_it_already(told):
+    mine = Output(1 << 20, terms=Terms(logging.INFO, 100.0))
+
+    say(mine, b"printed\n\x1e40logged\n  Traceback\n  of it\nprinted again\n  and indented\n")
+
+    assert lines(told) == [
+        "printed",
+        "logged",
+        "  Traceback",
+        "  of it",
+        "printed again",
+        "  and indented",
+    ]
+    assert for_syslog(told) == ["printed", "printed again", "  and indented"]
+    mine.close()
+
+
+def test_of_more_lines_than_syslog_takes_it_is_told_how_many_are_not_there(told):
+    mine = Output(1 << 20, terms=Terms(logging.INFO, 1.0))
+
+    say(mine, b"again\n" * 1000)
+    mine.finish("shop.pay", "t1")
+
+    assert len(lines(told)) == 1001
+    sent = for_syslog(told)
+    assert sent[-1] == f"{1001 - len(sent)} lines of its output are not in syslog"
+    assert 6 <= len(sent) <= 8
+
+
+def test_without_terms_nothing_is_for_syslog(output, told):
+    say(output(), b"printed\n")
+
+    assert for_syslog(told) == []

@@ -13,6 +13,7 @@ from cardoon.worker.ipc import FROM_WORKER, Channel, Frame, FrameReader, FrameTy
 from cardoon.worker.jobs import Answer, answer_codec, failure
 from cardoon.worker.pools.prefork import SerialRunner
 from cardoon.worker.reporting import Reporter
+from cardoon.worker.task_log import TaskLogHandler
 
 _SAMPLE = {"key": 0, "task": "", "headers": {}, "eta": None, "attempt": 1, "queue": "celery"}
 
@@ -33,6 +34,10 @@ class IsolatedRunner:
     def listen(self) -> None:
         """Have limits and revocations interrupt the job, in this process and its forks."""
         self._serial.listen()
+
+    def hear(self, log: TaskLogHandler) -> None:
+        """Have the end of the job say what of its log was not sent."""
+        self._reporter.log = log
 
     def serve(self) -> None:
         """Run a job, and do no more till the end. `IpcError` when the worker is gone."""
