@@ -21,8 +21,8 @@ from tests.servers.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = (
-    "aa3632dc0d6eb797eff4d7fe5b7ac9f76991947b",  # before answers were bound to the task asked for
-    "6db44adf0a93e25c14846156542a503f756a76ff",  # the first with version 5 of SQLite files
+    "7116dbe40c48c67abfc4edd7b81f8668c1fa5b1b",  # before answers were bound to the task asked for
+    "777f506d004e2f7b6543d3754fcea0b4c0f20012",  # version 5 of SQLite files, before intrusion was detected
 )
 """Versions that are upgraded from, oldest first. When there are releases, these become their tags."""
 OLDER = "5f489eb365aa487f4b99076baddf0e9dd50c25d5"
