@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from cardoon.context import current_request
+from cardoon.exceptions import SoftShutdown, SoftTimeLimitExceeded, Terminated
 from cardoon.syslog.messages import Entry, Severity
 
 LOG_EVENT = "log"
@@ -35,13 +36,15 @@ class SyslogHandler(logging.Handler):
         self._facility = facility
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a record sent. Neither waits nor raises."""
+        """Have a record sent. Does not wait, and raises nothing but what interrupts the task that logs."""
         if record.name == _OWN_LOGGER or record.name.startswith(f"{_OWN_LOGGER}."):
             return  # what a sender has to say of itself would come back to it
         if record.__dict__.get(NOT_SENT):
             return
         try:
             self._tell(self._entry_of(record))
+        except (SoftTimeLimitExceeded, SoftShutdown, Terminated):
+            raise
         except Exception:  # noqa: BLE001  # whoever logs is not to suffer for it
             self.handleError(record)
 
