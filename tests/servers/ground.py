@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 START_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
+_CHANCE = random.SystemRandom()  # which Hypothesis does not begin anew
 
 
 def lacking(what: str) -> NoReturn:
@@ -43,11 +45,20 @@ def find_program(*names: str, folders: tuple[str, ...] = ()) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on at this moment, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = _CHANCE.randrange(10_000, _first_given())
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+
+
+def _first_given() -> int:
+    """The lowest port that the system gives to outgoing connections."""
+    with contextlib.suppress(OSError):
+        told = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii")
+        return max(20_000, int(told.split()[0]))
+    return 32_768
 
 
 class Pair(NamedTuple):
@@ -200,8 +211,8 @@ def listens(port: int, address: str = LOOPBACK) -> bool:
 @contextlib.contextmanager
 def running(server) -> Iterator:
     """Start a server, and stop it afterwards."""
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
